@@ -1,0 +1,55 @@
+"""A Hydra-driven PyTorch experiment framework; importing it imports neither torch nor MLflow.
+
+import experiments
+result = experiments.run(["model=cnn_adaptive", "optim=sgd_momentum"])
+
+@experiments.register.model("my_net")
+def my_net(data, *, width: int = 64): ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import ConfigError, DataError, TrainingError, UserError
+from experiments.registry import register
+
+if TYPE_CHECKING:
+    from experiments.data import DataSpec, Splits
+    from experiments.experiment import run
+    from experiments.runner import Callback, Result
+
+__all__ = [
+    "Callback",
+    "ConfigError",
+    "DataError",
+    "DataSpec",
+    "Result",
+    "Splits",
+    "TrainingError",
+    "UserError",
+    "register",
+    "run",
+]
+
+_HOMES = {
+    "Callback": "runner",
+    "DataSpec": "data",
+    "Splits": "data",
+    "Result": "runner",
+    "run": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'experiments' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"experiments.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -1,0 +1,67 @@
+"""`python -m experiments`: Hydra composes, the run runs; one message for a user's mistake, no traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments import presets
+from experiments.errors import TrainingError, UserError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+@hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
+def task(cfg: DictConfig) -> float:
+    """One job: the best validation loss, which a search minimises."""
+    from experiments.experiment import run_job
+    from experiments.sweeps.jobs import discarding
+
+    with discarding():
+        return run_job(cfg).best_valid_loss
+
+
+def main() -> None:
+    """The command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
+    wanted = os.environ.get(FULL_ERROR) == "1"
+    # Hydra then lets its exceptions through, to be worded here.
+    os.environ[FULL_ERROR] = "1"
+    try:
+        presets.announce()
+        task()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if wanted:
+            raise
+        sys.exit(_tell(error))
+
+
+def _tell(error: Exception) -> int:
+    """Print what a user should read of an error; the exit code."""
+    from hydra.errors import CompactHydraException
+
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, TrainingError) else 2
+    if isinstance(error, CompactHydraException):
+        from experiments.composing import in_words
+
+        print(f"error: {in_words(error)}", file=sys.stderr)
+        return 2
+    import traceback
+
+    traceback.print_exception(error)
+    print(f"set {FULL_ERROR}=1 for Hydra's own frames as well", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    # Under its own name, so that other processes can find the task function.
+    from experiments.__main__ import main as named
+
+    named()

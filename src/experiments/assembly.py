@@ -1,0 +1,207 @@
+"""From a checked configuration to a finished runner: the only place that builds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from experiments.components.loaders import InMemory
+from experiments.config import LoaderSettings, RootConfig
+from experiments.data import Batches, DataSpec, Order, Splits
+from experiments.errors import ConfigError, DataError, Fault
+from experiments.registry import Registry, register
+from experiments.runner import Runner
+from experiments.seeds import Seeds
+
+_loaded: dict[str, Splits] = {}
+
+
+def load_dataset(settings: Mapping[str, Any]) -> Splits:
+    """The configured dataset; the last one is kept, so that a sweep's next job has it at once.
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    key = json.dumps(dict(settings), sort_keys=True)
+    if key not in _loaded:
+        _loaded.clear()
+        arguments = dict(settings)
+        name = arguments.pop("name")
+        made = register.dataset.bind(name, arguments)()
+        splits = made if isinstance(made, Splits) else Splits.of(**made)
+        if not splits.spec.name:
+            splits = dataclasses.replace(splits, spec=dataclasses.replace(splits.spec, name=name))
+        _loaded[key] = splits
+    return _loaded[key]
+
+
+def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
+    """The model with its initial weights, on the CPU: the same ones for every device."""
+    torch.manual_seed(seeds.init)
+    return _bound(register.model, root.model)(spec)
+
+
+def assemble(
+    root: RootConfig,
+    *,
+    splits: Splits,
+    model: Any,
+    device: torch.device,
+    seeds: Seeds,
+    folder: Path | None,
+) -> Runner:
+    """A runner of what the configuration names, with the noise stream set.
+
+    Args:
+        root: the checked configuration.
+        splits: the dataset.
+        model: built, on the CPU.
+        device: where to compute.
+        seeds: the three streams.
+        folder: where callbacks may leave files; None for nowhere.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+    spec = splits.spec
+    _check_targets(root, spec)
+    model = model.to(device)
+    shape = (spec.features,) if register.model.get(root.model["name"]).facts.get("input") == "flat" else spec.shape
+    train, valid = _batches(root, splits, shape, device, seeds)
+    optimizer = _bound(register.optim, root.optim)(model.parameters())
+    steps = min(len(train), root.limit_batches or len(train))
+    scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
+    transforms = _transforms(root, spec)
+    runner = Runner(
+        model=model,
+        loss=_bound(register.loss, root.loss),
+        optimizer=optimizer,
+        train=train,
+        valid=valid,
+        device=device,
+        scheduler=scheduler,
+        step_scheduler_each=register.scheduler.get(root.scheduler["name"]).facts.get("per", "epoch"),
+        metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
+        train_transforms=[function for function, _ in transforms],
+        valid_transforms=[function for function, training_only in transforms if not training_only],
+        callbacks=[register.callback.bind(name, given)() for name, given in root.callbacks.items()],
+        limit_batches=root.limit_batches,
+        max_grad_norm=root.max_grad_norm,
+        mean_over=root.evaluation.mean,
+        pause=root.inspect.breakpoint,
+        folder=folder,
+    )
+    _try_one_batch(runner, root, spec)
+    torch.manual_seed(seeds.noise)
+    return runner
+
+
+class _Progress:
+    """A loader with a bar, where there is a terminal to show it."""
+
+    def __init__(self, loader: Any, order: Order, epochs: int) -> None:
+        self.loader, self.order, self.epochs = loader, order, epochs
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        title = f"epoch {self.order.epoch} of {self.epochs}"
+        return iter(tqdm(self.loader, desc=title, unit="batch", leave=False, disable=None))
+
+
+def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
+    arguments = dict(settings)
+    return registry.bind(arguments.pop("name"), arguments)
+
+
+def _batches(
+    root: RootConfig, splits: Splits, shape: tuple[int, ...], device: torch.device, seeds: Seeds
+) -> tuple[Batches, Batches]:
+    given = dict(root.loader)
+    settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
+    factory = _bound(register.loader, given)
+    made = []
+    for split, size, shuffle in (
+        (splits.train, settings.batch_size, settings.shuffle),
+        (splits.valid, settings.valid_batch_size, settings.valid_shuffle),
+    ):
+        order = Order(len(split), shuffle=shuffle, seed=seeds.data_order)
+        loader = factory(split, size, order, shape)
+        if isinstance(loader, InMemory):
+            loader.to(device)
+        made.append(Batches(loader, order, split, size, shape))
+    train, valid = made
+    return dataclasses.replace(train, loader=_Progress(train.loader, train.order, root.epochs)), valid
+
+
+def _transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
+    found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
+    for name, given in root.transforms.items():
+        function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
+        found.append((function, bool(register.transform.get(name).facts.get("training_only"))))
+    return found
+
+
+def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
+    return transform(xb, spec)
+
+
+def _check_targets(root: RootConfig, spec: DataSpec) -> None:
+    has = "classes" if spec.classes else "reals"
+    words = {"classes": "class labels", "reals": "real targets"}
+    chosen = [("loss", register.loss.get(root.loss["name"]), "loss=mse" if has == "reals" else "loss=cross_entropy")]
+    chosen += [
+        (f"metrics.{name}", register.metric.get(name), f"leave it out with ~metrics.{name}") for name in root.metrics
+    ]
+    faults = []
+    for key, component, remedy in chosen:
+        takes = component.facts.get("targets", has)
+        if takes != has:
+            problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
+            faults.append(Fault(key, problem))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _try_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
+    """One forward pass over a batch, so that parts that do not fit are told before there is a run."""
+    name = root.model["name"]
+    try:
+        xb, yb = next(runner.valid.epoch(0))
+    except (TypeError, ValueError, DataError) as error:
+        raise ConfigError(Fault("loader", f"{root.loader['name']} cannot read dataset {spec.name}: {error}")) from error
+    xb, yb = xb.to(runner.device), yb.to(runner.device)
+    runner.model.eval()
+    try:
+        with torch.no_grad():
+            pred = runner.predict(xb)
+    except (RuntimeError, ValueError, IndexError) as error:
+        problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {_first_line(error)}"
+        raise ConfigError(Fault("model", problem)) from error
+    if pred.ndim != 2 or pred.shape[0] != len(xb) or pred.shape[1] != spec.outputs:  # rows, columns
+        kind = "classes" if spec.classes else "target columns"
+        problem = (
+            f"{name} gives {tuple(pred.shape)} for {len(xb)} rows; dataset {spec.name} has {spec.outputs} {kind}, "
+            f"so {(len(xb), spec.outputs)} is expected"
+        )
+        raise ConfigError(Fault("model", problem))
+    try:
+        loss = runner.loss(pred, yb)
+    except (RuntimeError, ValueError, IndexError) as error:
+        problem = f"{root.loss['name']} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
+        raise ConfigError(Fault("loss", f"{problem}: {_first_line(error)}")) from error
+    if loss.ndim:
+        raise ConfigError(Fault("loss", f"{root.loss['name']} gives {tuple(loss.shape)}; a scalar mean is expected"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,25 @@
+"""The product's own components; importing this package registers them all."""
+
+from experiments.components import (
+    callbacks,
+    datasets,
+    loaders,
+    losses,
+    metrics,
+    models,
+    optims,
+    schedulers,
+    transforms,
+)
+
+__all__ = [
+    "callbacks",
+    "datasets",
+    "loaders",
+    "losses",
+    "metrics",
+    "models",
+    "optims",
+    "schedulers",
+    "transforms",
+]

@@ -1,0 +1,69 @@
+"""A user's own arrays in an .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Gt, Lt
+
+from experiments.components.datasets.split import plain, stratified
+from experiments.data import Splits
+from experiments.errors import DataError
+from experiments.registry import register
+
+EXPECTED = "x and y, perhaps x_valid and y_valid, x_test and y_test"
+
+
+@register.dataset("arrays")
+def arrays(*, path: str, valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2, seed: int = 0) -> Splits:
+    """X (n, height, width) or (n, channels, height, width), y labels or real targets.
+
+    The file's own x_valid and y_valid are used where it has them; else `valid_fraction` of the rows is split off,
+    of each class alike where y is labels. Bytes are read as pixel / 256, anything else as float32.
+
+    Raises:
+        DataError: the file is not there, is no .npz, or holds something else.
+    """
+    content = _read(Path(path))
+    x, y = content["x"], content["y"]
+    if len(x) != len(y):
+        raise DataError(f"{path}: x has {len(x)} rows and y has {len(y)}")
+    if len(x) < 2:  # one row for each split
+        raise DataError(f"{path}: x has {len(x)} rows; a training and a validation split need two")
+    test = (content["x_test"], content["y_test"]) if "x_test" in content else None
+    if "x_valid" in content:
+        train, valid = (x, y), (content["x_valid"], content["y_valid"])
+    else:
+        labelled = np.issubdtype(y.dtype, np.integer)
+        chosen = stratified(y, fraction=valid_fraction, seed=seed) if labelled else None
+        inside, outside = chosen or plain(len(y), fraction=valid_fraction, seed=seed)
+        train, valid = (x[inside], y[inside]), (x[outside], y[outside])
+    return Splits.of(train=train, valid=valid, test=test, source=str(path), name="arrays")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise DataError(f"dataset.path={path}: there is no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise DataError(f"dataset.path={path}: not an .npz of plain arrays ({error})") from error
+    missing = [name for name in ("x", "y") if name not in content]
+    for part in ("valid", "test"):
+        pair = {f"x_{part}", f"y_{part}"}
+        if pair & content.keys():
+            missing += sorted(pair - content.keys())
+    if missing:
+        found = ", ".join(sorted(content)) or "nothing"
+        raise DataError(
+            f"dataset.path={path}: {', '.join(missing)} missing; it should hold {EXPECTED}; it holds {found}"
+        )
+    for name, array in content.items():
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"dataset.path={path}: {name} holds {array.dtype}, not numbers")
+    return content

@@ -1,0 +1,26 @@
+"""scikit-learn's handwritten digits: 1,797 pictures of 8x8, values 0 to 16, no network needed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.components.datasets.split import stratified
+from experiments.data import Splits
+from experiments.registry import register
+
+
+@register.dataset("digits")
+def digits() -> Splits:
+    """4/5 for training, 1/5 for validation, each class alike; pixels / 16."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x, y = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int64)
+    train, valid = stratified(y, fraction=0.2, seed=0)
+    return Splits.of(
+        train=(x[train], y[train]),
+        valid=(x[valid], y[valid]),
+        classes=10,
+        labels=[str(digit) for digit in range(10)],
+        source="sklearn.datasets.load_digits",
+    )

@@ -1,0 +1,190 @@
+"""Getting files over the network: HTTPS only, bounded in size, time, retries and hosts, never half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from filelock import FileLock
+from tqdm import tqdm
+
+from experiments.errors import DataError
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0  # without a byte
+DEADLINE_SECONDS = 1800.0  # for one file
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.5  # before the second attempt, twice that before the third
+REDIRECTS = 5
+CHUNK = 1 << 16
+TEMPORARY = ".part"
+
+# Where GitHub keeps what its `raw` addresses redirect to.
+GITHUB_HOSTS = frozenset(
+    {
+        "github.com",
+        "raw.githubusercontent.com",
+        "media.githubusercontent.com",
+        "objects.githubusercontent.com",
+    }
+)
+
+
+class _TransientError(Exception):
+    """A failure that may be gone in a moment."""
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """One process at a time in a folder; what a dead one left half done there is removed.
+
+    The lock is the operating system's, so that a dead process holds none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        for leftover in folder.glob(f"*{TEMPORARY}"):
+            leftover.unlink()
+        yield
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` (0600) that takes its place if all goes well, else is removed.
+
+    Raises:
+        DataError: `path` is a link, which is never written through.
+    """
+    if path.is_symlink():
+        raise DataError(f"{path} is a link; it would be written through, so it is refused")
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that is removed in any case."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def download(url: str, path: Path, *, cap: int) -> None:
+    """Stream `url` into `path`, at most `cap` bytes.
+
+    Raises:
+        DataError: it cannot be had, or is a web page, or is too long.
+    """
+    host = urlsplit(url).hostname or ""
+    hosts = {host} | (GITHUB_HOSTS if host in GITHUB_HOSTS else set())
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _stream(url, path, cap, hosts)
+        except _TransientError as error:
+            if attempt == ATTEMPTS:
+                raise DataError(f"{url}: {error} ({ATTEMPTS} attempts)") from None
+            time.sleep(PAUSE_SECONDS * attempt)
+        else:
+            return
+
+
+def _stream(url: str, path: Path, cap: int, hosts: set[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        with _open(url, hosts) as response:
+            length = int(response.headers.get("Content-Length") or 0)
+            if length > cap:
+                raise DataError(f"{url}: {length:,} bytes are announced, at most {cap:,} are expected")
+            chunks = response.iter_content(CHUNK)
+            received = 0
+            bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None)
+            with path.open("wb") as file, bar:
+                for chunk in chunks:
+                    if received == 0:
+                        _refuse_page(chunk, response, url)
+                    received += len(chunk)
+                    if received > cap:
+                        raise DataError(f"{url}: more than {cap:,} bytes; stopped")
+                    if time.monotonic() > deadline:
+                        raise DataError(f"{url}: not done after {DEADLINE_SECONDS:.0f} s; stopped")
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    except (requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise _TransientError(_reason(error)) from error
+    except requests.ConnectionError as error:
+        if "Read timed out" in str(error):
+            raise _TransientError("the server stopped sending") from error
+        raise DataError(f"{url}: {_reason(error)}") from error
+    except requests.RequestException as error:
+        raise DataError(f"{url}: {_reason(error)}") from error
+    if received == 0:
+        raise DataError(f"{url}: the answer is empty")
+
+
+def _open(url: str, hosts: set[str]) -> requests.Response:
+    """The final answer behind redirects that stay on HTTPS and on known hosts."""
+    for _ in range(REDIRECTS + 1):
+        parts = urlsplit(url)
+        if parts.scheme != "https":
+            raise DataError(f"{url}: only https:// addresses are read")
+        if parts.hostname not in hosts:
+            raise DataError(f"{url}: a redirect to another host, {parts.hostname}, is not followed")
+        response = requests.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            allow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+        )
+        if response.is_redirect:
+            url = urljoin(url, response.headers["Location"])
+            response.close()
+            continue
+        if response.status_code >= 500 or response.status_code == requests.codes.too_many_requests:
+            response.close()
+            raise _TransientError(f"the server answers {response.status_code}")
+        if response.status_code != requests.codes.ok:
+            response.close()
+            raise DataError(f"{url}: the server answers {response.status_code}")
+        return response
+    raise DataError(f"{url}: more than {REDIRECTS} redirects")
+
+
+def _refuse_page(start: bytes, response: requests.Response, url: str) -> None:
+    if start.lstrip()[:1] == b"<" or response.headers.get("Content-Type", "").startswith("text/html"):
+        raise DataError(f"{url}: the answer looks like a web page, not a data file")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the server's certificate is not trusted"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy refuses"
+    if isinstance(error, requests.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, requests.ReadTimeout):
+        return "the server does not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    text = str(error)
+    if "resolve" in text or "Name or service" in text:
+        return "the host's name cannot be resolved"
+    return "connection refused" if "refused" in text else f"no connection ({type(error).__name__})"

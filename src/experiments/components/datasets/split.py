@@ -1,0 +1,37 @@
+"""Splitting rows into training and validation, the same way every time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Training and validation rows, in ascending order, with the same share of each class.
+
+    Args:
+        y: class labels (n,).
+        fraction: the share of each class that goes to validation, at least one row of a class that has two.
+        seed: of the choice.
+    """
+    generator = np.random.default_rng(seed)
+    valid = []
+    for label in np.unique(y):
+        rows = generator.permutation(np.flatnonzero(y == label))
+        take = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        valid.append(rows[:take])
+    return _complement(np.concatenate(valid), len(y))
+
+
+def plain(size: int, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Training and validation rows, in ascending order, drawn without regard to their targets."""
+    rows = np.random.default_rng(seed).permutation(size)
+    return _complement(rows[: min(max(round(fraction * size), 1), size - 1)], size)
+
+
+def _complement(valid: Indices, size: int) -> tuple[Indices, Indices]:
+    inside = np.zeros(size, dtype=bool)
+    inside[valid] = True
+    return np.flatnonzero(~inside), np.flatnonzero(inside)

@@ -1,0 +1,141 @@
+"""Loaders: `(split, batch_size, order, shape)` gives an iterable of batches (xb, yb), with a length.
+
+`shape` is the shape of one input as the model takes it. Given the same order, all loaders yield the same batches,
+bit for bit: the first four are the tutorial's, `in_memory` is the default outside the stages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from experiments.data import Order, Split, to_float
+from experiments.registry import register
+
+Batch = tuple[Tensor, Tensor]
+Shape = tuple[int, ...]
+
+# How many batches `in_memory` gathers at once; it changes no bit of any batch.
+GATHERED = 64
+
+
+class Slices:
+    """Rows start .. end of x and y, which any pair of tensors or a TensorDataset gives."""
+
+    def __init__(self, rows: Callable[[Any], Batch], batch_size: int, order: Order) -> None:
+        self.rows, self.batch_size, self.order = rows, batch_size, order
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        indices = self.order.indices()
+        for start in range(0, len(self.order), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self.rows(part if indices is None else indices[part])
+
+
+class Wrapped:
+    """Stage 12: any loader, with a function applied to each of its batches."""
+
+    def __init__(self, loader: Any, function: Callable[[Tensor, Tensor], Batch]) -> None:
+        self.loader, self.function = loader, function
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            yield self.function(*batch)
+
+
+class InMemory:
+    """Many batches gathered and converted at once, then sliced: no per-row Python.
+
+    The tensors stay as they are stored (bytes where pixels are bytes) and may lie on any device.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, batch_size: int, order: Order, shape: Shape) -> None:
+        self.x, self.y = x, y
+        self.batch_size, self.order, self.shape = batch_size, order, shape
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def to(self, device: torch.device) -> None:
+        """Move the data to where the batches are wanted, once."""
+        self.x, self.y = self.x.to(device), self.y.to(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        indices = self.order.indices()
+        if indices is not None:
+            indices = indices.to(self.x.device)
+        for start in range(0, len(self.order), GATHERED * self.batch_size):
+            part = slice(start, start + GATHERED * self.batch_size)
+            chosen = part if indices is None else indices[part]
+            x = to_float(self.x[chosen]).view(-1, *self.shape)
+            yield from zip(torch.split(x, self.batch_size), torch.split(self.y[chosen], self.batch_size), strict=True)
+
+
+@register.loader("slices")
+def slices(split: Split, batch_size: int, order: Order, shape: Shape) -> Slices:
+    """Stage 1: x[start:end], y[start:end]."""
+    x, y = split.floats()
+    x = x.view(-1, *shape)
+    return Slices(lambda rows: (x[rows], y[rows]), batch_size, order)
+
+
+@register.loader("tensor_dataset")
+def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) -> Slices:
+    """Stage 6: one slice of a TensorDataset gives both."""
+    x, y = split.floats()
+    dataset = TensorDataset(x.view(-1, *shape), y)
+    return Slices(lambda rows: dataset[rows], batch_size, order)
+
+
+@register.loader("dataloader", reads_datasets=True)
+def dataloader(
+    split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
+) -> Any:
+    """Stage 7: torch's DataLoader over a TensorDataset, or over the split's own map-style dataset."""
+    if not isinstance(split.dataset, TensorDataset):
+        return Wrapped(_torch_loader(split.dataset, batch_size, order, num_workers), _into(shape))
+    x, y = split.floats()
+    return _torch_loader(TensorDataset(x.view(-1, *shape), y), batch_size, order, num_workers)
+
+
+@register.loader("wrapped_dataloader", reads_datasets=True)
+def wrapped_dataloader(
+    split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
+) -> Wrapped:
+    """Stage 12: rows stay as the data has them, and each batch is brought into the model's shape."""
+    dataset = split.dataset
+    if isinstance(dataset, TensorDataset):
+        dataset = TensorDataset(*split.floats())
+    return Wrapped(_torch_loader(dataset, batch_size, order, num_workers), _into(shape))
+
+
+@register.loader("in_memory")
+def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
+    """Every row in memory, on the device; a map-style dataset's items are each read once."""
+    return InMemory(*split.tensors, batch_size, order, shape)
+
+
+def _torch_loader(dataset: Any, batch_size: int, order: Order, num_workers: int) -> DataLoader[Any]:
+    # A generator of its own, since each pass of a DataLoader draws from it: the noise stream stays untouched.
+    return DataLoader(dataset, batch_size, sampler=order, num_workers=num_workers, generator=torch.Generator())
+
+
+def _into(shape: Shape) -> Callable[[Tensor, Tensor], Batch]:
+    def preprocess(xb: Tensor, yb: Tensor) -> Batch:
+        return to_float(xb).view(-1, *shape), yb if yb.ndim == 1 and not yb.is_floating_point() else yb.float().view(
+            len(yb), -1
+        )
+
+    return preprocess

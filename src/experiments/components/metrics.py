@@ -1,0 +1,16 @@
+"""Metrics: `(pred, target)` gives a sum over the batch's rows, on the device; the run divides by the rows.
+
+A metric says at its registration which targets it takes: `targets="classes"` or `targets="reals"`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from experiments.registry import register
+
+
+@register.metric("accuracy", targets="classes")
+def accuracy(pred: Tensor, target: Tensor) -> Tensor:
+    """How many rows have their largest prediction (batch, classes) at the right class (batch,)."""
+    return (pred.argmax(dim=1) == target).sum()

@@ -1,0 +1,94 @@
+"""Stages 10 to 14: three stride-2 convolutions, first fixed to 28x28, then for any picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from experiments.data import DataSpec
+from experiments.errors import ConfigError, Fault
+from experiments.registry import register
+
+
+class Lambda(nn.Module):
+    """A layer that calls a function, for a step that torch.nn has no layer for."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whatever the function gives."""
+        return self.function(x)
+
+
+class Cnn(nn.Module):
+    """Stage 10: reshapes flat rows itself; 28x28, one channel."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(16, 16, kernel_size=3, stride=2, padding=1)
+        self.conv3 = nn.Conv2d(16, outputs, kernel_size=3, stride=2, padding=1)
+
+    def forward(self, xb: Tensor) -> Tensor:
+        """Logits (batch, outputs) of flat rows (batch, 784)."""
+        xb = xb.view(-1, 1, 28, 28)
+        xb = F.relu(self.conv1(xb))
+        xb = F.relu(self.conv2(xb))
+        xb = F.relu(self.conv3(xb))
+        xb = F.avg_pool2d(xb, 4)
+        return xb.view(-1, xb.size(1))
+
+
+@register.model("cnn", input="flat")
+def cnn(data: DataSpec) -> nn.Module:
+    """Stage 10, as the tutorial has it."""
+    _only_28x28("cnn", data)
+    return Cnn(data.outputs)
+
+
+@register.model("cnn_sequential", input="flat")
+def cnn_sequential(data: DataSpec) -> nn.Module:
+    """Stage 11: the same layers in an nn.Sequential."""
+    _only_28x28("cnn_sequential", data)
+    return nn.Sequential(
+        Lambda(lambda x: x.view(-1, 1, 28, 28)),
+        nn.Conv2d(1, 16, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, data.outputs, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(4),
+        Lambda(lambda x: x.view(x.size(0), -1)),
+    )
+
+
+@register.model("cnn_adaptive", input="image")
+def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Module:
+    """Stage 12: any height, width and number of channels, by pooling to the one size that is asked for."""
+    return nn.Sequential(
+        nn.Conv2d(data.shape[0], width, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, data.outputs, kernel_size=3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        Lambda(lambda x: x.view(x.size(0), -1)),
+    )
+
+
+def _only_28x28(name: str, data: DataSpec) -> None:
+    if data.shape != (1, 28, 28):
+        channels, height, width = data.shape
+        problem = (
+            f"{name} is fixed to one channel of 28x28; dataset {data.name} has {channels} of {height}x{width}; "
+            "model=cnn_adaptive takes any size"
+        )
+        raise ConfigError(Fault("model", problem))

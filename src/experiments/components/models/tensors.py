@@ -1,0 +1,83 @@
+"""Stages 1 and 2: a model over two bare tensors, with no torch.nn at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from experiments.data import DataSpec
+from experiments.registry import register
+
+
+class TensorModel:
+    """What the runner asks of any model, over bare weights and bias: x @ weights + bias."""
+
+    def __init__(self, data: DataSpec) -> None:
+        self.weights = torch.randn(data.features, data.outputs) / math.sqrt(data.features)
+        # Set after the scaling, so that the scaling is not recorded for the gradient.
+        self.weights.requires_grad_()
+        self.bias = torch.zeros(data.outputs, requires_grad=True)
+
+    def __call__(self, xb: Tensor) -> Tensor:
+        """Logits (batch, outputs) of flat rows (batch, features)."""
+        return xb @ self.weights + self.bias
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The two tensors."""
+        yield self.weights
+        yield self.bias
+
+    def train(self) -> Self:
+        """Nothing differs in training."""
+        return self
+
+    def eval(self) -> Self:
+        """Nothing differs in evaluation."""
+        return self
+
+    def to(self, device: torch.device) -> Self:
+        """Move both tensors, as leaves."""
+        self.weights = self.weights.detach().to(device).requires_grad_()
+        self.bias = self.bias.detach().to(device).requires_grad_()
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights by name."""
+        return {"weights": self.weights.detach(), "bias": self.bias.detach()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over weights of the same shapes."""
+        if state.keys() != self.state_dict().keys():
+            raise RuntimeError(f"expected the tensors weights and bias, got {', '.join(state)}")
+        with torch.no_grad():
+            self.weights.copy_(state["weights"])
+            self.bias.copy_(state["bias"])
+
+
+class LogProbabilityModel(TensorModel):
+    """The same, ended by a log-softmax written out."""
+
+    def __call__(self, xb: Tensor) -> Tensor:
+        """Log-probabilities (batch, outputs)."""
+        return log_softmax(super().__call__(xb))
+
+
+def log_softmax(x: Tensor) -> Tensor:
+    """X - log(sum(exp(x))) over the last dimension."""
+    return x - x.exp().sum(-1).log().unsqueeze(-1)
+
+
+@register.model("logistic_tensors", input="flat", output="log_probabilities")
+def logistic_tensors(data: DataSpec) -> TensorModel:
+    """Stage 1: log_softmax(x @ weights + bias)."""
+    return LogProbabilityModel(data)
+
+
+@register.model("logistic_logits", input="flat")
+def logistic_logits(data: DataSpec) -> TensorModel:
+    """Stage 2: x @ weights + bias, since the loss now has the log-softmax."""
+    return TensorModel(data)

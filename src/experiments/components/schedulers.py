@@ -1,0 +1,48 @@
+"""Schedulers: `(optimizer, epochs, steps)` gives an object with step(), called once a step or once an epoch.
+
+`epochs` is the training's length, `steps` the steps of one epoch. A scheduler says at its registration when it is
+called: `per="step"` or `per="epoch"`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+
+from experiments.registry import register
+
+
+@register.scheduler("constant", per="epoch")
+def constant(optimizer: Any, epochs: int, steps: int) -> None:  # every scheduler takes these
+    """No scheduler: the learning rate stays."""
+
+
+@register.scheduler("one_cycle", per="step")
+def one_cycle(
+    optimizer: Optimizer, epochs: int, steps: int, *, warmup: Annotated[float, Gt(0), Lt(1)] = 0.3
+) -> LRScheduler:
+    """Up to the optimiser's lr and down again (Smith, 2018), the momentum left alone."""
+    peak = optimizer.param_groups[0]["lr"]
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=epochs * steps, pct_start=warmup, cycle_momentum=False)
+
+
+@register.scheduler("cosine", per="step")
+def cosine(optimizer: Optimizer, epochs: int, steps: int, *, final: Annotated[float, Ge(0)] = 0.0) -> LRScheduler:
+    """Half a cosine from the optimiser's lr to `final`."""
+    return CosineAnnealingLR(optimizer, T_max=epochs * steps, eta_min=final)
+
+
+@register.scheduler("step", per="epoch")
+def step(
+    optimizer: Optimizer,
+    epochs: int,  # noqa: ARG001  # every scheduler takes these
+    steps: int,  # noqa: ARG001
+    *,
+    every: Annotated[int, Ge(1)] = 1,
+    factor: Annotated[float, Gt(0)] = 0.1,
+) -> LRScheduler:
+    """The learning rate times `factor` every `every` epochs."""
+    return StepLR(optimizer, step_size=every, gamma=factor)

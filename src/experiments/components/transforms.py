@@ -1,0 +1,42 @@
+"""Transforms of a batch on its device: `(xb, data)` gives xb in the same shape.
+
+`data` is the data spec: xb may be flat rows or pictures, whichever the model takes. What a transform draws comes
+from torch's global generator, the noise stream. `training_only=True` at the registration keeps it from validation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+from torch.nn.functional import pad
+
+from experiments.data import DataSpec
+from experiments.registry import register
+
+
+@register.transform("normalize")
+def normalize(
+    xb: Tensor,
+    data: DataSpec,  # noqa: ARG001  # every transform takes it
+    *,
+    mean: float = 0.1307,
+    std: Annotated[float, Gt(0)] = 0.3081,
+) -> Tensor:
+    """(x - mean) / std."""
+    return (xb - mean) / std
+
+
+@register.transform("random_shift", training_only=True)
+def random_shift(xb: Tensor, data: DataSpec, *, pixels: Annotated[int, Ge(1)] = 2) -> Tensor:
+    """Each picture moved by -pixels .. pixels down and right, zeros moved in."""
+    channels, height, width = data.shape
+    pictures = pad(xb.reshape(-1, channels, height, width), [pixels] * 4)
+    down, right = torch.randint(0, 2 * pixels + 1, (2, len(xb), 1), device=xb.device)
+    rows = (torch.arange(height, device=xb.device) + down)[:, :, None]
+    columns = (torch.arange(width, device=xb.device) + right)[:, None, :]
+    picture = torch.arange(len(xb), device=xb.device)[:, None, None]
+    # Indexing around the channels puts them last: (batch, height, width, channels).
+    return pictures[picture, :, rows, columns].permute(0, 3, 1, 2).reshape(xb.shape)

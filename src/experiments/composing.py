@@ -1,0 +1,73 @@
+"""Composing a configuration outside of Hydra's own command line, and Hydra's errors in a user's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import CompactHydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from experiments import presets
+from experiments.errors import ConfigError, Fault, suggestion
+
+
+def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """The configuration that a command line with these overrides would have, Hydra's part included.
+
+    Args:
+        overrides: as on the command line, `["model=cnn", "optim.lr=0.1"]`.
+        config_dir: a folder of own YAML files, as with `--config-dir`.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    given = list(overrides)
+    if config_dir is not None:
+        given.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return hydra_compose("config", given, return_hydra_config=True)
+        presets.announce()
+        with initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments"):
+            return hydra_compose("config", given, return_hydra_config=True)
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise in_words(error) from error
+
+
+def in_words(error: Exception) -> ConfigError:
+    """Hydra's composition error as one of ours: what was asked, what there is, the nearest."""
+    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        problem = f"there is no such option{suggestion(option, error.options)}"
+        if group == "device" and ":" in option:
+            problem += "; one card of several is chosen with device=cuda device.index=1"
+        return ConfigError(Fault(f"{group}={option}", problem))
+    cause = error.__cause__ or error
+    if isinstance(cause, ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+        parent = cause.parent_node
+        known = [str(key) for key in parent if key != "hydra"]
+        return ConfigError(Fault(str(cause.full_key), f"unknown key{suggestion(cause.key, known)}"))
+    text = str(error)
+    if cause is not error and str(cause) not in text:
+        text += f" ({str(cause).splitlines()[0]})"
+    group_missing = re.match(r"Could not override '([^']+)'", text)
+    if group_missing:
+        return ConfigError(Fault(group_missing[1], text.splitlines()[0]))
+    return ConfigError(Fault("configuration", " ".join(text.split())))
+
+
+def choices(hydra: Any) -> dict[str, str]:
+    """The chosen option of every group of ours, by group; several at once joined by commas."""
+    found = {}
+    for group, choice in hydra.runtime.choices.items():
+        if choice is None or "/" in group or group.startswith("hydra"):
+            continue
+        found[str(group)] = ",".join(choice) if OmegaConf.is_list(choice) else str(choice)
+    return found

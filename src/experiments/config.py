@@ -1,0 +1,241 @@
+"""The configuration as a whole: its typed root, the check before any side effect, and the run key."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le, MinLen
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from experiments import presets
+from experiments.device import DeviceConfig
+from experiments.device import faults as device_faults
+from experiments.errors import ConfigError, Fault
+from experiments.registry import register
+from experiments.schema import STRICT, model_faults
+from experiments.tracking.uri import uri_fault
+
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+Positive = Annotated[int, Ge(1)]
+
+COMPONENT_GROUPS = ("dataset", "model", "loss", "optim", "loader", "scheduler")
+MAPPING_GROUPS = ("transforms", "metrics", "callbacks")
+
+# What never changes a run's result, and so is no part of its key.
+WITHOUT_EFFECT = {"tracking", "language", "output_root", "tutorial", "name", "figures", "inspect"}
+# What enters the key as what it came to: the three streams, the weights' digest, the device in use.
+RESOLVED = {"seed", "seeds", "init_from", "device"}
+
+
+class _Strict(BaseModel):
+    model_config = STRICT
+
+
+class SeedsConfig(_Strict):
+    """Each random stream's own number, or none."""
+
+    init: Seed | None
+    data_order: Seed | None
+    noise: Seed | None
+
+
+class EvaluationConfig(_Strict):
+    """How a validation mean is taken."""
+
+    mean: Literal["samples", "batches"]
+
+
+class InspectConfig(_Strict):
+    """The debug overlays' switches."""
+
+    breakpoint: bool
+    profile: bool
+
+
+class TrackingConfig(_Strict):
+    """The typed `tracking` group; only `mlflow` has the keys below the first."""
+
+    name: Literal["none", "mlflow"]
+    uri: str | None = None
+    experiment: Annotated[str, MinLen(1)] = "experiments"
+    sweep_experiment: Annotated[str, MinLen(1)] = "experiments-sweeps"
+    wait_seconds: Annotated[float, Ge(0)] = 60
+
+
+class RootConfig(_Strict):
+    """Everything of a run but the components' own arguments, which their signatures check."""
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    optim: dict[str, Any]
+    loader: dict[str, Any]
+    scheduler: dict[str, Any]
+    transforms: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    callbacks: dict[str, dict[str, Any]]
+    device: DeviceConfig
+    tracking: TrackingConfig
+    seed: Seed
+    seeds: SeedsConfig
+    epochs: Positive
+    limit_batches: Positive | None
+    max_grad_norm: Annotated[float, Gt(0)] | None
+    deterministic: bool
+    init_from: str | None
+    evaluation: EvaluationConfig
+    name: str | None
+    figures: bool
+    language: Literal["en", "uz"]
+    output_root: str
+    tutorial: dict[str, Any] | None
+    inspect: InspectConfig
+
+
+class LoaderSettings(_Strict):
+    """What every loader's configuration has beside the loader's own arguments."""
+
+    batch_size: Positive
+    valid_batch_size: Positive
+    shuffle: bool
+    valid_shuffle: bool
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain values, without Hydra's own part.
+
+    Raises:
+        ConfigError: a required value is missing, or an interpolation leads nowhere.
+    """
+    tree = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    missing = sorted(OmegaConf.missing_keys(tree))
+    if missing:
+        raise ConfigError(*(Fault(key, f"a value is required: {key}=...") for key in missing))
+    try:
+        values = OmegaConf.to_container(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        # Only the key is told: the message may hold the value of an environment variable.
+        problem = f"the interpolation cannot be resolved ({type(error).__name__})"
+        raise ConfigError(Fault(str(error.full_key or "configuration"), problem)) from None
+    except RecursionError:
+        raise ConfigError(Fault("configuration", f"interpolations in a circle: {_circular(tree)}")) from None
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def check(values: dict[str, Any]) -> RootConfig:
+    """Every name, type and range, and every pair that must fit; nothing is built, nothing is touched.
+
+    Raises:
+        ConfigError: with all faults that were found.
+    """
+    faults = list(_import_paths(values))
+    if faults:
+        raise ConfigError(*faults)
+    presets.load()
+    loader = dict(values.get("loader") or {})
+    settings = {key: loader.pop(key) for key in LoaderSettings.model_fields if key in loader}
+    faults += model_faults(RootConfig, values)
+    faults += model_faults(LoaderSettings, settings, "loader")
+    for registry in register:
+        chosen = values.get(registry.group)
+        if not isinstance(chosen, dict):
+            continue
+        if registry.many:
+            for name, arguments in chosen.items():
+                if isinstance(arguments, dict):
+                    faults += registry.faults(name, arguments, key=f"{registry.group}.{name}")
+        else:
+            arguments = dict(loader if registry.group == "loader" else chosen)
+            faults += registry.faults(arguments.pop("name", None), arguments)
+    if not faults:
+        root = RootConfig.model_validate(values)
+        faults = [*device_faults(root.device), *_pair_faults(root)]
+        if not faults:
+            return root
+    raise ConfigError(*faults)
+
+
+def run_key(root: RootConfig, *, digest: str, seeds: Mapping[str, int], device: str, init: str | None) -> str:
+    """A hash of what determines a run's result: settings, components' source, data, initial weights, machine.
+
+    Args:
+        root: the checked configuration.
+        digest: the data's.
+        seeds: the three resolved streams.
+        device: the type of the device it computes on.
+        init: a digest of the weights it starts from; None for fresh ones.
+    """
+    settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
+    sources = {}
+    for registry in register:
+        chosen = settings[registry.group]
+        for name in chosen if registry.many else [chosen["name"]]:
+            sources[f"{registry.group}.{name}"] = _source(registry.get(name).factory)
+    machine = [torch.__version__, torch.get_num_threads(), device]
+    everything = [settings, sources, digest, dict(seeds), init, machine]
+    text = json.dumps(everything, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted leaf keys (`optim.lr`) to values; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        elif not isinstance(value, Mapping):
+            flat[path] = value
+    return flat
+
+
+def _source(factory: Any) -> str:
+    try:
+        return hashlib.sha256(inspect.getsource(factory).encode()).hexdigest()
+    except (OSError, TypeError):  # defined in a shell: its name is all there is
+        return str(factory.__qualname__)
+
+
+def _import_paths(values: Any, path: str = "") -> Iterator[Fault]:
+    """Keys that would name code: configuration names components, at any depth."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        where = f"{path}.{key}" if path else str(key)
+        if isinstance(key, str) and (key.endswith(("target", "target_")) or key in ("_partial_", "_args_")):
+            problem = "configuration names registered components, never import paths; register a component instead"
+            yield Fault(where, problem)
+        yield from _import_paths(value, where)
+
+
+def _pair_faults(root: RootConfig) -> Iterator[Fault]:
+    if root.tracking.name == "mlflow" and (problem := uri_fault(root.tracking.uri)):
+        yield Fault("tracking.uri", problem)
+    if root.optim["name"] == "by_hand" and root.scheduler["name"] != "constant":
+        yield Fault("scheduler", f"{root.scheduler['name']} steers an optimiser of torch; optim by_hand is none")
+    model = register.model.get(root.model["name"])
+    if root.loss["name"] == "nll_by_hand" and model.facts.get("output") != "log_probabilities":
+        problem = f"nll_by_hand takes log-probabilities, model {model.name} returns logits; loss=cross_entropy fits"
+        yield Fault("loss", problem)
+    root_folder = Path(root.output_root)
+    blocker = next((p for p in [root_folder, *root_folder.parents] if p.exists() and not p.is_dir()), None)
+    if blocker is not None:
+        yield Fault("output_root", f"{blocker} is a file; runs are kept in a folder")
+
+
+def _circular(tree: DictConfig) -> str:
+    circular = []
+    for key in tree:
+        try:
+            OmegaConf.to_container(OmegaConf.masked_copy(tree, [str(key)]), resolve=True)
+        except (RecursionError, OmegaConfBaseException):
+            circular.append(str(key))
+    return ", ".join(circular) or "unknown"

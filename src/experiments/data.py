@@ -1,0 +1,267 @@
+"""What a dataset gives to a run: its splits, and what it says of itself before a model is built."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, TensorDataset
+
+from experiments.errors import DataError
+from experiments.seeds import epoch_order
+
+Shape = tuple[int, int, int]
+Pair = tuple[Any, Any]
+Source = Pair | Dataset[Any]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What is known of a dataset before a model is built; models receive it as their first argument.
+
+    Args:
+        name: the dataset's name.
+        shape: (channels, height, width) of one picture.
+        outputs: numbers a model gives for one picture: the classes, or the columns of real targets.
+        classes: whether targets are class labels 0 .. outputs-1 (else real numbers).
+        sizes: rows of each split.
+        digest: identifies the content.
+        source: where it came from.
+        labels: what the classes are called.
+    """
+
+    name: str
+    shape: Shape
+    outputs: int
+    classes: bool
+    sizes: Mapping[str, int]
+    digest: str
+    source: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> int:
+        """The numbers of one picture: channels * height * width."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+
+class Split:
+    """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length, a map-style one has it
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """X (n, features) uint8 or float32 and y (n,) int64 or (n, columns) float32, every item read once."""
+        if isinstance(self.dataset, TensorDataset):
+            x, y = self.dataset.tensors
+            return x, y
+        items = [self.dataset[index] for index in range(len(self))]
+        return as_rows(torch.stack([torch.as_tensor(x) for x, _ in items]))[0], as_targets([y for _, y in items])
+
+    def floats(self) -> tuple[Tensor, Tensor]:
+        """The same with x as float32: a byte is a pixel value times 256, so the conversion is exact."""
+        x, y = self.tensors
+        return to_float(x), y
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset: training and validation rows, perhaps test rows, and the data spec."""
+
+    train: Split
+    valid: Split
+    spec: DataSpec
+    test: Split | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        train: Source,
+        valid: Source,
+        test: Source | None = None,
+        shape: Shape | None = None,
+        classes: int | None = None,
+        digest: str | None = None,
+        source: str = "",
+        labels: Sequence[str] = (),
+        name: str = "",
+    ) -> Splits:
+        """Splits from (x, y) arrays or map-style datasets; what is not given is read off the rows.
+
+        Args:
+            train: (x, y) with x (n, height, width), (n, channels, height, width), or (n, features) with `shape`;
+                y whole-number labels (n,), or real targets (n,) or (n, columns). Or a map-style Dataset of such rows.
+            valid: likewise.
+            test: likewise, or none.
+            shape: (channels, height, width), needed where x is flat.
+            classes: how many classes; counted where it is not given, which reads every item of a Dataset once.
+            digest: identifies the content; hashed from it where it is not given.
+            source: where the data came from.
+            labels: what the classes are called.
+            name: the dataset's name; the registered one where it is empty.
+
+        Raises:
+            DataError: the rows do not fit together.
+        """
+        given = {"train": train, "valid": valid} | ({} if test is None else {"test": test})
+        splits, shapes = {}, set()
+        for part, value in given.items():
+            splits[part], found = _split(value, shape, part)
+            shapes.add(found)
+        if len(shapes) > 1:
+            raise DataError(f"dataset {name}: the splits hold pictures of different shapes: {sorted(shapes)}")
+        labelled, outputs = (True, classes) if classes is not None else _targets(splits)
+        spec = DataSpec(
+            name=name,
+            shape=shapes.pop(),
+            outputs=outputs,
+            classes=labelled,
+            sizes={part: len(split) for part, split in splits.items()},
+            digest=digest or _digest(splits),
+            source=source,
+            labels=tuple(labels),
+        )
+        return cls(splits["train"], splits["valid"], spec, splits.get("test"))
+
+
+class Order(Sampler[int]):
+    """Which row comes when: a pure function of (seed, epoch), so that it can be repeated, resumed and sharded.
+
+    A sampler whose `epoch` is set before it is iterated.
+    """
+
+    def __init__(self, size: int, *, shuffle: bool, seed: int) -> None:
+        self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
+
+    def indices(self) -> Tensor | None:
+        """This epoch's order, int64 (size,); None where the rows come as they lie."""
+        return epoch_order(self.size, self.seed, self.epoch) if self.shuffle else None
+
+    def __iter__(self) -> Iterator[int]:
+        indices = self.indices()
+        return iter(range(self.size) if indices is None else indices.tolist())
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@dataclass(frozen=True)
+class Batches:
+    """One split as batches: what the runner iterates, epoch by epoch.
+
+    Args:
+        loader: an iterable of (xb, yb) with a length, in the order's order.
+        order: which row comes when.
+        split: the rows themselves.
+        batch_size: rows of a batch.
+        shape: of one input, as the model takes it.
+    """
+
+    loader: Any
+    order: Order
+    split: Split
+    batch_size: int
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch, (xb, yb) each."""
+        self.order.epoch = epoch
+        return iter(self.loader)
+
+    def as_stored(self, batch: int) -> tuple[Tensor, Tensor]:
+        """One batch of the rows as they lie, whatever the order."""
+        x, y = self.split.tensors
+        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        return to_float(x[rows]).view(-1, *self.shape), y[rows]
+
+
+def to_float(x: Tensor) -> Tensor:
+    """Float32 pixels: bytes divided by 256, which is exact; floats as they are."""
+    return x.float().div_(256) if x.dtype == torch.uint8 else x
+
+
+def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
+    """Flat rows (n, features), uint8 or float32, and the shape of one picture."""
+    tensor = torch.as_tensor(x)
+    if tensor.dtype != torch.uint8:
+        tensor = tensor.float()
+    if shape is None:
+        if tensor.ndim not in (3, 4):
+            raise DataError(
+                f"x has the shape {tuple(tensor.shape)}; it should be (n, height, width) or "
+                "(n, channels, height, width), or `shape` be given"
+            )
+        rows = tensor.shape[1:]
+        shape = (1, rows[0], rows[1]) if len(rows) == 2 else (rows[0], rows[1], rows[2])
+    features = shape[0] * shape[1] * shape[2]
+    if tensor[:1].numel() != features and len(tensor):
+        raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {features}")
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise DataError("x holds values that are not finite")
+    return tensor.reshape(len(tensor), features), shape
+
+
+def as_targets(y: Any) -> Tensor:
+    """Class labels as int64 (n,), real targets as float32 (n, columns)."""
+    if isinstance(y, list):
+        y = torch.stack([torch.as_tensor(value) for value in y])
+    tensor = torch.as_tensor(y)
+    if tensor.is_floating_point():
+        if not bool(tensor.isfinite().all()):
+            raise DataError("y holds values that are not finite")
+        return tensor.float().reshape(len(tensor), -1)
+    if tensor.ndim != 1:
+        raise DataError(f"y holds whole numbers of the shape {tuple(tensor.shape)}; labels are one number a row")
+    return tensor.long()
+
+
+def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]:
+    if not isinstance(value, tuple):
+        split = Split(value)
+        if len(split) == 0:
+            raise DataError(f"the {part} split has no rows")
+        item = torch.as_tensor(value[0][0])
+        return split, as_rows(item[None], shape)[1]
+    x, found = as_rows(value[0], shape)
+    y = as_targets(value[1])
+    if len(x) != len(y):
+        raise DataError(f"the {part} split has {len(x)} rows in x and {len(y)} in y")
+    if len(x) == 0:
+        raise DataError(f"the {part} split has no rows")
+    return Split(TensorDataset(x, y)), found
+
+
+def _targets(splits: Mapping[str, Split]) -> tuple[bool, int]:
+    """Whether the targets are labels, and how many outputs they ask for."""
+    targets = [split.tensors[1] for split in splits.values()]
+    if targets[0].is_floating_point():
+        return False, targets[0].shape[1]
+    low, high = min(int(y.min()) for y in targets), max(int(y.max()) for y in targets)
+    if low < 0:
+        raise DataError(f"y holds the label {low}; labels start at 0")
+    return True, high + 1
+
+
+def _digest(splits: Mapping[str, Split]) -> str:
+    content = hashlib.sha256()
+    for part, split in sorted(splits.items()):
+        for tensor in split.tensors:
+            content.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            content.update(np.ascontiguousarray(tensor.numpy()).data)
+    return content.hexdigest()

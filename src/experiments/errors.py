@@ -1,0 +1,53 @@
+"""What is told to a user as one message, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """Something a user can mend; the message says what, where, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a configuration.
+
+    Args:
+        key: where, as it would be written on the command line (`optim.lr`).
+        problem: what is wrong with it, with the value and what was expected.
+    """
+
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}"
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration that cannot be run; carries every fault that was found."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        lines = [str(fault) for fault in faults]
+        text = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} faults:", *lines])
+        super().__init__(text)
+
+
+class DataError(UserError):
+    """A data set that cannot be had or is not what it says it is."""
+
+
+class TrainingError(UserError):
+    """A training that had to stop; what was measured until then is kept."""
+
+
+def suggestion(name: object, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of `names`, and all of them: the end of an error message."""
+    known = sorted(names)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return f"{hint} there is: {', '.join(known) or 'nothing'}"

@@ -1,0 +1,234 @@
+"""A run from its configuration to its result: check, assemble, train, keep, deliver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import assembly, composing, config, describe, starting, weights
+from experiments import device as devices
+from experiments.config import RootConfig
+from experiments.data import Splits
+from experiments.describe import Job
+from experiments.errors import ConfigError, Fault
+from experiments.runner import Metrics, Result, weights_of
+from experiments.seeds import derive
+from experiments.sweeps import parent
+from experiments.tracking import delivery, process
+from experiments.tracking.journal import Journal
+from experiments.tracking.uri import store_uri
+from experiments.views import pictures, terminal
+
+log = logging.getLogger(__name__)
+
+
+def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Result:
+    """Train one configuration, as the command line would; from Python or a notebook.
+
+        result = experiments.run(["model=cnn_adaptive", "optim=sgd_momentum"])
+        result.best_valid_loss, result.history, result.model, result.folder
+
+    Args:
+        overrides: as on the command line.
+        config_dir: a folder of own YAML files, as with `--config-dir`.
+
+    Raises:
+        ConfigError: the configuration cannot be run; nothing was left behind.
+        DataError: the dataset cannot be had.
+        TrainingError: the training had to stop.
+    """
+    cfg = composing.compose(overrides, config_dir)
+    values = config.resolve(cfg)
+    root = config.check(values)
+    folder = Path(cfg.hydra.run.dir).resolve()
+    folder.mkdir(parents=True)
+    _keep_hydra(cfg, overrides, folder)
+    with _logged_to(folder):
+        return _execute(values, root, Job(folder, composing.choices(cfg.hydra), tuple(overrides)))
+
+
+def run_job(cfg: DictConfig) -> Result:
+    """Train one job that Hydra has composed, in the folder that Hydra has made for it."""
+    values = config.resolve(cfg)
+    root = config.check(values)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir).resolve()
+    overrides = [str(override) for override in hydra.overrides.task]
+    sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
+    varied = parent.varied(sweep) if sweep else ()
+    return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
+
+
+def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
+    device = devices.prepare(root.device, deterministic=root.deterministic)
+    splits = assembly.load_dataset(root.dataset)
+    seeds = derive(root.seed, root.seeds.model_dump())
+    state = starting.weights_for(root, job.overrides)
+    key = starting.run_key(root, splits, seeds, device, state)
+    model = assembly.build_model(root, splits.spec, seeds)
+    if state is not None:
+        weights.into(model, state, str(root.init_from))
+    runner = assembly.assemble(
+        root,
+        splits=splits,
+        model=model,
+        device=device,
+        seeds=seeds,
+        folder=job.folder,
+    )
+    journal = _open_journal(root, job, values, splits, key, device)
+    tracked = _follow(root, job)
+    name = describe.run_name(job, root.name)
+    terminal.opening(name, device, splits.spec)
+
+    def record(values: Metrics, step: int) -> None:
+        journal.metrics(values, step)
+        terminal.figures(values, step)
+
+    runner.record = record
+    with _ending(journal, job.folder), _terminable(), _profiled(root, job.folder):
+        result = runner.fit(root.epochs)
+        weights.save(job.folder, weights_of(runner.model))
+        if root.figures:
+            pictures.collect(runner, splits, job.folder)
+    weights.remember(Path(root.output_root), key, job.folder)
+    terminal.closing(result, job.folder)
+    _arrive(root, job, tracked, result)
+    return result
+
+
+def _open_journal(
+    root: RootConfig, job: Job, values: dict[str, Any], splits: Splits, key: str, device: torch.device
+) -> Journal:
+    try:
+        journal = Journal(job.folder)
+    except FileExistsError:
+        problem = f"{job.folder} already holds a run; each run needs a folder of its own"
+        raise ConfigError(Fault("hydra.run.dir", problem)) from None
+    (job.folder / "config.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
+    (job.folder / "environment.json").write_text(json.dumps(describe.environment(device), indent=2), encoding="utf-8")
+    journal.start(
+        name=describe.run_name(job, root.name),
+        experiment=root.tracking.experiment,
+        tags=describe.tags(job, key),
+        params=describe.params(values),
+        note=describe.note(root.tutorial, root.language),
+        inputs=describe.inputs(splits.spec),
+        parent=str(parent.ensure(job.sweep, root)) if job.sweep else None,
+        varied=list(job.varied),
+    )
+    return journal
+
+
+def _follow(root: RootConfig, job: Job) -> process.UploaderProcess | None:
+    if root.tracking.name == "none":
+        return None
+    output_root = Path(root.output_root).resolve()
+    uploader = process.uploader(store_uri(root.tracking.uri), output_root / "artifacts", output_root / "uploader.log")
+    if job.sweep:
+        uploader.follow(job.sweep)
+    uploader.follow(job.folder)
+    return uploader
+
+
+def _arrive(root: RootConfig, job: Job, uploader: process.UploaderProcess | None, result: Result) -> None:
+    """See the run arrive in MLflow; a sweep's jobs do not wait for theirs, the sweep does at its end."""
+    if uploader is None:
+        if root.figures:
+            from experiments.views.figures import draw
+
+            draw(job.folder)
+        return
+    if job.sweep is None:
+        missing = uploader.wait([job.folder], root.tracking.wait_seconds)
+        result.run_id = delivery.state(job.folder).get("run_id")
+        terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
+
+
+@contextlib.contextmanager
+def _ending(journal: Journal, folder: Path) -> Iterator[None]:
+    """Write the journal's end, whatever the end is."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        journal.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}")
+        raise
+    except BaseException as error:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        journal.end("FAILED", f"{type(error).__name__}: {error}")
+        raise
+    journal.end("FINISHED")
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the training as an exit does (143), where nobody else has a say on that signal."""
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _profiled(root: RootConfig, folder: Path) -> Iterator[None]:
+    if not root.inspect.profile:
+        yield
+        return
+    from torch.profiler import profile
+
+    with profile() as profiler:
+        yield
+    table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=30)
+    (folder / "profile.txt").write_text(table, encoding="utf-8")
+    profiler.export_chrome_trace(str(folder / "trace.json"))
+    log.info("%s", table)
+
+
+def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
+    """What Hydra itself keeps beside a run, for a run from Python."""
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(
+        OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), folder / ".hydra" / "config.yaml"
+    )
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
+
+
+@contextlib.contextmanager
+def _logged_to(folder: Path) -> Iterator[None]:
+    """The product's log in the run's folder, and on the terminal where logging is not set up yet."""
+    package = logging.getLogger("experiments")
+    handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if not logging.getLogger().handlers:
+        handlers.append(logging.StreamHandler())
+    level = package.level
+    package.setLevel(logging.INFO)
+    for handler in handlers:
+        package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        for handler in handlers:
+            package.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,280 @@
+"""The one loop: it trains whatever it is given, and knows neither Hydra nor MLflow.
+
+Four levels, each on one screen: fit > epoch > step > forward, backward, update. Inside an epoch nothing waits for an
+accelerator: sums stay on the device, a bad step's update is masked there and told at the epoch's end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.data import Batches
+from experiments.errors import TrainingError
+
+Metrics = dict[str, float]
+Record = Callable[[Metrics, int], None]
+
+
+@dataclass
+class Result:
+    """What a training came to.
+
+    Args:
+        model: the trained model.
+        untrained: the figures before the first step.
+        history: the figures of each epoch, from epoch 0.
+        stopped: why it ended before its last epoch; empty where it did not.
+        folder: the run's folder; None for a training that has none.
+        run_id: the run in MLflow, once it is there.
+    """
+
+    model: Any
+    untrained: Metrics
+    history: list[Metrics]
+    stopped: str = ""
+    folder: Path | None = None
+    run_id: str | None = None
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss."""
+        losses = [figures["valid/loss"] for figures in self.history]
+        return losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss)))
+
+    @property
+    def best_valid_loss(self) -> float:
+        """The lowest validation loss: what a search minimises."""
+        return self.history[self.best_epoch]["valid/loss"]
+
+
+class Callback:
+    """Three hooks into a training; override those that are needed."""
+
+    def on_fit_start(self, runner: Runner) -> None:
+        """Before the first step, after the first evaluation."""
+
+    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        """After each epoch's evaluation; figures added to `figures` are recorded with it."""
+
+    def on_fit_end(self, runner: Runner) -> None:
+        """After the last epoch; figures are recorded with `runner.record`."""
+
+
+@dataclass(kw_only=True)
+class Runner:
+    """A training of finished objects.
+
+    Args:
+        model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
+        loss: (pred, target) -> scalar mean.
+        optimizer: with step() and zero_grad().
+        train: the training rows, as batches.
+        valid: the validation rows, as batches.
+        device: where the batches are wanted.
+        scheduler: with step(); None for a constant learning rate.
+        step_scheduler_each: "step" or "epoch".
+        metrics: by name, (pred, target) -> sum over the batch's rows.
+        train_transforms: applied in turn to each training batch.
+        valid_transforms: likewise to each validation batch.
+        callbacks: hooked in, in this order.
+        record: called with figures and their step (the epoch, from 0).
+        limit_batches: at most so many an epoch.
+        max_grad_norm: the gradients' joint norm is clipped to this.
+        mean_over: "samples" or "batches": the validation mean.
+        pause: stop in the debugger after each backward pass.
+        folder: where callbacks may leave files; None for nowhere.
+    """
+
+    model: Any
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Any
+    train: Batches
+    valid: Batches
+    device: torch.device
+    scheduler: Any = None
+    step_scheduler_each: str = "epoch"
+    metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
+    train_transforms: Sequence[Callable[[Tensor], Tensor]] = ()
+    valid_transforms: Sequence[Callable[[Tensor], Tensor]] = ()
+    callbacks: Sequence[Callback] = ()
+    record: Record = lambda _figures, _step: None
+    limit_batches: int | None = None
+    max_grad_norm: float | None = None
+    mean_over: str = "samples"
+    pause: bool = False
+    folder: Path | None = None
+    stopped: str = field(default="", init=False)
+    history: list[Metrics] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.params = list(self.model.parameters())
+        self.waits_for_device = self.device.type != "cpu"
+        self._first_bad_step = torch.full((), -1, device=self.device)
+
+    def fit(self, epochs: int) -> Result:
+        """Evaluate, then train and evaluate `epochs` times, unless a callback stops it.
+
+        Raises:
+            TrainingError: a loss or gradient is not finite; that update was not applied.
+        """
+        untrained = {f"untrained/valid_{name}": value for name, value in self.evaluate(0).items()}
+        self.record(untrained, 0)
+        for callback in self.callbacks:
+            callback.on_fit_start(self)
+        for epoch in range(epochs):
+            self.history.append(self.run_epoch(epoch))
+            self.record(self.history[-1], epoch)
+            if self.stopped:
+                break
+        for callback in self.callbacks:
+            callback.on_fit_end(self)
+        return Result(self.model, untrained, self.history, self.stopped, self.folder)
+
+    def run_epoch(self, epoch: int) -> Metrics:
+        """Train and evaluate once; the epoch's figures by name."""
+        start = time.perf_counter()
+        means, rows = self.train_epoch(epoch)
+        train = {f"train/{name}": value for name, value in means.items()}
+        valid = {f"valid/{name}": value for name, value in self.evaluate(epoch).items()}
+        seconds = time.perf_counter() - start
+        earlier = [figures["valid/loss"] for figures in self.history]
+        figures = train | valid
+        figures["best/valid_loss"] = min([*earlier, valid["valid/loss"]], key=lambda loss: (math.isnan(loss), loss))
+        figures["time/epoch_seconds"] = seconds
+        figures["throughput/samples_per_second"] = rows / seconds
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, epoch, figures)
+        return figures
+
+    def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
+        """One pass over the training rows; means over them, each batch taken before its update, and their number."""
+        self.model.train()
+        sums = self._zeros()
+        rows = 0
+        steps = self.steps
+        for index, (xb, yb) in enumerate(islice(self.train.epoch(epoch), steps)):
+            xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+            pred, loss = self.step(xb, yb, epoch * steps + index)
+            self._add(sums, pred, yb, loss, len(xb), 1)
+            rows += len(xb)
+            if self.step_scheduler_each == "step":
+                self.scheduler.step()
+        if self.scheduler is not None and self.step_scheduler_each == "epoch":
+            self.scheduler.step()
+        self._raise_if_bad()
+        return self._means(sums, rows), rows
+
+    def step(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update; the predictions and the loss before it."""
+        for transform in self.train_transforms:
+            xb = transform(xb)
+        pred = self.model(xb)
+        loss = self.loss(pred, yb)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        if self.pause:
+            breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
+        self._guard(loss, number)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return pred.detach(), loss.detach()
+
+    @torch.inference_mode()
+    def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
+        """The loss and the metrics over the validation rows (or other batches), in evaluation mode."""
+        self.model.eval()
+        batches = batches or self.valid
+        sums = self._zeros()
+        weight = 0
+        for xb, yb in islice(batches.epoch(epoch), self.limit_batches):
+            xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+            pred = self.predict(xb)
+            by_rows = self.mean_over == "samples"
+            self._add(sums, pred, yb, self.loss(pred, yb), len(xb) if by_rows else 1, 1 if by_rows else len(xb))
+            weight += len(xb) if by_rows else 1
+        return self._means(sums, weight)
+
+    def predict(self, xb: Tensor) -> Tensor:
+        """The model's output for a batch on its device, as in evaluation."""
+        for transform in self.valid_transforms:
+            xb = transform(xb)
+        pred: Tensor = self.model(xb)
+        return pred
+
+    @property
+    def steps(self) -> int:
+        """Training steps of one epoch."""
+        return min(len(self.train), self.limit_batches or len(self.train))
+
+    def stop(self, reason: str) -> None:
+        """End the training after this epoch; for callbacks."""
+        self.stopped = reason
+
+    def _guard(self, loss: Tensor, number: int) -> None:
+        """Keep a loss or gradient that is not finite from the weights.
+
+        A sum is finite only if all its terms are, so one number tells. On the CPU reading it costs nothing; on an
+        accelerator the update is masked there and the step remembered, since reading would wait.
+        """
+        grads = [p.grad for p in self.params if p.grad is not None]
+        total = loss.detach()
+        if self.max_grad_norm is not None:
+            total = total + torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)
+        else:
+            for grad in grads:
+                total = total + grad.sum()
+        if not self.waits_for_device:
+            if not math.isfinite(total.item()):
+                self._first_bad_step.fill_(number)
+                self._raise_if_bad()
+            return
+        bad = ~total.isfinite()
+        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
+        if getattr(self.optimizer, "defaults", {}).get("fused"):
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, bad.float()
+        else:
+            for grad in grads:
+                grad.copy_(torch.where(bad, torch.zeros_like(grad), grad))
+
+    def _raise_if_bad(self) -> None:
+        number = int(self._first_bad_step.item())
+        if number >= 0:
+            epoch, batch = divmod(number, self.steps)
+            raise TrainingError(
+                f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
+                "that update was not applied"
+            )
+
+    def _zeros(self) -> Tensor:
+        # Apple's GPU has no float64.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.zeros(1 + len(self.metrics), dtype=dtype, device=self.device)
+
+    def _add(self, sums: Tensor, pred: Tensor, yb: Tensor, loss: Tensor, weight: int, share: int) -> None:
+        """Add one batch: its mean loss times `weight`, its metrics' sums divided by `share`."""
+        sums[0].add_(loss, alpha=weight)
+        for index, metric in enumerate(self.metrics.values(), start=1):
+            sums[index].add_(metric(pred, yb), alpha=1 / share)
+
+    def _means(self, sums: Tensor, weight: int) -> Metrics:
+        # The only place where figures are read off the device, once for each pass.
+        return dict(zip(["loss", *self.metrics], (sums / weight).tolist(), strict=True))
+
+
+def weights_of(model: Any) -> dict[str, Tensor]:
+    """A copy of a model's weights on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def total_parameters(model: Any) -> int:
+    """How many numbers a model learns."""
+    parameters: Iterable[Tensor] = model.parameters()
+    return sum(parameter.numel() for parameter in parameters)

@@ -1,0 +1,68 @@
+"""A factory's signature as a schema: pydantic, strict, with every fault in a user's words."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+from experiments.errors import Fault, suggestion
+
+STRICT = ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+)
+
+
+def argument_faults(
+    factory: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    arguments: Mapping[str, Any],
+    where: str,
+) -> list[Fault]:
+    """What is wrong with `arguments` for `factory`, each fault under the key `where.argument`."""
+    callee = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(callee, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in parameters.items()
+    }
+    schema = create_model("Arguments", __config__=STRICT, **fields)
+    return model_faults(schema, arguments, where)
+
+
+def model_faults(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> list[Fault]:
+    """What is wrong with `values` for a pydantic schema."""
+    try:
+        schema.model_validate(dict(values))
+    except ValidationError as error:
+        return [_fault(details, schema, where) for details in error.errors(include_url=False)]
+    return []
+
+
+def _fault(error: ErrorDetails, schema: type[BaseModel], where: str) -> Fault:
+    path = [str(part) for part in error["loc"] if not _is_union_branch(part)]
+    key = ".".join([where, *path] if where else path)
+    if error["type"] == "extra_forbidden":
+        return Fault(key, f"unknown key{suggestion(path[-1], _fields_at(schema, path[:-1]))}")
+    if error["type"] == "missing":
+        return Fault(key, "a value is required")
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Fault(key, f"{error['input']!r} is not allowed: {message.replace('input should', 'it should')}")
+
+
+def _is_union_branch(part: object) -> bool:
+    """Whether a part of an error's location names a type of a union (`int`, `constrained-str`), not a key."""
+    return isinstance(part, str) and (part in ("int", "float", "str", "bool") or "[" in part or "-" in part)
+
+
+def _fields_at(schema: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        annotation = schema.model_fields[part].annotation
+        if not (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
+            return []
+        schema = annotation
+    return list(schema.model_fields)

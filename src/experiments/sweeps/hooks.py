@@ -1,0 +1,38 @@
+"""Where Hydra lets the product in: before anything is made, and after a sweep's last job."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from experiments.errors import UserError
+
+REJECTED = 2  # the exit code of a command that cannot be run
+
+
+class Hooks(Callback):
+    """The product's Hydra callback; named in `conf/config.yaml`."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check a single run before Hydra makes its folder."""
+        from experiments import config as configuration
+
+        try:
+            configuration.check(configuration.resolve(config))
+        except UserError as error:
+            reject(error)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """End the sweep's parent run and show the table of its jobs."""
+        from experiments.sweeps import summary
+
+        summary.finish(config)
+
+
+def reject(error: UserError) -> NoReturn:
+    """End the process with one message; Hydra turns any other exception of a callback into a warning."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(REJECTED)

@@ -1,0 +1,161 @@
+"""The end of a sweep: its jobs in a table, best first, with the settings that differ and a link that compares them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tabulate import tabulate
+
+from experiments.tracking import journal, process
+from experiments.tracking.uri import store_uri
+from experiments.views import terminal
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.md"
+
+
+def finish(config: DictConfig) -> None:
+    """Show the table, keep it as the parent run's description, and wait until all runs are in MLflow."""
+    sweep = Path(config.hydra.sweep.dir).resolve()
+    jobs = collect(sweep)
+    if not jobs:
+        return
+    failed = [job for job in jobs if job["status"] != "FINISHED"]
+    table = stage_table(jobs) if _are_stages(jobs) else comparison(jobs)
+    log.info("\n%s\n", table)
+    for job in failed:
+        log.warning("job %s %s: %s", job["folder"].name, job["status"], job["reason"])
+    markdown = stage_table(jobs, "github") if _are_stages(jobs) else comparison(jobs, "github")
+    (sweep / SUMMARY).write_text(markdown + "\n", encoding="utf-8")
+    log.info("sweep   %s", terminal.relative(sweep))
+    if (sweep / journal.FILE).exists():
+        journal.end(
+            sweep,
+            "FAILED" if failed else "FINISHED",
+            f"{len(failed)} of {len(jobs)} jobs failed" if failed else "",
+        )
+        _arrive(config, sweep, jobs)
+
+
+def collect(sweep: Path) -> list[dict[str, Any]]:
+    """The summaries of a sweep's jobs, in the order of their numbers; a job that never began is FAILED."""
+    found = []
+    for folder in sorted((path for path in sweep.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
+        if (folder / journal.FILE).is_file():
+            found.append(journal.summary(folder))
+        else:
+            reason = (
+                (folder / "error.txt").read_text(encoding="utf-8")
+                if (folder / "error.txt").is_file()
+                else "it never began"
+            )
+            empty: dict[str, Any] = {"folder": folder, "start": {}, "figures": {}, "series": {}}
+            found.append({**empty, "status": "FAILED", "reason": reason.strip().splitlines()[-1]})
+    return found
+
+
+def comparison(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
+    """A row a job, best validation loss first, with only the settings that differ."""
+    settings = [{**job["start"].get("params", {}), **_choices(job)} for job in jobs]
+    differing = _differing(settings)
+    metric = "valid/accuracy" if any("valid/accuracy" in job["figures"] for job in jobs) else None
+    rows = []
+    for job, given in zip(jobs, settings, strict=True):
+        figures, series = job["figures"], job["series"]
+        best = figures.get("best/valid_loss", math.nan)
+        row = {"job": job["folder"].name, **{key: given.get(key, "") for key in differing}}
+        row |= {"best valid/loss": best, "last valid/loss": figures.get("valid/loss", math.nan)}
+        if metric:
+            row[metric] = figures.get(metric, math.nan)
+        row |= {"seconds": sum(series.get("time/epoch_seconds", [])), "status": job["status"]}
+        rows.append(row)
+    rows.sort(key=lambda row: (math.isnan(row["best valid/loss"]), row["best valid/loss"]))
+    formats = [".1f" if key == "seconds" else ".4f" for key in rows[0]]
+    return str(tabulate(rows, headers="keys", tablefmt=style, floatfmt=formats, disable_numparse=_texts(rows[0])))
+
+
+def stage_table(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
+    """The tutorial's stages in their order: what is gained, what the tutorial prints, what this run gave."""
+    rows = []
+    for job in jobs:
+        tutorial = OmegaConf.load(job["folder"] / "config.yaml").tutorial
+        language = OmegaConf.load(job["folder"] / "config.yaml").language
+        rows.append(
+            {
+                "stage": job["start"]["tags"]["stage"],
+                "gain": tutorial.gain[language],
+                "printed": _printed(tutorial.prints),
+                "ours": _ours(tutorial.prints, job["series"]),
+                "valid/loss": "  ".join(f"{loss:.4f}" for loss in job["series"].get("valid/loss", [])),
+                "seconds": f"{sum(job['series'].get('time/epoch_seconds', [])):.1f}",
+                "status": job["status"],
+            }
+        )
+    return str(tabulate(rows, headers="keys", tablefmt=style, disable_numparse=True))
+
+
+def _printed(prints: Mapping[str, Any]) -> str:
+    """The tutorial's training figure of a stage: its last, which tells how the training went."""
+    if not prints:
+        return "-"
+    value = (
+        list(prints.values())[-1] if "tutorial/last_batch_loss" not in prints else prints["tutorial/last_batch_loss"]
+    )
+    return "  ".join(f"{figure:.4f}" for figure in value) if OmegaConf.is_list(value) else f"{value:.4f}"
+
+
+def _ours(prints: Mapping[str, Any], series: Mapping[str, list[float]]) -> str:
+    name = "tutorial/last_batch_loss" if "tutorial/last_batch_loss" in prints else "valid/loss"
+    return "  ".join(f"{figure:.4f}" for figure in series.get(name, []))
+
+
+def _are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
+    stages = [job["start"].get("tags", {}).get("stage") for job in jobs]
+    return len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
+
+
+def _choices(job: Mapping[str, Any]) -> dict[str, str]:
+    """The chosen options, which say more than the components' names and all their arguments."""
+    groups = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
+    tags = job["start"].get("tags", {})
+    return {group: tags[group] for group in groups if group in tags}
+
+
+def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Keys whose values differ; what a differing choice brings along is told by the choice."""
+    keys = list(dict.fromkeys(key for given in settings for key in given))
+    differing = [key for key in keys if len({given.get(key) for given in settings}) > 1]
+    groups = [key for key in differing if "." not in key]
+    return groups + [key for key in differing if "." in key and not _follows(key, groups, settings)]
+
+
+def _follows(key: str, groups: Sequence[str], settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a key's value is settled by the choice of its own group."""
+    group = key.split(".", maxsplit=1)[0]
+    if group not in groups:
+        return False
+    seen: dict[str | None, str | None] = {}
+    return all(seen.setdefault(given.get(group), given.get(key)) == given.get(key) for given in settings)
+
+
+def _texts(row: Mapping[str, Any]) -> list[int]:
+    return [index for index, value in enumerate(row.values()) if isinstance(value, str)]
+
+
+def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
+    tracking = config.tracking
+    if tracking.name == "none":
+        return
+    uri = store_uri(tracking.uri)
+    output_root = Path(config.output_root).resolve()
+    uploader = process.uploader(uri, output_root / "artifacts", output_root / "uploader.log")
+    uploader.follow(sweep)
+    folders = [job["folder"] for job in jobs if job["start"]]
+    missing = uploader.wait([sweep, *folders], tracking.wait_seconds)
+    terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep])

@@ -1,0 +1,119 @@
+"""One journal's way into MLflow: from where it got to the last time, as often as needed, each event once.
+
+How far it got is kept beside the journal (`delivered.json`), written after the store has taken the events. Whatever
+is sent again after a crash is recognised by the store: the run by its journal's id, figures by their time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from experiments.tracking import journal
+
+if TYPE_CHECKING:
+    from experiments.tracking.store import Store
+
+FILE = "delivered.json"
+# Files of a run's folder that become artifacts, by the artifact folder they go to.
+ARTIFACTS = {
+    "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
+    "env": ("environment.json",),
+    "weights": ("weights.pt",),
+    "": ("experiments.log", "error.txt", "profile.txt", "summary.md"),
+}
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """How far a run's journal got: run_id, experiment_id, offset, ended, complete, error."""
+    try:
+        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"offset": 0, "ended": False, "complete": False}
+    return found
+
+
+class Delivery:
+    """Brings one run's journal to a store."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder, store
+
+    def advance(self) -> bool:
+        """Send what is new; whether the run has ended and all of it is there."""
+        with FileLock(self.folder / ".delivery.lock"):
+            progress = state(self.folder)
+            if progress["ended"]:
+                return True
+            fresh = list(journal.events(self.folder / journal.FILE, progress["offset"]))
+            if not fresh:
+                return False
+            self._send([event for event, _ in fresh], progress)
+            progress["offset"] = fresh[-1][1]
+            self._save(progress)
+            return bool(progress["ended"])
+
+    def has_news(self) -> bool:
+        """Whether the journal has grown since."""
+        return (self.folder / journal.FILE).stat().st_size > int(state(self.folder)["offset"])
+
+    def finish(self) -> bool:
+        """Draw the pictures and send every file; after the end, since nobody waits for them. True when done."""
+        with FileLock(self.folder / ".delivery.lock"):
+            progress = state(self.folder)
+            if progress["complete"]:
+                return True
+            from experiments.views.figures import draw
+
+            for picture in draw(self.folder):
+                self.store.file(progress["run_id"], picture, "figures")
+            for target, names in ARTIFACTS.items():
+                for name in names:
+                    if (self.folder / name).is_file():
+                        self.store.file(progress["run_id"], self.folder / name, target)
+            progress["complete"] = True
+            self._save(progress)
+            return True
+
+    def _send(self, events: list[journal.Event], progress: dict[str, Any]) -> None:
+        for event in events:
+            if event["event"] == "start":
+                progress["run_id"] = self.store.create(event, self._parent(event))
+                progress["experiment_id"] = self.store.experiment(event["experiment"])
+                self.store.describe(progress["run_id"], event)
+        figures = [event for event in events if event["event"] == "metrics"]
+        if figures:
+            self.store.metrics(progress["run_id"], figures)
+        for event in events:
+            if event["event"] == "end":
+                if event["reason"]:
+                    self.store.tags(progress["run_id"], {"experiments.reason": event["reason"][:5000]})
+                self.store.end(progress["run_id"], event["status"], event["time"])
+                progress["ended"] = True
+
+    def _parent(self, start: journal.Event) -> str | None:
+        if not start.get("parent"):
+            return None
+        parent = Delivery(Path(start["parent"]), self.store)
+        parent.advance()
+        return str(state(parent.folder)["run_id"])
+
+    def _save(self, progress: dict[str, Any]) -> None:
+        progress.pop("error", None)
+        progress.pop("final", None)
+        _write(self.folder, progress)
+
+
+def tell(folder: Path, error: Exception) -> None:
+    """Leave word why nothing more arrives, for whoever waits."""
+    final = bool(getattr(error, "final", False))
+    _write(folder, {**state(folder), "error": str(error) or type(error).__name__, "final": final})
+
+
+def _write(folder: Path, progress: dict[str, Any]) -> None:
+    temporary = folder / f"{FILE}.part"
+    temporary.write_text(json.dumps(progress), encoding="utf-8")
+    temporary.replace(folder / FILE)

@@ -1,0 +1,133 @@
+"""The process that brings journals to MLflow while training goes on: `python -m experiments.tracking.uploader`.
+
+Its parent names runs' folders on standard input, one JSON line each; it follows their journals until they end, then
+draws the pictures and sends the files. It goes on after its parent, until everything is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.tracking import journal
+from experiments.tracking.delivery import Delivery, tell
+
+if TYPE_CHECKING:
+    from experiments.tracking.store import Store
+
+POLL_SECONDS = 0.05
+RETRY_SECONDS = 2.0
+# A store that is out of reach is tried again for so long after the parent has gone; then `sync` is the way.
+PATIENCE_SECONDS = 30.0
+
+
+class Uploader:
+    """Follows journals until their parent process is gone and all of them are delivered.
+
+    Args:
+        open_store: connects to MLflow; called again while it fails.
+        parent: the process whose runs they are.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], parent: int) -> None:
+        self.open_store, self.parent = open_store, parent
+        self.inbox: queue.Queue[Path] = queue.Queue()
+        self.closed = threading.Event()
+        self.store: Store | None = None
+        self.waiting: list[Path] = []  # named, the store not yet open
+        self.running: list[Delivery] = []  # their journals still grow
+        self.ended: list[Delivery] = []  # delivered but for pictures and files
+        self.failed = False
+
+    def listen(self) -> None:
+        """Take folders from standard input until it is closed."""
+        for line in sys.stdin:
+            self.inbox.put(Path(json.loads(line)))
+        self.closed.set()
+
+    def work(self) -> int:
+        """Go on until nothing is left to do; 1 where something could not be delivered."""
+        gone_at = None
+        while True:
+            while not self.inbox.empty():
+                self.waiting.append(self.inbox.get())
+            if gone_at is None and (self.closed.is_set() or os.getppid() != self.parent):
+                gone_at = time.monotonic()
+            reached = self._turn(parent_gone=gone_at is not None)
+            if gone_at is not None and self.inbox.empty():
+                late = time.monotonic() - gone_at > PATIENCE_SECONDS
+                if not (self.waiting or self.running or self.ended) or (late and not reached):
+                    return int(self.failed or not reached)
+            time.sleep(POLL_SECONDS if reached else RETRY_SECONDS)
+
+    def _turn(self, *, parent_gone: bool) -> bool:
+        """One look at everything; whether the store was in reach."""
+        try:
+            if self.waiting:
+                self.store = self.store or self.open_store()
+                self.running += [Delivery(folder, self.store) for folder in self.waiting]
+                self.waiting = []
+        except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and tried again
+            traceback.print_exc()
+            for folder in self.waiting:
+                tell(folder, error)
+            return False
+        reached = False not in [self._deliver(delivery, parent_gone) for delivery in list(self.running)]
+        if reached and self.ended and not any(delivery.has_news() for delivery in self.running):
+            reached = self._attempt(self.ended[0], self.ended[0].finish) is not None
+            if reached:
+                self.ended.pop(0)
+        return reached
+
+    def _deliver(self, delivery: Delivery, parent_gone: bool) -> bool:
+        ended = self._attempt(delivery, delivery.advance)
+        if ended and delivery in self.running:
+            self.running.remove(delivery)
+            self.ended.append(delivery)
+        elif ended is False and parent_gone:
+            # Nobody else will end the run of a process that is gone.
+            journal.end(delivery.folder, "KILLED", "its process died")
+        return ended is not None
+
+    def _attempt(self, delivery: Delivery, action: Callable[[], bool]) -> bool | None:
+        """What the action returns; None where it has to be tried again. A run that is refused for good is dropped."""
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001  # as above
+            traceback.print_exc()
+            tell(delivery.folder, error)
+            if getattr(error, "final", False):
+                self.failed = True
+                self.running = [other for other in self.running if other is not delivery]
+                return True
+            return None
+
+
+def main() -> int:
+    """Serve the process that started this one."""
+    settings = json.loads(sys.argv[1])
+    if hasattr(os, "nice"):
+        os.nice(10)  # training comes first
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+    def open_store() -> Store:
+        from experiments.tracking.store import Store
+
+        return Store(settings["uri"], Path(settings["artifacts"]))
+
+    uploader = Uploader(open_store, settings["parent"])
+    threading.Thread(target=uploader.listen, daemon=True).start()
+    return uploader.work()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Which MLflow store a run goes to, told the same way everywhere; free of MLflow itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https", "databricks")
+EXAMPLE = "for example sqlite:///mlflow.db or http://127.0.0.1:5000"
+
+
+def store_uri(configured: str | None, folder: Path | None = None) -> str:
+    """The configured store, else MLFLOW_TRACKING_URI, else mlflow.db in the folder; SQLite paths made absolute."""
+    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    match = re.fullmatch(r"sqlite:///(.+)", uri)
+    return f"sqlite:///{(folder or Path.cwd()) / match[1]}" if match else uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    match = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
+    return Path(match[1]) if match else None
+
+
+def uri_fault(configured: str | None) -> str | None:
+    """Why a store's address cannot be used, as far as can be seen without a connection; None where it can."""
+    uri = store_uri(configured)
+    scheme = uri.split(":", 1)[0].split("+")[0] if ":" in uri else ""
+    if scheme in ("", "file") or re.match(r"[A-Za-z]:[\\/]", uri):
+        return f"{masked(uri)!r} is a plain folder, where MLflow no longer keeps runs; {EXAMPLE}"
+    if scheme not in (*DATABASES, *SERVERS):
+        return f"{masked(uri)!r} is no address of an MLflow store; {EXAMPLE}"
+    if scheme in ("http", "https") and not urlsplit(uri).hostname:
+        return f"{masked(uri)!r} names no host; {EXAMPLE}"
+    if scheme == "sqlite":
+        return _file_fault(sqlite_path(uri), uri)
+    return None
+
+
+def masked(uri: str) -> str:
+    """An address that may be shown: without the password in it."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def _file_fault(path: Path | None, uri: str) -> str | None:
+    if path is None:
+        return f"{uri!r} names no file; {EXAMPLE}"
+    if path.is_dir():
+        return f"{path} is a folder; name the database file in it, sqlite:///{path / 'mlflow.db'}"
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is a file, so {path} cannot be made"
+    writable = path if path.exists() else folder
+    return None if os.access(writable, os.W_OK) else f"{writable} cannot be written to"

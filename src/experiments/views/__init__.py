@@ -1,0 +1,1 @@
+"""What a person sees: lines on the terminal, tables, pictures, links into the MLflow UI."""

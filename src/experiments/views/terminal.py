@@ -1,0 +1,75 @@
+"""A run on the terminal and in its log: one line an epoch, and at the end where everything is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.tracking import delivery
+from experiments.tracking.uri import masked
+from experiments.views import links
+
+if TYPE_CHECKING:
+    import torch
+
+    from experiments.data import DataSpec
+    from experiments.runner import Result
+
+log = logging.getLogger(__name__)
+
+
+def opening(name: str, device: torch.device, spec: DataSpec) -> None:
+    """What is going to be trained, on what."""
+    channels, height, width = spec.shape
+    rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
+    log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, device)
+
+
+def figures(values: Mapping[str, float], epoch: int) -> None:
+    """The line of one epoch, or of what was measured beside the epochs."""
+    if "train/loss" not in values:
+        log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        return
+    shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
+    log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+
+
+def closing(result: Result, folder: Path) -> None:
+    """The result, in full."""
+    if result.stopped:
+        log.info("stopped early: %s", result.stopped)
+    log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+    log.info("run     %s", relative(folder))
+
+
+def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
+    """Where the runs are in MLflow and how to look at them; or that they are not there yet, and what to do."""
+    there = [folder for folder in folders if folder not in missing]
+    if there:
+        log.info("MLflow  %s", masked(uri))
+        log.info("look    %s", links.runs(uri, [delivery.state(folder) for folder in there]))
+        if not uri.startswith("http"):
+            log.info("        (after: python -m experiments.ui)")
+    if missing:
+        reason = delivery.state(missing[0]).get("error", "it has not answered yet")
+        log.warning(
+            "%d of %d runs are not in MLflow (%s): %s\n"
+            "Nothing is lost, the journal in each run's folder has every figure; to bring them there later:\n"
+            "  python -m experiments.sync %s",
+            len(missing),
+            len(folders),
+            masked(uri),
+            reason,
+            os.path.commonpath([relative(folder) for folder in missing]),
+        )
+
+
+def relative(folder: Path) -> str:
+    """A folder as it would be typed from where one is, if it lies below."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

@@ -1,0 +1,106 @@
+"""Trained weights: kept beside a run, whole or not at all, and found again by folder, MLflow id or run key."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.errors import ConfigError, Fault
+from experiments.tracking import delivery
+
+FILE = "weights.pt"
+KEYS = "keys"
+
+State = dict[str, Tensor]
+
+
+def save(folder: Path, state: Mapping[str, Tensor]) -> Path:
+    """Write the weights of a run: tensors by name and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{FILE}.part"
+    torch.save(dict(state), temporary)
+    temporary.replace(folder / FILE)
+    return folder / FILE
+
+
+def load(folder: Path) -> State:
+    """The weights of the run in a folder, on the CPU.
+
+    Raises:
+        ConfigError: there are none, or the file is no such thing.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise ConfigError(Fault("init_from", f"{folder} has no {FILE}: no run ended there"))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ConfigError(Fault("init_from", f"{path} cannot be read: {str(error).splitlines()[0]}")) from None
+    if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+        raise ConfigError(Fault("init_from", f"{path} holds something else than tensors by name"))
+    return state
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Identifies weights by their names, shapes and bits."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def into(model: Any, state: Mapping[str, Tensor], origin: str) -> None:
+    """Put weights into a model of the same shape.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split())}"
+        raise ConfigError(Fault("init_from", problem)) from None
+
+
+def remember(output_root: Path, key: str, folder: Path) -> None:
+    """Note where the finished run with this key lies."""
+    index = output_root / KEYS
+    index.mkdir(parents=True, exist_ok=True)
+    temporary = index / f"{key}.{folder.name}.part"
+    temporary.write_text(str(folder.resolve()), encoding="utf-8")
+    temporary.replace(index / key)
+
+
+def recall(output_root: Path, key: str) -> Path | None:
+    """The folder of a finished run with this key, if it is still there."""
+    try:
+        folder = Path((output_root / KEYS / key).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return folder if (folder / FILE).is_file() else None
+
+
+def find_run(output_root: Path, name: str) -> Path:
+    """The folder that a user means by a folder's path or an MLflow run id.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if re.fullmatch(r"[0-9a-f]{32}", name):
+        for found in output_root.rglob(delivery.FILE):
+            if delivery.state(found.parent).get("run_id") == name:
+                return found.parent
+        raise ConfigError(Fault("init_from", f"no run below {output_root} has the MLflow id {name}"))
+    problem = f"{name!r} is neither a run's folder, nor its MLflow id (32 hexadecimal digits), nor a stage"
+    raise ConfigError(Fault("init_from", problem))

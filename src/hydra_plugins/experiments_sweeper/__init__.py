@@ -1,0 +1,74 @@
+"""Hydra's basic sweeper, but every job is checked before the first one starts and before any folder is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CheckedSweeper(BasicSweeper):
+    """Hydra's own grid of all combinations, rejected as a whole where one job could not run."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Check all jobs, keep the plan, run them, and show the table however it went."""
+        # Late, since Hydra imports every plugin at each start, for other applications too.
+        from pathlib import Path
+
+        from experiments.errors import UserError
+        from experiments.sweeps import parent, summary
+        from experiments.sweeps.hooks import reject
+
+        assert self.config is not None and self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        jobs = [job for batch in batches for job in batch]
+        try:
+            self._check(jobs)
+        except UserError as error:
+            reject(error)
+        varied = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+        parent.plan(Path(self.config.hydra.sweep.dir), varied, len(jobs), arguments)
+        try:
+            return super().sweep(arguments)
+        except Exception:
+            # Hydra ends a sweep by its first failure, and then calls no callback.
+            summary.finish(self.config)
+            raise
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Every job has been composed and checked already."""
+
+    def _check(self, jobs: Sequence[Sequence[str]]) -> None:
+        from hydra.errors import CompactHydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        from experiments import composing, config
+        from experiments.errors import ConfigError, Fault
+
+        assert self.config is not None and self.hydra_context is not None
+        faults: dict[str, Fault] = {}
+        for job in jobs:
+            try:
+                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+                config.check(config.resolve(cfg))
+            except ConfigError as error:
+                faults |= {str(fault): fault for fault in error.faults}
+            except (CompactHydraException, OmegaConfBaseException) as error:
+                faults |= {str(fault): fault for fault in composing.in_words(error).faults}
+        if faults:
+            raise ConfigError(*faults.values())
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="experiments",
+    node=BasicSweeperConf(_target_="hydra_plugins.experiments_sweeper.CheckedSweeper"),
+    provider="experiments",
+)
