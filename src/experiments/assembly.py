@@ -158,7 +158,9 @@ def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor
 def _check_targets(root: RootConfig, spec: DataSpec) -> None:
     has = "classes" if spec.classes else "reals"
     words = {"classes": "class labels", "reals": "real targets"}
-    chosen = [("loss", register.loss.get(root.loss["name"]), "loss=mse" if has == "reals" else "loss=cross_entropy")]
+    chosen = [
+        ("loss", register.loss.get(root.loss["name"]), "loss=mse does" if has == "reals" else "loss=cross_entropy does")
+    ]
     chosen += [
         (f"metrics.{name}", register.metric.get(name), f"leave it out with ~metrics.{name}") for name in root.metrics
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from experiments import presets
 from experiments.errors import ConfigError, Fault, suggestion
@@ -50,16 +49,13 @@ def in_words(error: Exception) -> ConfigError:
             problem += "; one card of several is chosen with device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
     cause = error.__cause__ or error
-    if isinstance(cause, ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         parent = cause.parent_node
         known = [str(key) for key in parent if key != "hydra"]
         return ConfigError(Fault(str(cause.full_key), f"unknown key{suggestion(cause.key, known)}"))
     text = str(error)
     if cause is not error and str(cause) not in text:
         text += f" ({str(cause).splitlines()[0]})"
-    group_missing = re.match(r"Could not override '([^']+)'", text)
-    if group_missing:
-        return ConfigError(Fault(group_missing[1], text.splitlines()[0]))
     return ConfigError(Fault("configuration", " ".join(text.split())))
 
 

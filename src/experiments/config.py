@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,17 +117,16 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         ConfigError: a required value is missing, or an interpolation leads nowhere.
     """
     tree = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    missing = sorted(OmegaConf.missing_keys(tree))
-    if missing:
-        raise ConfigError(*(Fault(key, f"a value is required: {key}=...") for key in missing))
     try:
+        missing = sorted(OmegaConf.missing_keys(tree))
+        if missing:
+            raise ConfigError(*(Fault(key, f"a value is required: {key}=...") for key in missing))
         values = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
         # Only the key is told: the message may hold the value of an environment variable.
-        problem = f"the interpolation cannot be resolved ({type(error).__name__})"
-        raise ConfigError(Fault(str(error.full_key or "configuration"), problem)) from None
+        raise ConfigError(Fault(str(error.full_key), _why_unresolved(error))) from None
     except RecursionError:
-        raise ConfigError(Fault("configuration", f"interpolations in a circle: {_circular(tree)}")) from None
+        raise ConfigError(Fault("configuration", "interpolations that lead in a circle")) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -231,11 +231,10 @@ def _pair_faults(root: RootConfig) -> Iterator[Fault]:
         yield Fault("output_root", f"{blocker} is a file; runs are kept in a folder")
 
 
-def _circular(tree: DictConfig) -> str:
-    circular = []
-    for key in tree:
-        try:
-            OmegaConf.to_container(OmegaConf.masked_copy(tree, [str(key)]), resolve=True)
-        except (RecursionError, OmegaConfBaseException):
-            circular.append(str(key))
-    return ", ".join(circular) or "unknown"
+def _why_unresolved(error: OmegaConfBaseException) -> str:
+    variable = re.search(r"Environment variable '(\w+)' not found", str(error))
+    if variable:
+        return f"the environment variable {variable[1]} is not set"
+    if "Recursive" in str(error):
+        return "its interpolation leads in a circle"
+    return f"its interpolation cannot be resolved ({type(error).__name__})"

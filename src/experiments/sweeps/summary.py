@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
+from experiments.sweeps import parent
 from experiments.tracking import journal, process
 from experiments.tracking.uri import store_uri
 from experiments.views import terminal
@@ -18,6 +19,10 @@ from experiments.views import terminal
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.md"
+# The figures that the table shows, where there are any.
+SHOWN = ("best/valid_loss", "valid/loss", "valid/accuracy")
+# Groups whose choice says more than the component's name and all its arguments.
+GROUPS = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
 
 
 def finish(config: DictConfig) -> None:
@@ -62,22 +67,18 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
 
 def comparison(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
     """A row a job, best validation loss first, with only the settings that differ."""
-    settings = [{**job["start"].get("params", {}), **_choices(job)} for job in jobs]
-    differing = _differing(settings)
-    metric = "valid/accuracy" if any("valid/accuracy" in job["figures"] for job in jobs) else None
+    settings = [_settings(job) for job in jobs]
+    differing = _differing([given for given, job in zip(settings, jobs, strict=True) if job["start"]])
+    differing += sorted({key for given in settings for key in given if key in _varied(jobs)} - set(differing))
+    shown = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
     rows = []
     for job, given in zip(jobs, settings, strict=True):
-        figures, series = job["figures"], job["series"]
-        best = figures.get("best/valid_loss", math.nan)
+        seconds = sum(job["series"].get("time/epoch_seconds", []))
         row = {"job": job["folder"].name, **{key: given.get(key, "") for key in differing}}
-        row |= {"best valid/loss": best, "last valid/loss": figures.get("valid/loss", math.nan)}
-        if metric:
-            row[metric] = figures.get(metric, math.nan)
-        row |= {"seconds": sum(series.get("time/epoch_seconds", [])), "status": job["status"]}
-        rows.append(row)
-    rows.sort(key=lambda row: (math.isnan(row["best valid/loss"]), row["best valid/loss"]))
-    formats = [".1f" if key == "seconds" else ".4f" for key in rows[0]]
-    return str(tabulate(rows, headers="keys", tablefmt=style, floatfmt=formats, disable_numparse=_texts(rows[0])))
+        row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in shown}
+        rows.append(row | {"seconds": f"{seconds:.1f}", "status": job["status"]})
+    order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
+    return str(tabulate([rows[index] for index in order], headers="keys", tablefmt=style, disable_numparse=True))
 
 
 def stage_table(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
@@ -120,11 +121,22 @@ def _are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
     return len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
 
 
-def _choices(job: Mapping[str, Any]) -> dict[str, str]:
-    """The chosen options, which say more than the components' names and all their arguments."""
-    groups = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
-    tags = job["start"].get("tags", {})
-    return {group: tags[group] for group in groups if group in tags}
+def _rank(job: Mapping[str, Any]) -> tuple[bool, float]:
+    loss = job["figures"].get("best/valid_loss", math.nan)
+    return math.isnan(loss), loss
+
+
+def _varied(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return parent.varied(jobs[0]["folder"].parent)
+
+
+def _settings(job: Mapping[str, Any]) -> dict[str, str]:
+    """The chosen options and the parameters; of a job that never began, what the command line gave it."""
+    if not job["start"]:
+        given = OmegaConf.load(job["folder"] / ".hydra" / "overrides.yaml")
+        return dict(str(item).lstrip("+").split("=", 1) for item in given if "=" in str(item))
+    tags = job["start"]["tags"]
+    return {**{group: tags[group] for group in GROUPS if group in tags}, **job["start"]["params"]}
 
 
 def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
@@ -142,10 +154,6 @@ def _follows(key: str, groups: Sequence[str], settings: Sequence[Mapping[str, st
         return False
     seen: dict[str | None, str | None] = {}
     return all(seen.setdefault(given.get(group), given.get(key)) == given.get(key) for given in settings)
-
-
-def _texts(row: Mapping[str, Any]) -> list[int]:
-    return [index for index, value in enumerate(row.values()) if isinstance(value, str)]
 
 
 def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) -> None:

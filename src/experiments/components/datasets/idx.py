@@ -61,7 +61,7 @@ class IdxSet:
 
     def check(self, part: str, content: bytes | Bytes) -> None:
         """Raise DataError where a file's content is not the published one."""
-        found = hashlib.sha256(memoryview(content)).hexdigest()
+        found = hashlib.sha256(content if isinstance(content, bytes) else content.data).hexdigest()
         if found != self.hashes[part]:
             raise DataError(f"{part} is not {self.name}'s: sha256 {found}, expected {self.hashes[part]}")
 

@@ -1,0 +1,37 @@
+# Everything from a fresh machine with Python 3.11 or newer and make: `make run`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?= experiment=tutorial
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test test-all lint setup clean
+
+## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
+run: $(INSTALLED)
+	$(BIN)/python -m experiments $(ARGS)
+
+## the quick tests
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+## all tests, the slow ones (browser, servers, whole data) too
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+## style and types
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

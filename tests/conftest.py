@@ -1,0 +1,63 @@
+"""What several test files share: a working folder of its own, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments import presets
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+MNIST = SHARED / "mnist.pkl.gz"
+FASHION = SHARED / "fashion-mnist"
+
+needs_mnist = pytest.mark.skipif(not MNIST.is_file(), reason=f"the real MNIST is not at {MNIST}")
+needs_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason=f"the real Fashion-MNIST is not at {FASHION}")
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def components() -> None:
+    """Every test sees all registered components."""
+    presets.load()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's own MLflow or components reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_") or name in (presets.SETTING, "HYDRA_FULL_ERROR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the test works in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(workplace: Path) -> Cli:
+    """`python -m experiments ...` in the test's folder; `module` for another command, `env` for more variables."""
+
+    def call(
+        *arguments: str, module: str = "experiments", env: dict[str, str] | None = None, options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *options, "-m", module, *arguments],
+            cwd=workplace,
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return call
