@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments import presets
+from experiments.tracking import process
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MNIST = SHARED / "mnist.pkl.gz"
@@ -23,9 +24,11 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def components() -> None:
-    """Every test sees all registered components."""
+def components() -> Iterator[None]:
+    """Every test sees all registered components; no uploader outlives the tests."""
     presets.load()
+    yield
+    process.close_all()
 
 
 @pytest.fixture(autouse=True)

@@ -53,10 +53,16 @@ def message(*overrides: str) -> str:
         ("dataset=arrays", "dataset.path: a value is required: dataset.path=..."),
         ("device.name=junk", "device.name: 'junk' is not allowed: it should be 'auto', 'cpu', 'cuda' or 'mps'"),
         ("device.threads=0", "device.threads: 0 is not allowed: it should be greater than or equal to 1"),
-        ("tracking.wait_seconds=-1", "tracking.wait_seconds: -1 is not allowed: it should be greater than or equal to 0"),
+        (
+            "tracking.wait_seconds=-1",
+            "tracking.wait_seconds: -1 is not allowed: it should be greater than or equal to 0",
+        ),
         ("name=${oc.env:SURELY_NOT_SET}", "name: the environment variable SURELY_NOT_SET is not set"),
         ("name=${nowhere}", "name: its interpolation cannot be resolved (InterpolationKeyError)"),
-        ("loss=nll_by_hand", "loss: nll_by_hand takes log-probabilities, model logistic returns logits; loss=cross_entropy fits"),
+        (
+            "loss=nll_by_hand",
+            "loss: nll_by_hand takes log-probabilities, model logistic returns logits; loss=cross_entropy fits",
+        ),
     ],
 )
 def test_a_bad_value_is_told_with_its_key_and_what_was_expected(override: str, expected: str) -> None:
@@ -171,7 +177,9 @@ WITH = {
 
 
 @pytest.mark.parametrize("option", _options())
-def test_every_option_of_every_group_composes_and_passes_the_check(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_of_every_group_composes_and_passes_the_check(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     check(option, *WITH.get(option, ()))

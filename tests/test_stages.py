@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_there_are_fourteen_stages() -> None:
     assert [words(stage)["number"] for stage in STAGES] == list(range(1, 15))
 
 
-@pytest.mark.parametrize(("before", "stage"), list(zip(STAGES, STAGES[1:], strict=False)))
+@pytest.mark.parametrize(("before", "stage"), list(pairwise(STAGES)))
 def test_neighbours_differ_in_exactly_what_the_stage_is_about(before: str, stage: str) -> None:
     old, new = settings(before), settings(stage)
     assert {key: value for key, value in new.items() if key not in old or old[key] != value} == CHANGES[stage]
@@ -76,7 +77,18 @@ def test_neighbours_differ_in_exactly_what_the_stage_is_about(before: str, stage
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_file_lists_all_its_choices(stage: str) -> None:
     text = (Path(__file__).parents[1] / "conf" / "stage" / f"{stage}.yaml").read_text(encoding="utf-8")
-    groups = "dataset model loss optim loader scheduler device transforms metrics callbacks".split()
+    groups = [
+        "dataset",
+        "model",
+        "loss",
+        "optim",
+        "loader",
+        "scheduler",
+        "device",
+        "transforms",
+        "metrics",
+        "callbacks",
+    ]
     assert all(f"- override /{group}: " in text for group in groups)
     assert all(f"\n{key}:" in text for key in ("epochs", "init_from", "optim", "loader", "evaluation", "tutorial"))
 
@@ -118,7 +130,9 @@ def test_a_stage_measures_what_the_tutorial_prints(stage: str, train: Any) -> No
         assert len(series[name]) == (len(printed) if isinstance(printed, list) else 1)
 
 
-@pytest.mark.parametrize(("before", "stage"), [("05_optim", "06_tensor_dataset"), ("06_tensor_dataset", "07_dataloader")])
+@pytest.mark.parametrize(
+    ("before", "stage"), [("05_optim", "06_tensor_dataset"), ("06_tensor_dataset", "07_dataloader")]
+)
 def test_another_way_to_the_same_batches_changes_no_bit(before: str, stage: str, train: Any) -> None:
     assert _losses(train(before)) == _losses(train(stage))
 

@@ -53,10 +53,15 @@ class DataSpec:
 
 
 class Split:
-    """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows."""
+    """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows.
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
+    Args:
+        dataset: gives (x, y) for an index.
+        shape: of one picture, needed where its items are flat.
+    """
+
+    def __init__(self, dataset: Dataset[Any], shape: Shape | None = None) -> None:
+        self.dataset, self.shape = dataset, shape
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length, a map-style one has it
@@ -68,7 +73,8 @@ class Split:
             x, y = self.dataset.tensors
             return x, y
         items = [self.dataset[index] for index in range(len(self))]
-        return as_rows(torch.stack([torch.as_tensor(x) for x, _ in items]))[0], as_targets([y for _, y in items])
+        x = torch.stack([torch.as_tensor(x) for x, _ in items])
+        return as_rows(x, self.shape)[0], as_targets([y for _, y in items])
 
     def floats(self) -> tuple[Tensor, Tensor]:
         """The same with x as float32: a byte is a pixel value times 256, so the conversion is exact."""
@@ -122,15 +128,16 @@ class Splits:
             splits[part], found = _split(value, shape, part)
             shapes.add(found)
         if len(shapes) > 1:
-            raise DataError(f"dataset {name}: the splits hold pictures of different shapes: {sorted(shapes)}")
-        labelled, outputs = (True, classes) if classes is not None else _targets(splits)
+            raise DataError(f"the splits hold pictures of different shapes: {sorted(shapes)}")
+        found = shapes.pop()
+        labelled, outputs = _targets(splits, classes)
         spec = DataSpec(
             name=name,
-            shape=shapes.pop(),
+            shape=found,
             outputs=outputs,
             classes=labelled,
             sizes={part: len(split) for part, split in splits.items()},
-            digest=digest or _digest(splits),
+            digest=digest or _digest(splits, found),
             source=source,
             labels=tuple(labels),
         )
@@ -192,8 +199,8 @@ class Batches:
 
 
 def to_float(x: Tensor) -> Tensor:
-    """Float32 pixels: bytes divided by 256, which is exact; floats as they are."""
-    return x.float().div_(256) if x.dtype == torch.uint8 else x
+    """Float32 pixels: bytes divided by 256, which is exact; other numbers as they are."""
+    return x.float().div_(256) if x.dtype == torch.uint8 else x.float()
 
 
 def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
@@ -209,12 +216,13 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
             )
         rows = tensor.shape[1:]
         shape = (1, rows[0], rows[1]) if len(rows) == 2 else (rows[0], rows[1], rows[2])
-    features = shape[0] * shape[1] * shape[2]
+    channels, height, width = shape
+    features = channels * height * width
     if tensor[:1].numel() != features and len(tensor):
         raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {features}")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise DataError("x holds values that are not finite")
-    return tensor.reshape(len(tensor), features), shape
+    return tensor.reshape(len(tensor), features), (channels, height, width)
 
 
 def as_targets(y: Any) -> Tensor:
@@ -232,8 +240,11 @@ def as_targets(y: Any) -> Tensor:
 
 
 def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]:
+    if isinstance(value, TensorDataset):
+        x, y = value.tensors
+        value = (x, y)
     if not isinstance(value, tuple):
-        split = Split(value)
+        split = Split(value, shape)
         if len(split) == 0:
             raise DataError(f"the {part} split has no rows")
         item = torch.as_tensor(value[0][0])
@@ -247,19 +258,28 @@ def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]
     return Split(TensorDataset(x, y)), found
 
 
-def _targets(splits: Mapping[str, Split]) -> tuple[bool, int]:
-    """Whether the targets are labels, and how many outputs they ask for."""
-    targets = [split.tensors[1] for split in splits.values()]
-    if targets[0].is_floating_point():
+def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int]:
+    """Whether the targets are labels, and how many outputs they ask for; a Dataset of known classes is not read."""
+    read = [split for split in splits.values() if classes is None or isinstance(split.dataset, TensorDataset)]
+    targets = [split.tensors[1] for split in read]
+    kinds = {(y.dtype, *y.shape[1:]) for y in targets}
+    if len(kinds) > 1:
+        raise DataError("the splits hold different targets: labels here and real numbers there, or other columns")
+    if targets and targets[0].is_floating_point():
+        if classes is not None:
+            raise DataError(f"y holds real numbers; labels of {classes} classes are whole ones")
         return False, targets[0].shape[1]
-    low, high = min(int(y.min()) for y in targets), max(int(y.max()) for y in targets)
-    if low < 0:
-        raise DataError(f"y holds the label {low}; labels start at 0")
-    return True, high + 1
+    for y in targets:
+        low, high = int(y.min()), int(y.max())
+        if low < 0:
+            raise DataError(f"y holds the label {low}; labels start at 0")
+        if classes is not None and high >= classes:
+            raise DataError(f"y holds the label {high}; the labels of {classes} classes end at {classes - 1}")
+    return True, classes or max(int(y.max()) for y in targets) + 1
 
 
-def _digest(splits: Mapping[str, Split]) -> str:
-    content = hashlib.sha256()
+def _digest(splits: Mapping[str, Split], shape: Shape) -> str:
+    content = hashlib.sha256(str(shape).encode())
     for part, split in sorted(splits.items()):
         for tensor in split.tensors:
             content.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())

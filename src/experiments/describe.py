@@ -124,7 +124,8 @@ def inputs(spec: DataSpec) -> list[dict[str, str]]:
     return [
         {
             "name": spec.name,
-            "digest": spec.digest[:32],
+            # MLflow takes one name and digest for one dataset, so each split has its own.
+            "digest": f"{spec.digest[:24]}-{part}",
             "source": json.dumps({"uri": spec.source}),
             "profile": json.dumps({**profile, "split": part, "rows": rows}),
             "context": contexts[part],

@@ -32,8 +32,7 @@ def own_files() -> list[Path]:
     Raises:
         ConfigError: one of them cannot be found.
     """
-    entries = os.environ.get(SETTING, "").split(os.pathsep)
-    return [_source(entry.strip()) for entry in entries if entry.strip()]
+    return [_source(entry) for entry in _entries()]
 
 
 def announce() -> None:
@@ -55,8 +54,13 @@ def announce() -> None:
 def load() -> None:
     """Import the product's components and the user's own, which registers them."""
     import_module("experiments.components")
-    for path in own_files():
-        _import_file(path)
+    for entry in _entries():
+        _import(entry)
+
+
+def _entries() -> list[str]:
+    entries = os.environ.get(SETTING, "").split(os.pathsep)
+    return [entry.strip() for entry in entries if entry.strip()]
 
 
 def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
@@ -78,18 +82,36 @@ def _source(entry: str) -> Path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         spec = importlib.util.find_spec(entry)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        # A package above it was imported; what that one misses is another fault, which its own message tells.
+        if not f"{entry}.".startswith(f"{error.name}."):
+            raise
         spec = None
     if spec is None or spec.origin is None:
         raise ConfigError(Fault(SETTING, f"there is no module '{entry}' (a file is named with its .py)"))
     return Path(spec.origin)
 
 
-def _import_file(path: Path) -> None:
+def _import(entry: str) -> None:
+    path = _source(entry)
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == path:
             return
-    name = f"experiments_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    is_file = entry.endswith(".py")
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"experiments_own_{path.stem}_{digest}" if is_file else entry
+    try:
+        if is_file:
+            _import_file(path, name)
+        else:
+            import_module(name)
+    except BaseException:
+        for registry in register:
+            registry.forget(name)
+        raise
+
+
+def _import_file(path: Path, name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(Fault(SETTING, f"{path} cannot be imported"))
@@ -104,7 +126,7 @@ def _import_file(path: Path) -> None:
 
 def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         raise ConfigError(Fault(SETTING, f"{path}:{error.lineno} is not Python: {error.msg}")) from None
     for node in ast.walk(tree):

@@ -82,6 +82,11 @@ class Registry:
 
         return decorate
 
+    def forget(self, module: str) -> None:
+        """Drop what a module has registered, since its import failed and may be tried again."""
+        kept = {name: known for name, known in self._components.items() if known.factory.__module__ != module}
+        self._components = kept
+
     @property
     def names(self) -> list[str]:
         """All registered names, sorted."""
@@ -109,7 +114,7 @@ class Registry:
         """Everything wrong with a component's name and arguments; nothing is built."""
         where = key or self.group
         try:
-            component = self.get(name, key=None if key is None else key)
+            component = self.get(name, key=key)
         except ConfigError as error:
             return list(error.faults)
         from experiments.schema import argument_faults
@@ -137,17 +142,21 @@ class Registry:
     def _check_signature(self, component: Component) -> None:
         parameters = list(inspect.signature(component.factory).parameters.values())
         variadic = [p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if variadic:
             problem = f"takes *{variadic[0]}; its parameters are its schema, so write each one out"
-        elif len(parameters) < len(self.takes):
-            problem = f"takes {len(parameters)} parameters; the run passes {len(self.takes)}: {', '.join(self.takes)}"
+        elif len(positional) < len(self.takes):
+            problem = (
+                f"takes {len(positional)} positional parameters; "
+                f"the run passes {len(self.takes)}: {', '.join(self.takes)}"
+            )
         else:
             return
         raise ValueError(f"{self.kind} '{component.name}' in {component.place} {problem}")
 
 
 def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether two factories are the same definition, run again (a reloaded module, a notebook cell)."""
+    """Whether two factories are the same definition, run again (a notebook cell)."""
 
     def identity(factory: Callable[..., Any]) -> tuple[str, str]:
         return factory.__module__, factory.__qualname__
@@ -173,9 +182,7 @@ class Register:
         return iter(vars(self).values())
 
     def __getattr__(self, name: str) -> Registry:
-        kinds = [kind for kind in vars(self) if kind in _DECORATORS]
-        raise AttributeError(f"there is no register.{name}{suggestion(name, kinds)}")
+        raise AttributeError(f"there is no register.{name}{suggestion(name, vars(self))}")
 
 
-_DECORATORS = frozenset(vars(Register()))
 register = Register()

@@ -137,7 +137,8 @@ class Runner:
                 break
         for callback in self.callbacks:
             callback.on_fit_end(self)
-        return Result(self.model, untrained, self.history, self.stopped, self.folder)
+        stopped = self.stopped if len(self.history) < epochs else ""
+        return Result(self.model, untrained, self.history, stopped, self.folder)
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; the epoch's figures by name."""
@@ -182,8 +183,7 @@ class Runner:
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own is not annotated
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
-        self._guard(loss, number)
-        self.optimizer.step()
+        self._update(loss, number)
         self.optimizer.zero_grad()
         return pred.detach(), loss.detach()
 
@@ -218,31 +218,39 @@ class Runner:
         """End the training after this epoch; for callbacks."""
         self.stopped = reason
 
-    def _guard(self, loss: Tensor, number: int) -> None:
-        """Keep a loss or gradient that is not finite from the weights.
+    def _update(self, loss: Tensor, number: int) -> None:
+        """Step the optimiser, but keep a loss or gradient that is not finite from the weights.
 
-        A sum is finite only if all its terms are, so one number tells. On the CPU reading it costs nothing; on an
-        accelerator the update is masked there and the step remembered, since reading would wait.
+        On the CPU looking costs nothing. On an accelerator it would wait, so the first bad step is remembered there,
+        and its update and all later ones of the epoch are masked: the weights stay what they were before it.
         """
-        grads = [p.grad for p in self.params if p.grad is not None]
-        total = loss.detach()
-        if self.max_grad_norm is not None:
-            total = total + torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)
-        else:
-            for grad in grads:
-                total = total + grad.sum()
+        total = self._total(loss)
         if not self.waits_for_device:
             if not math.isfinite(total.item()):
                 self._first_bad_step.fill_(number)
                 self._raise_if_bad()
+            self.optimizer.step()
             return
-        bad = ~total.isfinite()
-        self._first_bad_step = torch.where(bad & (self._first_bad_step < 0), number, self._first_bad_step)
+        first = self._first_bad_step
+        self._first_bad_step = torch.where(~total.isfinite() & (first < 0), number, first)
+        bad = self._first_bad_step >= 0
         if getattr(self.optimizer, "defaults", {}).get("fused"):
             self.optimizer.grad_scale, self.optimizer.found_inf = None, bad.float()
-        else:
-            for grad in grads:
-                grad.copy_(torch.where(bad, torch.zeros_like(grad), grad))
+            self.optimizer.step()
+            return
+        # Zeroed gradients would not do: momentum and weight decay move the weights without them.
+        before = [p.detach().clone() for p in self.params]
+        self.optimizer.step()
+        with torch.no_grad():
+            for p, old in zip(self.params, before, strict=True):
+                p.copy_(torch.where(bad, old, p))
+
+    def _total(self, loss: Tensor) -> Tensor:
+        """The sum of the loss and all gradients, which are clipped here: finite only if each of its terms is."""
+        if self.max_grad_norm is not None:
+            return loss.detach() + torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)
+        grads = [p.grad for p in self.params if p.grad is not None]
+        return sum((grad.sum() for grad in grads), loss.detach())
 
     def _raise_if_bad(self) -> None:
         number = int(self._first_bad_step.item())

@@ -44,7 +44,9 @@ def model_faults(schema: type[BaseModel], values: Mapping[str, Any], where: str 
 
 
 def _fault(error: ErrorDetails, schema: type[BaseModel], where: str) -> Fault:
-    path = [str(part) for part in error["loc"] if not _is_union_branch(part)]
+    # A key may be called like a union's branch (`int`, `weight-decay`) and is a key all the same.
+    is_key = error["type"] in ("extra_forbidden", "missing")
+    path = [str(part) for part in error["loc"] if is_key or not _is_union_branch(part)]
     key = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":
         return Fault(key, f"unknown key{suggestion(path[-1], _fields_at(schema, path[:-1]))}")

@@ -15,7 +15,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from experiments.data import Order, Split, to_float
+from experiments.data import Order, Split, as_targets, to_float
 from experiments.registry import register
 
 Batch = tuple[Tensor, Tensor]
@@ -134,8 +134,6 @@ def _torch_loader(dataset: Any, batch_size: int, order: Order, num_workers: int)
 
 def _into(shape: Shape) -> Callable[[Tensor, Tensor], Batch]:
     def preprocess(xb: Tensor, yb: Tensor) -> Batch:
-        return to_float(xb).view(-1, *shape), yb if yb.ndim == 1 and not yb.is_floating_point() else yb.float().view(
-            len(yb), -1
-        )
+        return to_float(xb).view(-1, *shape), as_targets(yb)
 
     return preprocess

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
+from experiments.errors import ConfigError, Fault
 from experiments.registry import register
 
 
@@ -25,8 +26,11 @@ def one_cycle(
     optimizer: Optimizer, epochs: int, steps: int, *, warmup: Annotated[float, Gt(0), Lt(1)] = 0.3
 ) -> LRScheduler:
     """Up to the optimiser's lr and down again (Smith, 2018), the momentum left alone."""
-    peak = optimizer.param_groups[0]["lr"]
-    return OneCycleLR(optimizer, max_lr=peak, total_steps=epochs * steps, pct_start=warmup, cycle_momentum=False)
+    peak, total = optimizer.param_groups[0]["lr"], epochs * steps
+    if warmup * total == 1:  # OneCycleLR divides by the warmup's length less one
+        problem = f"{warmup} of {total} steps is a single step; torch's OneCycleLR needs less or more"
+        raise ConfigError(Fault("scheduler.warmup", problem))
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=total, pct_start=warmup, cycle_momentum=False)
 
 
 @register.scheduler("cosine", per="step")

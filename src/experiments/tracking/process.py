@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -43,11 +44,16 @@ class UploaderProcess:
         """Bring the journal in this folder to the store."""
         assert self._process.stdin is not None
         stdin: IO[str] = self._process.stdin
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died: wait() tells, and the journal keeps everything
             stdin.write(json.dumps(str(folder)) + "\n")
             stdin.flush()
-        except BrokenPipeError:
-            pass  # it died: wait() tells, and the journal keeps everything
+
+    def close(self) -> None:
+        """Name no more runs, and wait until the uploader has done everything and gone."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
 
     @property
     def alive(self) -> bool:
@@ -66,6 +72,12 @@ class UploaderProcess:
                 break
             time.sleep(POLL_SECONDS)
         return missing
+
+
+def close_all() -> None:
+    """Wait until every uploader of this process has done everything and gone."""
+    while _uploaders:
+        _uploaders.popitem()[1].close()
 
 
 _uploaders: dict[tuple[int, str], UploaderProcess] = {}

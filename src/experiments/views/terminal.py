@@ -49,8 +49,11 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
     """Where the runs are in MLflow and how to look at them; or that they are not there yet, and what to do."""
     there = [folder for folder in folders if folder not in missing]
     if there:
+        delivered = [delivery.state(folder) for folder in there]
         log.info("MLflow  %s", masked(uri))
-        log.info("look    %s", links.runs(uri, [delivery.state(folder) for folder in there]))
+        log.info("look    %s", links.runs(uri, delivered))
+        if len(delivered) > 1:
+            log.info("all     %s", links.experiment(uri, delivered[0]["experiment_id"]))
         if not uri.startswith("http"):
             log.info("        (after: python -m experiments.ui)")
     if missing:

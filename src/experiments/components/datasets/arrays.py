@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from experiments.errors import DataError
 from experiments.registry import register
 
 EXPECTED = "x and y, perhaps x_valid and y_valid, x_test and y_test"
+NAMES = ("x", "y", "x_valid", "y_valid", "x_test", "y_test")
 
 
 @register.dataset("arrays")
@@ -31,18 +31,21 @@ def arrays(*, path: str, valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2, s
     content = _read(Path(path))
     x, y = content["x"], content["y"]
     if len(x) != len(y):
-        raise DataError(f"{path}: x has {len(x)} rows and y has {len(y)}")
+        raise DataError(f"dataset.path={path}: x has {len(x)} rows and y has {len(y)}")
     if len(x) < 2:  # one row for each split
-        raise DataError(f"{path}: x has {len(x)} rows; a training and a validation split need two")
+        raise DataError(f"dataset.path={path}: x has {len(x)} rows; a training and a validation split need two")
     test = (content["x_test"], content["y_test"]) if "x_test" in content else None
     if "x_valid" in content:
         train, valid = (x, y), (content["x_valid"], content["y_valid"])
     else:
-        labelled = np.issubdtype(y.dtype, np.integer)
+        labelled = y.dtype.kind in "biu" and y.ndim == 1
         chosen = stratified(y, fraction=valid_fraction, seed=seed) if labelled else None
         inside, outside = chosen or plain(len(y), fraction=valid_fraction, seed=seed)
         train, valid = (x[inside], y[inside]), (x[outside], y[outside])
-    return Splits.of(train=train, valid=valid, test=test, source=str(path), name="arrays")
+    try:
+        return Splits.of(train=train, valid=valid, test=test, source=path, name="arrays")
+    except DataError as error:
+        raise DataError(f"dataset.path={path}: {error}") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -50,8 +53,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise DataError(f"dataset.path={path}: there is no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+            names = archive.files
+            content = {name: archive[name] for name in NAMES if name in names}
+    except Exception as error:  # a damaged file raises whatever it likes
         raise DataError(f"dataset.path={path}: not an .npz of plain arrays ({error})") from error
     missing = [name for name in ("x", "y") if name not in content]
     for part in ("valid", "test"):
@@ -59,11 +63,13 @@ def _read(path: Path) -> Mapping[str, Any]:
         if pair & content.keys():
             missing += sorted(pair - content.keys())
     if missing:
-        found = ", ".join(sorted(content)) or "nothing"
+        found = ", ".join(sorted(names)) or "nothing"
         raise DataError(
             f"dataset.path={path}: {', '.join(missing)} missing; it should hold {EXPECTED}; it holds {found}"
         )
     for name, array in content.items():
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"dataset.path={path}: {name} holds {array.dtype}, not numbers")
-    return content
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.ndim == 0:
+            found = f"{array.dtype} of the shape {array.shape}"
+            raise DataError(f"dataset.path={path}: {name} holds {found}, not rows of numbers")
+    # torch takes no foreign byte order.
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in content.items()}

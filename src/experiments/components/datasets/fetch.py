@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from filelock import FileLock
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from experiments.errors import DataError
 
@@ -52,35 +54,35 @@ def exclusive(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         for leftover in folder.glob(f"*{TEMPORARY}"):
-            leftover.unlink()
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
         yield
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` (0600) that takes its place if all goes well, else is removed.
+    """A `scratch` file that takes the place of `path` if all goes well.
 
     Raises:
         DataError: `path` is a link, which is never written through.
     """
     if path.is_symlink():
         raise DataError(f"{path} is a link; it would be written through, so it is refused")
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with scratch(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that is removed in any case."""
-    temporary = path.with_name(path.name + TEMPORARY)
+    """A temporary file beside `path` (0600) that is removed in any case."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
         yield temporary
     finally:
@@ -93,7 +95,7 @@ def download(url: str, path: Path, *, cap: int) -> None:
     Raises:
         DataError: it cannot be had, or is a web page, or is too long.
     """
-    host = urlsplit(url).hostname or ""
+    host = _host(url)
     hosts = {host} | (GITHUB_HOSTS if host in GITHUB_HOSTS else set())
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -108,52 +110,45 @@ def download(url: str, path: Path, *, cap: int) -> None:
 
 def _stream(url: str, path: Path, cap: int, hosts: set[str]) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
-    try:
-        with _open(url, hosts) as response:
-            length = int(response.headers.get("Content-Length") or 0)
-            if length > cap:
-                raise DataError(f"{url}: {length:,} bytes are announced, at most {cap:,} are expected")
-            chunks = response.iter_content(CHUNK)
-            received = 0
-            bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None)
-            with path.open("wb") as file, bar:
-                for chunk in chunks:
-                    if received == 0:
-                        _refuse_page(chunk, response, url)
-                    received += len(chunk)
-                    if received > cap:
-                        raise DataError(f"{url}: more than {cap:,} bytes; stopped")
-                    if time.monotonic() > deadline:
-                        raise DataError(f"{url}: not done after {DEADLINE_SECONDS:.0f} s; stopped")
-                    file.write(chunk)
-                    bar.update(len(chunk))
-    except (requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _TransientError(_reason(error)) from error
-    except requests.ConnectionError as error:
-        if "Read timed out" in str(error):
-            raise _TransientError("the server stopped sending") from error
-        raise DataError(f"{url}: {_reason(error)}") from error
-    except requests.RequestException as error:
-        raise DataError(f"{url}: {_reason(error)}") from error
+    with _open(url, hosts) as response:
+        announced = response.headers.get("Content-Length", "")
+        length = int(announced) if announced.isdecimal() else 0
+        if length > cap:
+            raise DataError(f"{url}: {length:,} bytes are announced, at most {cap:,} are expected")
+        received = 0
+        bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None)
+        with path.open("wb") as file, bar:
+            for chunk in _chunks(response):
+                if received == 0:
+                    _refuse_page(chunk, response, url)
+                received += len(chunk)
+                if received > cap:
+                    raise DataError(f"{url}: more than {cap:,} bytes; stopped")
+                if time.monotonic() > deadline:
+                    raise DataError(f"{url}: not done after {DEADLINE_SECONDS:g} s; stopped")
+                file.write(chunk)
+                bar.update(len(chunk))
     if received == 0:
         raise DataError(f"{url}: the answer is empty")
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """The bytes as they are sent, each piece as soon as it comes: a server that drips is seen to be slow."""
+    try:
+        while chunk := response.raw.read1(CHUNK):
+            yield chunk
+    except ReadTimeoutError:
+        raise _TransientError("the server stopped sending") from None
+    except HTTPError:
+        raise _TransientError("the connection broke off") from None
 
 
 def _open(url: str, hosts: set[str]) -> requests.Response:
     """The final answer behind redirects that stay on HTTPS and on known hosts."""
     for _ in range(REDIRECTS + 1):
-        parts = urlsplit(url)
-        if parts.scheme != "https":
-            raise DataError(f"{url}: only https:// addresses are read")
-        if parts.hostname not in hosts:
-            raise DataError(f"{url}: a redirect to another host, {parts.hostname}, is not followed")
-        response = requests.get(
-            url,
-            stream=True,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            allow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
-        )
+        if (host := _host(url)) not in hosts:
+            raise DataError(f"{url}: a redirect to another host, {host}, is not followed")
+        response = _get(url)
         if response.is_redirect:
             url = urljoin(url, response.headers["Location"])
             response.close()
@@ -168,23 +163,46 @@ def _open(url: str, hosts: set[str]) -> requests.Response:
     raise DataError(f"{url}: more than {REDIRECTS} redirects")
 
 
+def _host(url: str) -> str:
+    """The host of an https address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DataError(f"{url}: not an address ({error})") from None
+    if parts.scheme != "https":
+        raise DataError(f"{url}: only https:// addresses are read")
+    return parts.hostname or ""
+
+
+def _get(url: str) -> requests.Response:
+    try:
+        return requests.get(
+            url,
+            stream=True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            allow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+        )
+    except requests.Timeout as error:
+        connecting = isinstance(error, requests.ConnectTimeout)
+        raise _TransientError("no connection in time" if connecting else "the server does not answer in time") from None
+    except requests.RequestException as error:
+        if "Connection aborted" in str(error):
+            raise _TransientError("the connection broke off") from None
+        raise DataError(f"{url}: {_reason(error)}") from error
+
+
 def _refuse_page(start: bytes, response: requests.Response, url: str) -> None:
     if start.lstrip()[:1] == b"<" or response.headers.get("Content-Type", "").startswith("text/html"):
         raise DataError(f"{url}: the answer looks like a web page, not a data file")
 
 
 def _reason(error: Exception) -> str:
+    text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        return "the server's certificate is not trusted"
+        return "the server's certificate is not trusted" if "CERTIFICATE" in text else "no TLS connection"
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy refuses"
-    if isinstance(error, requests.ConnectTimeout):
-        return "no connection in time"
-    if isinstance(error, requests.ReadTimeout):
-        return "the server does not answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    text = str(error)
     if "resolve" in text or "Name or service" in text:
         return "the host's name cannot be resolved"
     return "connection refused" if "refused" in text else f"no connection ({type(error).__name__})"

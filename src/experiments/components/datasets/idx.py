@@ -73,6 +73,9 @@ class IdxSet:
         """
         if not all((folder / part).is_file() for part in PARTS):
             return None
+        for part in PARTS:
+            if (size := (folder / part).stat().st_size) != LENGTHS[part]:
+                raise DataError(f"{part} has {size:,} bytes, expected {LENGTHS[part]:,}")
         # Copy-on-write: torch wants arrays it could write to; the files stay as they are.
         maps: dict[str, Bytes] = {part: np.memmap(folder / part, dtype=np.uint8, mode="c") for part in PARTS}
         for part, content in maps.items():

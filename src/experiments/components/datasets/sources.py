@@ -31,13 +31,16 @@ def load(idx_set: idx.IdxSet, root: str, sources: Mapping[str, Source], manual: 
         DataError: no source has it; each one's reason is told.
     """
     folder = Path(root) / idx_set.name
-    maps = _cached(idx_set, folder)
-    if maps is None:
-        with exclusive(folder):
-            maps = _cached(idx_set, folder)
-            if maps is None:
-                _fill(idx_set, folder, sources, manual)
-                maps = idx_set.open(folder)
+    try:
+        maps = _cached(idx_set, folder)
+        if maps is None:
+            with exclusive(folder):
+                maps = _cached(idx_set, folder, tell=True)  # another process may have filled it meanwhile
+                if maps is None:
+                    _fill(idx_set, folder, sources, manual)
+                    maps = idx_set.open(folder)
+    except OSError as error:
+        raise DataError(f"{idx_set.name}: {folder} cannot be used: {error}") from error
     assert maps is not None
     return idx_set.splits(maps, str(folder))
 
@@ -101,11 +104,12 @@ def _downloaded(url: str, folder: Path, read_file: Source) -> Mapping[str, bytes
         return read_file(temporary)
 
 
-def _cached(idx_set: idx.IdxSet, folder: Path) -> Mapping[str, idx.Bytes] | None:
+def _cached(idx_set: idx.IdxSet, folder: Path, *, tell: bool = False) -> Mapping[str, idx.Bytes] | None:
     try:
         return idx_set.open(folder)
     except DataError as error:
-        log.warning("%s: the cache in %s is damaged (%s); it is made again", idx_set.name, folder, error)
+        if tell:
+            log.warning("%s: the cache in %s is damaged (%s); it is made again", idx_set.name, folder, error)
         return None
 
 

@@ -51,8 +51,12 @@ class TensorModel:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over weights of the same shapes."""
-        if state.keys() != self.state_dict().keys():
+        own = self.state_dict()
+        if state.keys() != own.keys():
             raise RuntimeError(f"expected the tensors weights and bias, got {', '.join(state)}")
+        for name, tensor in own.items():
+            if state[name].shape != tensor.shape:  # copy_ would repeat a single column
+                raise RuntimeError(f"{name} is {tuple(tensor.shape)} here, {tuple(state[name].shape)} there")
         with torch.no_grad():
             self.weights.copy_(state["weights"])
             self.bias.copy_(state["bias"])

@@ -1,0 +1,38 @@
+"""The examples run as their own words say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = ["tracking=none", "figures=false"]
+
+
+@pytest.mark.parametrize(
+    ("example", "overrides", "figure"),
+    [
+        ("my_net", ["dataset=digits", "model=my_net", "model.width=64"], "valid/accuracy"),
+        ("my_dataset", ["dataset=stripes", "model=cnn_adaptive"], "valid/accuracy"),
+        ("my_dataset", ["dataset=stripes", "model=cnn_adaptive", "loader=dataloader"], "valid/accuracy"),
+        ("my_metric", ["dataset=digits", "metrics=[accuracy,top_k]", "metrics.top_k.k=2"], "valid/top_k"),
+    ],
+)
+def test_an_example_trains(example: str, overrides: list[str], figure: str, cli: Cli) -> None:
+    done = cli(*overrides, *QUICK, env={"EXPERIMENTS_COMPONENTS": str(EXAMPLES / f"{example}.py")})
+    assert done.returncode == 0, done.stderr
+    assert figure in done.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(workplace: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(workplace)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]

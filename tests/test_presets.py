@@ -1,0 +1,252 @@
+"""Own components: named by one setting, read for their presets without being run, imported for a run."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.config_store import ConfigStore
+
+from experiments import composing, config, presets, register
+from experiments.errors import ConfigError
+
+NET = """
+from typing import Annotated
+import experiments
+from experiments import register
+
+@register.model("own_net", input="image")
+def own_net(data, *, width: Annotated[int, "units"] = 64, lr: float, names: list[str] = ["a"], deep=None, on=True):
+    return data, width
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_registrations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers or imports is gone after it."""
+    for registry in register:
+        monkeypatch.setattr(registry, "_components", dict(registry._components))
+    presets.announce()  # Hydra fills its own store when it is first asked, and only once
+    monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - modules:
+        if name.startswith(("own_", "experiments_own_")):
+            del sys.modules[name]
+    sys.path[:] = path
+
+
+@pytest.fixture
+def write(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Write a file in the folder one works in and, unless `listed` is False, name it in the setting."""
+
+    def write(text: str, name: str = "own_net.py", *, listed: bool = True) -> Path:
+        path = workplace / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if listed:
+            setting(monkeypatch, str(path))
+        return path
+
+    return write
+
+
+def setting(monkeypatch: pytest.MonkeyPatch, *entries: str) -> None:
+    monkeypatch.setenv(presets.SETTING, os.pathsep.join(entries))
+
+
+def scanned(path: Path) -> dict[str, dict[str, Any]]:
+    return {f"{registry.group}.{name}": preset for registry, name, preset in presets._scan(path)}
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        list(presets._scan(path))
+    return str(caught.value)
+
+
+def test_a_file_is_loaded_and_registers_its_components(write: Any) -> None:
+    write(NET)
+    presets.load()
+    assert "own_net" in register.model.names
+
+
+def test_a_file_is_found_from_the_folder_one_works_in(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NET, listed=False)
+    setting(monkeypatch, "own_net.py")
+    presets.load()
+    assert "own_net" in register.model.names
+
+
+def test_a_module_is_loaded_under_its_own_name(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NET, listed=False)
+    setting(monkeypatch, "own_net")
+    presets.load()
+    assert register.model.get("own_net").factory.__module__ == "own_net"
+
+
+def test_a_module_of_a_package_may_import_its_neighbours(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("", "own_pkg/__init__.py", listed=False)
+    write("WIDTH = 7", "own_pkg/sizes.py", listed=False)
+    write("from .sizes import WIDTH\n" + NET, "own_pkg/nets.py", listed=False)
+    setting(monkeypatch, "own_pkg.nets")
+    presets.load()
+    assert register.model.get("own_net").factory.__module__ == "own_pkg.nets"
+
+
+def test_modules_that_import_each_other_register_once(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NET, listed=False)
+    write("import own_net", "own_more.py", listed=False)
+    setting(monkeypatch, "own_net", "own_more")
+    presets.load()
+    assert "own_net" in register.model.names
+
+
+def test_several_are_loaded_in_turn_and_empty_entries_left_out(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write(NET)
+    second = write(NET.replace("own_net", "own_other"), "own_other.py")
+    setting(monkeypatch, str(first), "", f" {second} ")
+    presets.load()
+    assert presets.own_files() == [first, second]
+    assert {"own_net", "own_other"} <= set(register.model.names)
+
+
+def test_without_the_setting_there_are_no_own_files() -> None:
+    assert presets.own_files() == []
+
+
+def test_loading_twice_is_no_duplicate(write: Any) -> None:
+    write(NET)
+    presets.load()
+    once = register.model.get("own_net")
+    presets.load()
+    assert register.model.get("own_net") is once
+
+
+def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(write: Any) -> None:
+    write(NET + "\n1 / 0")
+    with pytest.raises(ZeroDivisionError):
+        presets.load()
+    assert "own_net" not in register.model.names
+    write(NET + "\n# now without a fault, and longer than before")
+    presets.load()
+    assert "own_net" in register.model.names
+
+
+def test_a_file_is_read_for_its_presets_without_being_run(write: Any, workplace: Path) -> None:
+    write(NET + "\nopen('ran', 'w')\nraise SystemExit")
+    presets.announce()
+    assert composing.compose(["model=own_net"]).model.width == 64
+    assert not (workplace / "ran").exists()
+    assert "own_net" not in register.model.names
+
+
+def test_a_preset_read_from_the_source_is_the_one_of_the_signature(write: Any) -> None:
+    path = write(NET)
+    presets.load()
+    expected = {"name": "own_net", "width": 64, "lr": "???", "names": ["a"], "deep": None, "on": True}
+    assert scanned(path) == {"model.own_net": expected}
+    assert register.model.preset("own_net") == expected
+
+
+def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
+    write(NET)
+    with pytest.raises(ConfigError, match=r"^model\.lr: a value is required: model\.lr=\.\.\.$"):
+        config.resolve(composing.compose(["model=own_net"]))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(presets.__file__).parent / "components").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_every_component_of_the_product_reads_as_its_signature_does(path: Path) -> None:
+    for registry, name, preset in presets._scan(path):
+        assert preset == registry.preset(name)
+
+
+def test_the_constructor_of_a_class_is_its_signature(write: Any) -> None:
+    path = write(
+        """
+import torch, experiments
+@experiments.register.model("own_class")
+class Net(torch.nn.Module):
+    def __init__(self, data, width: int = 3, *, depth: int) -> None:
+        super().__init__()
+@experiments.register.callback("own_bare")
+class Bare(experiments.Callback):
+    pass
+"""
+    )
+    presets.load()
+    expected = {"name": "own_class", "width": 3, "depth": "???"}
+    assert scanned(path) == {"model.own_class": expected, "callbacks.own_bare": {"own_bare": {}}}
+    assert register.model.preset("own_class") == expected
+
+
+def test_a_component_of_a_kind_with_many_is_a_mapping_by_name(write: Any) -> None:
+    path = write("from experiments import register\n@register.transform('own_t')\ndef t(xb, data, *, p=2): return xb")
+    assert scanned(path) == {"transforms.own_t": {"own_t": {"p": 2}}}
+    assert composing.compose(["transforms=[normalize,own_t]"]).transforms.own_t == {"p": 2}
+
+
+def test_other_decorators_are_left_alone(write: Any) -> None:
+    path = write("@register.nope('a')\n@other.model('b')\n@cache\n@register.model(name)\ndef f(data): ...")
+    assert scanned(path) == {}
+
+
+def test_what_is_registered_live_can_be_chosen() -> None:
+    register.model("own_live")(_live)
+    assert composing.compose(["model=own_live"]).model == {"name": "own_live", "width": 5}
+
+
+def _live(data: Any, *, width: int = 5) -> None: ...
+
+
+def test_a_default_that_is_no_literal_is_told_with_its_place(write: Any) -> None:
+    path = write("W = 3\n@register.model('own')\ndef own(data, *, width=W * 2): ...")
+    expected = "the default of 'width' must be a literal (a number, text, True, None, a list), not W * 2"
+    assert refused(path) == f"{path}:3: {expected}"
+
+
+def test_a_syntax_error_is_told_with_its_line(write: Any) -> None:
+    path = write("x = 1\ndef f(:\n")
+    assert refused(path) == f"EXPERIMENTS_COMPONENTS: {path}:2 is not Python: invalid syntax"
+
+
+def test_bytes_that_are_no_text_are_told_as_such(write: Any) -> None:
+    path = write("")
+    path.write_bytes(b"x = '\xff'\n")
+    assert refused(path).startswith(f"EXPERIMENTS_COMPONENTS: {path}:")
+
+
+def test_a_byte_order_mark_is_no_fault(write: Any) -> None:
+    path = write("\ufeff" + NET)
+    assert list(scanned(path)) == ["model.own_net"]
+
+
+def test_a_missing_file_is_told_with_its_whole_path(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting(monkeypatch, "own_nope.py")
+    with pytest.raises(ConfigError) as caught:
+        presets.load()
+    assert str(caught.value) == f"EXPERIMENTS_COMPONENTS: there is no file {workplace / 'own_nope.py'}"
+
+
+@pytest.mark.parametrize("entry", ["own_nope", "own_nope.deeper", "json.own_nope"])
+def test_a_missing_module_is_told(entry: str, monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
+    setting(monkeypatch, entry)
+    with pytest.raises(ConfigError) as caught:
+        presets.load()
+    expected = f"EXPERIMENTS_COMPONENTS: there is no module '{entry}' (a file is named with its .py)"
+    assert str(caught.value) == expected
+
+
+def test_what_a_package_misses_is_not_told_as_the_package_missing(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("import own_dependency", "own_pack/__init__.py", listed=False)
+    write(NET, "own_pack/nets.py", listed=False)
+    setting(monkeypatch, "own_pack.nets")
+    with pytest.raises(ModuleNotFoundError, match="own_dependency"):
+        presets.load()
