@@ -1,6 +1,6 @@
 """An own metric: a function that sums over a batch, on the device.
 
-    EXPERIMENTS_COMPONENTS=examples/my_metric.py python -m experiments 'metrics=[accuracy,top_k]' metrics.top_k.k=2
+EXPERIMENTS_COMPONENTS=examples/my_metric.py python -m experiments 'metrics=[accuracy,top_k]' metrics.top_k.k=2
 """
 
 from typing import Annotated

@@ -1,0 +1,1 @@
+"""The tests; a package so that files share what conftest.py has."""

@@ -64,9 +64,10 @@ class FaultServer:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    faults: FaultServer
+    server: _Server
 
     def do_GET(self) -> None:
+        self.faults = self.server.faults
         answer = self.faults.next(self.path)
         self.faults.stopped.wait(answer.delay)
         if answer.status == 0:
@@ -100,6 +101,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    faults: FaultServer
 
     def handle_error(self, *_where: Any) -> None:
         """A client that went away is what these tests are about."""
@@ -122,11 +124,9 @@ def running(folder: Path, setenv: Callable[[str, str], None]) -> Iterator[FaultS
         setenv(name, f"{HOST},localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
-    handler = type("Handler", (_Handler,), {})
-    with _Server((HOST, 0), handler) as server:
+    with _Server((HOST, 0), _Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        faults = FaultServer(server.server_address[1])
-        handler.faults = faults
+        faults = server.faults = FaultServer(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -83,13 +83,12 @@ def opcodes(value: Any) -> bytes:
     if isinstance(value, Raw):
         return value
     if isinstance(value, np.ndarray):
-        content: Any = Raw(b"N") if value.dtype == object else value.tobytes()
-        return array(value.dtype.str[1:].encode(), value.shape, content)
+        return array(value.dtype.str[1:].encode(), value.shape, value.tobytes())
     if isinstance(value, tuple):
         return b"(" + b"".join(opcodes(item) for item in value) + b"t"
     if isinstance(value, int):
         return b"J" + struct.pack("<i", value)
-    content = value.encode() if isinstance(value, str) else value
+    content: bytes = value.encode() if isinstance(value, str) else value
     return b"T" + struct.pack("<i", len(content)) + content
 
 

@@ -95,11 +95,13 @@ def test_tags_are_the_choices_and_where_it_came_from(place: Path) -> None:
 
 
 def test_the_dataset_is_logged_as_inputs_with_digest(place: Path) -> None:
-    inputs = single(place).inputs.dataset_inputs
+    logged = single(place).inputs
+    assert logged is not None
+    inputs = logged.dataset_inputs
     contexts = {tag.value for given in inputs for tag in given.tags}
     assert contexts == {"training", "validation"}
     assert {given.dataset.digest.split("-")[1] for given in inputs} == {"train", "valid"}
-    assert json.loads(inputs[0].dataset.profile)["outputs"] == 10
+    assert json.loads(str(inputs[0].dataset.profile))["outputs"] == 10
 
 
 def test_pictures_configuration_and_weights_are_artifacts(place: Path) -> None:

@@ -18,10 +18,8 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 def task(cfg: DictConfig) -> float:
     """One job: the best validation loss, which a search minimises."""
     from experiments.experiment import run_job
-    from experiments.sweeps.jobs import discarding
 
-    with discarding():
-        return run_job(cfg).best_valid_loss
+    return run_job(cfg).best_valid_loss
 
 
 def main() -> None:

@@ -12,21 +12,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import assembly, composing, config, describe, starting, weights
-from experiments import device as devices
+from experiments import composing, config, describe, preparation, weights
 from experiments.config import RootConfig
-from experiments.data import Splits
 from experiments.describe import Job
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError
+from experiments.folders import ERROR, discarding, taken
+from experiments.preparation import Preparation
 from experiments.runner import Metrics, Result, weights_of
-from experiments.seeds import derive
 from experiments.sweeps import parent
 from experiments.tracking import delivery, process
+from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.uri import store_uri
 from experiments.views import pictures, terminal
@@ -53,14 +52,19 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     values = config.resolve(cfg)
     root = config.check(values)
     folder = Path(cfg.hydra.run.dir).resolve()
-    folder.mkdir(parents=True)
+    if (folder / JOURNAL).exists():
+        raise ConfigError(taken(folder))
+    folder.mkdir(parents=True, exist_ok=True)
     _keep_hydra(cfg, overrides, folder)
-    with _logged_to(folder):
+    with discarding(folder), _logged_to(folder):
         return _execute(values, root, Job(folder, composing.choices(cfg.hydra), tuple(overrides)))
 
 
 def run_job(cfg: DictConfig) -> Result:
-    """Train one job that Hydra has composed, in the folder that Hydra has made for it."""
+    """Train one job that Hydra has composed, in the folder that Hydra has made for it.
+
+    Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
+    """
     values = config.resolve(cfg)
     root = config.check(values)
     hydra = HydraConfig.get()
@@ -68,30 +72,16 @@ def run_job(cfg: DictConfig) -> Result:
     overrides = [str(override) for override in hydra.overrides.task]
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     varied = parent.varied(sweep) if sweep else ()
-    return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
+    with discarding(folder, keep_reason=sweep is not None):
+        return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
 
 
 def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
-    device = devices.prepare(root.device, deterministic=root.deterministic)
-    splits = assembly.load_dataset(root.dataset)
-    seeds = derive(root.seed, root.seeds.model_dump())
-    state = starting.weights_for(root, job.overrides)
-    key = starting.run_key(root, splits, seeds, device, state)
-    model = assembly.build_model(root, splits.spec, seeds)
-    if state is not None:
-        weights.into(model, state, str(root.init_from))
-    runner = assembly.assemble(
-        root,
-        splits=splits,
-        model=model,
-        device=device,
-        seeds=seeds,
-        folder=job.folder,
-    )
-    journal = _open_journal(root, job, values, splits, key, device)
+    prepared = preparation.prepare(root, job.overrides)
+    runner = prepared.runner(job.folder)
+    journal = _open_journal(values, prepared, job)
     tracked = _follow(root, job)
-    name = describe.run_name(job, root.name)
-    terminal.opening(name, device, splits.spec)
+    terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec)
 
     def record(values: Metrics, step: int) -> None:
         journal.metrics(values, step)
@@ -102,30 +92,29 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
         result = runner.fit(root.epochs)
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
-            pictures.collect(runner, splits, job.folder)
-    weights.remember(Path(root.output_root), key, job.folder)
+            pictures.collect(runner, prepared.splits, job.folder)
+    weights.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)
     _arrive(root, job, tracked, result)
     return result
 
 
-def _open_journal(
-    root: RootConfig, job: Job, values: dict[str, Any], splits: Splits, key: str, device: torch.device
-) -> Journal:
+def _open_journal(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
+    root = prepared.root
     try:
         journal = Journal(job.folder)
     except FileExistsError:
-        problem = f"{job.folder} already holds a run; each run needs a folder of its own"
-        raise ConfigError(Fault("hydra.run.dir", problem)) from None
+        raise ConfigError(taken(job.folder)) from None
     (job.folder / "config.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
-    (job.folder / "environment.json").write_text(json.dumps(describe.environment(device), indent=2), encoding="utf-8")
+    environment = json.dumps(describe.environment(prepared.device), indent=2)
+    (job.folder / "environment.json").write_text(environment, encoding="utf-8")
     journal.start(
         name=describe.run_name(job, root.name),
         experiment=root.tracking.experiment,
-        tags=describe.tags(job, key),
+        tags=describe.tags(job, prepared.key),
         params=describe.params(values),
         note=describe.note(root.tutorial, root.language),
-        inputs=describe.inputs(splits.spec),
+        inputs=describe.inputs(prepared.splits.spec),
         parent=str(parent.ensure(job.sweep, root)) if job.sweep else None,
         varied=list(job.varied),
     )
@@ -166,7 +155,7 @@ def _ending(journal: Journal, folder: Path) -> Iterator[None]:
         journal.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}")
         raise
     except BaseException as error:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         journal.end("FAILED", f"{type(error).__name__}: {error}")
         raise
     journal.end("FINISHED")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from experiments.errors import UserError
+from experiments.errors import ConfigError, UserError
+from experiments.folders import taken
+from experiments.tracking import journal
 
 REJECTED = 2  # the exit code of a command that cannot be run
 
@@ -21,6 +24,9 @@ class Hooks(Callback):
         from experiments import config as configuration
 
         try:
+            folder = Path(config.hydra.run.dir)
+            if (folder / journal.FILE).exists():
+                raise ConfigError(taken(folder))
             configuration.check(configuration.resolve(config))
         except UserError as error:
             reject(error)

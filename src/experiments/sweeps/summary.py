@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
+from experiments.folders import ERROR
 from experiments.sweeps import parent
 from experiments.tracking import journal, process
 from experiments.tracking.uri import store_uri
@@ -55,11 +56,7 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
         if (folder / journal.FILE).is_file():
             found.append(journal.summary(folder))
         else:
-            reason = (
-                (folder / "error.txt").read_text(encoding="utf-8")
-                if (folder / "error.txt").is_file()
-                else "it never began"
-            )
+            reason = (folder / ERROR).read_text(encoding="utf-8") if (folder / ERROR).is_file() else "it never began"
             empty: dict[str, Any] = {"folder": folder, "start": {}, "figures": {}, "series": {}}
             found.append({**empty, "status": "FAILED", "reason": reason.strip().splitlines()[-1]})
     return found

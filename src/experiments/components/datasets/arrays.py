@@ -52,9 +52,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise DataError(f"dataset.path={path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
-            content = {name: archive[name] for name in NAMES if name in names}
+            content = {name: np.asarray(archive[name]) for name in NAMES if name in names}
     except Exception as error:  # a damaged file raises whatever it likes
         raise DataError(f"dataset.path={path}: not an .npz of plain arrays ({error})") from error
     missing = [name for name in ("x", "y") if name not in content]

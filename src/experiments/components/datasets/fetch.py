@@ -190,6 +190,8 @@ def _get(url: str) -> requests.Response:
         if "Connection aborted" in str(error):
             raise _TransientError("the connection broke off") from None
         raise DataError(f"{url}: {_reason(error)}") from error
+    except ValueError as error:  # requests looks at where a redirect leads
+        raise DataError(f"{url}: the answer is no HTTP ({error})") from error
 
 
 def _refuse_page(start: bytes, response: requests.Response, url: str) -> None:

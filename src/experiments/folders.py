@@ -1,0 +1,53 @@
+"""A run's folder: one run each, and nothing left of a run that was refused before it began."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.errors import Fault, UserError
+from experiments.tracking import journal
+
+# What Hydra and the log put into a run's folder before the run begins.
+BEFORE = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "experiments.log")
+ERROR = "error.txt"
+
+
+def taken(folder: Path) -> Fault:
+    """What is told of a folder that already holds a run."""
+    return Fault("hydra.run.dir", f"{folder} already holds a run; each run needs a folder of its own")
+
+
+@contextlib.contextmanager
+def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
+    """Remove the folder of a run that is refused before it begins; or keep the reason in it, for a sweep's table."""
+    held = (folder / journal.FILE).exists()
+    try:
+        yield
+    except UserError as error:
+        if not held and not (folder / journal.FILE).exists():
+            if keep_reason:
+                (folder / ERROR).write_text(f"{error}\n", encoding="utf-8")
+            else:
+                _discard(folder)
+        raise
+    except Exception:
+        if not held:
+            (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+
+
+def _discard(folder: Path) -> None:
+    """Remove what was there before the run began, and the folders that are empty then."""
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder.resolve():
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    for name in BEFORE:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that holds something else stays, and so do those above it
+        for empty in (folder / ".hydra", folder, *list(folder.parents)[:3]):
+            empty.rmdir()

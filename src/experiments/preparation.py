@@ -1,0 +1,119 @@
+"""What a run needs before its first step: device, data, seeds, starting weights; and the key of all that."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+
+from experiments import assembly, composing, config, weights
+from experiments import device as devices
+from experiments.config import RootConfig
+from experiments.data import Splits
+from experiments.runner import Runner, weights_of
+from experiments.seeds import Seeds, derive
+from experiments.views import terminal
+
+log = logging.getLogger(__name__)
+
+# Overrides that choose what is trained, and so are not taken over into the stage that comes first.
+CHOOSING = ("stage", "init_from", "experiment", "name")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A configuration with everything it names at hand, ready to be assembled.
+
+    Args:
+        root: the checked configuration.
+        device: where it computes.
+        splits: the dataset.
+        seeds: the three streams.
+        state: the weights it starts from; None for fresh ones.
+    """
+
+    root: RootConfig
+    device: torch.device
+    splits: Splits
+    seeds: Seeds
+    state: weights.State | None
+
+    @property
+    def key(self) -> str:
+        """The run key: what determines the result, hashed."""
+        return config.run_key(
+            self.root,
+            digest=self.splits.spec.digest,
+            seeds=asdict(self.seeds),
+            device=self.device.type,
+            init=None if self.state is None else weights.digest(self.state),
+        )
+
+    def runner(self, folder: Path | None) -> Runner:
+        """The assembled training; callbacks may leave files in `folder`.
+
+        Raises:
+            ConfigError: the parts do not fit together.
+        """
+        model = assembly.build_model(self.root, self.splits.spec, self.seeds)
+        if self.state is not None:
+            weights.into(model, self.state, str(self.root.init_from))
+        return assembly.assemble(
+            self.root, splits=self.splits, model=model, device=self.device, seeds=self.seeds, folder=folder
+        )
+
+
+def prepare(root: RootConfig, overrides: Sequence[str]) -> Preparation:
+    """Everything that a checked configuration names.
+
+    Args:
+        root: the configuration.
+        overrides: the command line's, for a stage that `init_from` names.
+
+    Raises:
+        ConfigError: `init_from` means nothing that is there.
+        DataError: the dataset cannot be had.
+    """
+    state = _starting_weights(root, overrides)
+    device = devices.prepare(root.device, deterministic=root.deterministic)
+    splits = assembly.load_dataset(root.dataset)
+    return Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state)
+
+
+def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.State | None:
+    """The weights that `init_from` means; None for fresh ones.
+
+    A stage means that stage under the same overrides: taken from where it was trained before, found by its run key,
+    else trained here first, which is no run of its own.
+    """
+    if root.init_from is None:
+        return None
+    output_root = Path(root.output_root)
+    if root.init_from not in _stages():
+        return weights.load(weights.find_run(output_root, root.init_from))
+    kept = [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]
+    cfg = composing.compose([*kept, f"stage={root.init_from}"])
+    first = prepare(config.check(config.resolve(cfg)), overrides)
+    found = weights.recall(output_root, first.key)
+    if found is not None:
+        log.info("starts from the weights of stage %s, trained in %s", root.init_from, terminal.relative(found))
+        return weights.load(found)
+    log.info("trains stage %s first, to start from its weights", root.init_from)
+    runner = first.runner(folder=None)
+    runner.record = terminal.figures
+    runner.fit(first.root.epochs)
+    return weights_of(runner.model)
+
+
+def _stages() -> list[str]:
+    """The names of all stages, the user's own included."""
+    with contextlib.ExitStack() as stack:
+        if not GlobalHydra.instance().is_initialized():
+            stack.enter_context(initialize_config_module("experiments.conf", version_base="1.3"))
+        return [str(stage) for stage in GlobalHydra.instance().config_loader().get_group_options("stage")]
