@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import presets
 from experiments.tracking import process
@@ -27,6 +28,7 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 def components() -> Iterator[None]:
     """Every test sees all registered components; no uploader outlives the tests."""
     presets.load()
+    torch.set_num_threads(1)  # tiny trainings, and other processes beside
     yield
     process.close_all()
 

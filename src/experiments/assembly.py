@@ -164,6 +164,10 @@ def _check_targets(root: RootConfig, spec: DataSpec) -> None:
     chosen += [
         (f"metrics.{name}", register.metric.get(name), f"leave it out with ~metrics.{name}") for name in root.metrics
     ]
+    chosen += [
+        (f"callbacks.{name}", register.callback.get(name), f"leave it out with ~callbacks.{name}")
+        for name in root.callbacks
+    ]
     faults = []
     for key, component, remedy in chosen:
         takes = component.facts.get("targets", has)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -280,9 +280,3 @@ class Runner:
 def weights_of(model: Any) -> dict[str, Tensor]:
     """A copy of a model's weights on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def total_parameters(model: Any) -> int:
-    """How many numbers a model learns."""
-    parameters: Iterable[Tensor] = model.parameters()
-    return sum(parameter.numel() for parameter in parameters)

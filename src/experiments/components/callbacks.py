@@ -88,7 +88,7 @@ class WeightImages(Callback):
             self.epochs.append(layer.numpy())
 
 
-@register.callback("tutorial_figures")
+@register.callback("tutorial_figures", targets="classes")
 class TutorialFigures(Callback):
     """The figures that the tutorial prints: its first and last mini-batch, before and after the training."""
 
