@@ -26,10 +26,9 @@ import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own doc
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
-from experiments import assembly, composing, config, device
+from experiments import composing, config, preparation
 from experiments.components.models.convolutional import Lambda
 from experiments.data import Splits
-from experiments.seeds import derive
 from experiments.tracking.journal import Journal
 
 Epoch = Callable[[], object]
@@ -67,11 +66,8 @@ def main() -> None:
 def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Splits]:
     """An epoch of the stage's own runner, recorded in a journal; and the data it runs on."""
     root = config.check(config.resolve(composing.compose([*overrides, f"stage={stage}"])))
-    where = device.prepare(root.device, deterministic=root.deterministic)
-    splits = assembly.load_dataset(root.dataset)
-    seeds = derive(root.seed, root.seeds.model_dump())
-    model = assembly.build_model(root, splits.spec, seeds)
-    runner = assembly.assemble(root, splits=splits, model=model, device=where, seeds=seeds, folder=folder)
+    prepared = preparation.prepare(root, overrides)
+    runner = prepared.runner(folder)
     runner.record = Journal(folder).metrics
 
     def epoch() -> None:
@@ -79,7 +75,7 @@ def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Spli
         runner.history.append(runner.run_epoch(number))
         runner.record(runner.history[-1], number)
 
-    return epoch, splits
+    return epoch, prepared.splits
 
 
 def tensors(splits: Splits) -> Epoch:

@@ -16,13 +16,14 @@ import logging
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
 import experiments
-from experiments import composing, starting
+from experiments import composing
 from experiments.tracking import journal
 
 # By name, the values in the order of their epochs.
@@ -30,6 +31,7 @@ Figures = dict[str, list[float]]
 # By seed, then by stage; the seed is text, as in JSON.
 Trained = dict[str, dict[str, Figures]]
 
+STAGES = sorted(Path(file.name).stem for file in resources.files("experiments.conf").joinpath("stage").iterdir())
 HEADERS = ["stage", "figure", "tutorial", "median", "min", "max", "1st-99th percentile", "robust sd", "verdict"]
 ROBUST = 1.48  # times the median absolute deviation: the standard deviation, for a normal distribution
 WIDEST = 4  # robust standard deviations
@@ -68,7 +70,7 @@ def train(seed: int, overrides: list[str]) -> dict[str, Figures]:
     """Every stage's recorded figures with one seed; stage 13 goes on from this seed's stage 12."""
     figures = {}
     with tempfile.TemporaryDirectory(prefix="tutorial-figures-") as output_root:
-        for stage in starting.stages():
+        for stage in STAGES:
             result = experiments.run([*overrides, f"stage={stage}", f"seed={seed}", f"output_root='{output_root}'"])
             assert result.folder is not None
             figures[stage] = journal.summary(result.folder)["series"]
@@ -84,7 +86,7 @@ def keep(trained: Trained, path: Path) -> None:
 
 def rows(seeds: list[dict[str, Figures]]) -> Iterator[list[str]]:
     """The table's rows: one for each printed figure, with one for each epoch where there are two."""
-    for stage in starting.stages():
+    for stage in STAGES:
         for name, printed in composing.compose([f"stage={stage}"]).tutorial.prints.items():
             epochs = [printed] if isinstance(printed, float) else list(printed)
             for epoch, figure in enumerate(epochs):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from experiments.data import Batches
 from experiments.errors import TrainingError
+from experiments.sums import Sums
 
 Metrics = dict[str, float]
 Record = Callable[[Metrics, int], None]
@@ -159,20 +160,19 @@ class Runner:
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """One pass over the training rows; means over them, each batch taken before its update, and their number."""
         self.model.train()
-        sums = self._zeros()
-        rows = 0
+        sums = Sums(self.metrics)
         steps = self.steps
         for index, (xb, yb) in enumerate(islice(self.train.epoch(epoch), steps)):
-            xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+            if self.waits_for_device:
+                xb, yb = self.move(xb), self.move(yb)
             pred, loss = self.step(xb, yb, epoch * steps + index)
-            self._add(sums, pred, yb, loss, len(xb), 1)
-            rows += len(xb)
+            sums.add(pred, yb, loss)
             if self.step_scheduler_each == "step":
                 self.scheduler.step()
         if self.scheduler is not None and self.step_scheduler_each == "epoch":
             self.scheduler.step()
         self._raise_if_bad()
-        return self._means(sums, rows), rows
+        return sums.means(), sums.rows
 
     def step(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Forward, backward, update; the predictions and the loss before it."""
@@ -185,22 +185,23 @@ class Runner:
             breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
         self._update(loss, number)
         self.optimizer.zero_grad()
-        return pred.detach(), loss.detach()
+        return pred, loss
 
     @torch.inference_mode()
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
         """The loss and the metrics over the validation rows (or other batches), in evaluation mode."""
         self.model.eval()
-        batches = batches or self.valid
-        sums = self._zeros()
-        weight = 0
-        for xb, yb in islice(batches.epoch(epoch), self.limit_batches):
-            xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+        sums = Sums(self.metrics, by_rows=self.mean_over == "samples")
+        for xb, yb in islice((batches or self.valid).epoch(epoch), self.limit_batches):
+            if self.waits_for_device:
+                xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
-            by_rows = self.mean_over == "samples"
-            self._add(sums, pred, yb, self.loss(pred, yb), len(xb) if by_rows else 1, 1 if by_rows else len(xb))
-            weight += len(xb) if by_rows else 1
-        return self._means(sums, weight)
+            sums.add(pred, yb, self.loss(pred, yb))
+        return sums.means()
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """The tensor on the training's device, without waiting for it."""
+        return tensor.to(self.device, non_blocking=True)
 
     def predict(self, xb: Tensor) -> Tensor:
         """The model's output for a batch on its device, as in evaluation."""
@@ -219,23 +220,31 @@ class Runner:
         self.stopped = reason
 
     def _update(self, loss: Tensor, number: int) -> None:
-        """Step the optimiser, but keep a loss or gradient that is not finite from the weights.
-
-        On the CPU looking costs nothing. On an accelerator it would wait, so the first bad step is remembered there,
-        and its update and all later ones of the epoch are masked: the weights stay what they were before it.
-        """
-        total = self._total(loss)
-        if not self.waits_for_device:
-            if not math.isfinite(total.item()):
-                self._first_bad_step.fill_(number)
-                self._raise_if_bad()
-            self.optimizer.step()
+        """Step the optimiser, but keep a loss or gradient that is not finite from the weights."""
+        terms = [loss.detach()]
+        if self.max_grad_norm is not None:
+            terms.append(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+        # A sum is finite only if each of its terms is.
+        terms += [p.grad.sum() for p in self.params if p.grad is not None]
+        if self.waits_for_device:
+            self._masked_update(~torch.stack(terms).sum().isfinite(), number)
             return
+        if not math.isfinite(sum(term.item() for term in terms)):
+            self._first_bad_step.fill_(number)
+            self._raise_if_bad()
+        self.optimizer.step()
+
+    def _masked_update(self, bad: Tensor, number: int) -> None:
+        """The update where looking would wait for an accelerator.
+
+        The first bad step is remembered, and its update and all later ones of the epoch are masked: the weights stay
+        what they were before it, as on the CPU.
+        """
         first = self._first_bad_step
-        self._first_bad_step = torch.where(~total.isfinite() & (first < 0), number, first)
-        bad = self._first_bad_step >= 0
+        self._first_bad_step = torch.where(bad & (first < 0), number, first)
+        masked = self._first_bad_step >= 0
         if getattr(self.optimizer, "defaults", {}).get("fused"):
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, bad.float()
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, masked.float()
             self.optimizer.step()
             return
         # Zeroed gradients would not do: momentum and weight decay move the weights without them.
@@ -243,14 +252,7 @@ class Runner:
         self.optimizer.step()
         with torch.no_grad():
             for p, old in zip(self.params, before, strict=True):
-                p.copy_(torch.where(bad, old, p))
-
-    def _total(self, loss: Tensor) -> Tensor:
-        """The sum of the loss and all gradients, which are clipped here: finite only if each of its terms is."""
-        if self.max_grad_norm is not None:
-            return loss.detach() + torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)
-        grads = [p.grad for p in self.params if p.grad is not None]
-        return sum((grad.sum() for grad in grads), loss.detach())
+                p.copy_(torch.where(masked, old, p))
 
     def _raise_if_bad(self) -> None:
         number = int(self._first_bad_step.item())
@@ -260,21 +262,6 @@ class Runner:
                 f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
                 "that update was not applied"
             )
-
-    def _zeros(self) -> Tensor:
-        # Apple's GPU has no float64.
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.zeros(1 + len(self.metrics), dtype=dtype, device=self.device)
-
-    def _add(self, sums: Tensor, pred: Tensor, yb: Tensor, loss: Tensor, weight: int, share: int) -> None:
-        """Add one batch: its mean loss times `weight`, its metrics' sums divided by `share`."""
-        sums[0].add_(loss, alpha=weight)
-        for index, metric in enumerate(self.metrics.values(), start=1):
-            sums[index].add_(metric(pred, yb), alpha=1 / share)
-
-    def _means(self, sums: Tensor, weight: int) -> Metrics:
-        # The only place where figures are read off the device, once for each pass.
-        return dict(zip(["loss", *self.metrics], (sums / weight).tolist(), strict=True))
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:

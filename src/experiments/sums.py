@@ -1,0 +1,66 @@
+"""The means of one pass over the rows, gathered on the device and read once, at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+# Metrics are taken over so many batches at once: a metric is a sum over rows, and one call costs as much as many.
+POOLED = 64
+
+
+class Sums:
+    """Losses and metrics of a pass.
+
+    Args:
+        metrics: by name, (pred, target) -> sum over rows.
+        by_rows: weight each batch by its rows; else each batch counts the same.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], *, by_rows: bool = True) -> None:
+        self.metrics, self.by_rows = metrics, by_rows
+        self.sizes: list[int] = []
+        self._losses: list[Tensor] = []  # each of many batches
+        self._metrics: dict[str, list[Tensor]] = {name: [] for name in metrics}
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows seen."""
+        return sum(self.sizes)
+
+    def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Take one batch: its predictions, its targets, its mean loss. Nothing is read off the device."""
+        self.sizes.append(len(target))
+        self._pending.append((pred.detach(), target, loss.detach()))
+        if len(self._pending) == POOLED:
+            self._pool()
+
+    def means(self) -> dict[str, float]:
+        """The mean loss and metrics: the one place where a pass is read off the device, summed in float64."""
+        self._pool()
+        losses = torch.cat(self._losses).tolist()
+        weights = self.sizes if self.by_rows else [1] * len(self.sizes)
+        total = sum(weights)
+        means = {"loss": sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / total}
+        for name, values in self._metrics.items():
+            found = torch.stack(values).tolist()
+            shares = found if self.by_rows else [value / size for value, size in zip(found, self.sizes, strict=True)]
+            means[name] = sum(shares) / total
+        return means
+
+    def _pool(self) -> None:
+        if not self._pending:
+            return
+        self._losses.append(torch.stack([loss for _, _, loss in self._pending]))
+        for name, metric in self.metrics.items():
+            if self.by_rows:
+                preds = torch.cat([pred for pred, _, _ in self._pending])
+                self._metrics[name].append(metric(preds, torch.cat([target for _, target, _ in self._pending])))
+            else:
+                self._metrics[name] += [metric(pred, target) for pred, target, _ in self._pending]
+        self._pending.clear()
