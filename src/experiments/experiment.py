@@ -49,6 +49,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         TrainingError: the training had to stop.
     """
     cfg = composing.compose(overrides, config_dir)
+    process.warm_up(cfg)
     values = config.resolve(cfg)
     root = config.check(values)
     folder = Path(cfg.hydra.run.dir).resolve()
@@ -124,8 +125,7 @@ def _open_journal(values: dict[str, Any], prepared: Preparation, job: Job) -> Jo
 def _follow(root: RootConfig, job: Job) -> process.UploaderProcess | None:
     if root.tracking.name == "none":
         return None
-    output_root = Path(root.output_root).resolve()
-    uploader = process.uploader(store_uri(root.tracking.uri), output_root / "artifacts", output_root / "uploader.log")
+    uploader = process.uploader(root.tracking, root.output_root)
     if job.sweep:
         uploader.follow(job.sweep)
     uploader.follow(job.folder)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from experiments.errors import ConfigError, UserError
 from experiments.folders import taken
-from experiments.tracking import journal
+from experiments.tracking import journal, process
 
 REJECTED = 2  # the exit code of a command that cannot be run
 
@@ -21,6 +21,7 @@ class Hooks(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check a single run before Hydra makes its folder."""
+        process.warm_up(config)
         from experiments import config as configuration
 
         try:

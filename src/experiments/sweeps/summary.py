@@ -158,8 +158,7 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) 
     if tracking.name == "none":
         return
     uri = store_uri(tracking.uri)
-    output_root = Path(config.output_root).resolve()
-    uploader = process.uploader(uri, output_root / "artifacts", output_root / "uploader.log")
+    uploader = process.uploader(tracking, config.output_root)
     uploader.follow(sweep)
     folders = [job["folder"] for job in jobs if job["start"]]
     missing = uploader.wait([sweep, *folders], tracking.wait_seconds)

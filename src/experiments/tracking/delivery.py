@@ -56,10 +56,6 @@ class Delivery:
             self._save(progress)
             return bool(progress["ended"])
 
-    def has_news(self) -> bool:
-        """Whether the journal has grown since."""
-        return (self.folder / journal.FILE).stat().st_size > int(state(self.folder)["offset"])
-
     def finish(self) -> bool:
         """Draw the pictures and send every file; after the end, since nobody waits for them. True when done."""
         with FileLock(self.folder / ".delivery.lock"):

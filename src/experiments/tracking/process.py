@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.tracking import delivery
+from experiments.tracking.uri import store_uri
 
 POLL_SECONDS = 0.02
 
@@ -23,22 +26,20 @@ class UploaderProcess:
     Args:
         uri: the store's address.
         artifacts: the folder for artifacts of experiments made there.
-        log: where it writes what goes wrong.
+        log: where it writes what goes wrong, from the first run on; before that it leaves no trace.
     """
 
     def __init__(self, uri: str, artifacts: Path, log: Path) -> None:
-        settings = json.dumps({"uri": uri, "artifacts": str(artifacts), "parent": os.getpid()})
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
-                [sys.executable, "-m", "experiments.tracking.uploader", settings],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-                text=True,
-                start_new_session=True,
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-            )
-        self.log = log
+        settings = {"uri": uri, "artifacts": str(artifacts), "log": str(log), "parent": os.getpid()}
+        self._process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
+            [sys.executable, "-m", "experiments.tracking.uploader", json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
 
     def follow(self, folder: Path) -> None:
         """Bring the journal in this folder to the store."""
@@ -80,12 +81,28 @@ def close_all() -> None:
         _uploaders.popitem()[1].close()
 
 
-_uploaders: dict[tuple[int, str], UploaderProcess] = {}
+def uploader(tracking: Any, output_root: str) -> UploaderProcess:
+    """This process's uploader to the configured store; started where there is none, or where it died.
 
+    Best called before torch is imported, so that the imports of both processes overlap.
 
-def uploader(uri: str, artifacts: Path, log: Path) -> UploaderProcess:
-    """This process's uploader to a store; started where there is none, or where it died."""
+    Args:
+        tracking: the configured tracking, with its `uri`.
+        output_root: the folder of everything that runs leave behind.
+    """
+    uri, folder = store_uri(tracking.uri), Path(output_root).resolve()
     key = (os.getpid(), uri)
     if key not in _uploaders or not _uploaders[key].alive:
-        _uploaders[key] = UploaderProcess(uri, artifacts, log)
+        _uploaders[key] = UploaderProcess(uri, folder / "artifacts", folder / "uploader.log")
     return _uploaders[key]
+
+
+def warm_up(config: Any) -> None:
+    """Start the uploader of a configuration that is not checked yet, where it looks like one that tracks."""
+    # Whatever is wrong with it is told by the check, which comes next.
+    with contextlib.suppress(OmegaConfBaseException, AttributeError):
+        if config.tracking.name == "mlflow" and isinstance(config.tracking.uri, str | None):
+            uploader(config.tracking, str(config.output_root))
+
+
+_uploaders: dict[tuple[int, str], UploaderProcess] = {}

@@ -81,7 +81,8 @@ class Uploader:
                 tell(folder, error)
             return False
         reached = False not in [self._deliver(delivery, parent_gone) for delivery in list(self.running)]
-        if reached and self.ended and not any(delivery.has_news() for delivery in self.running):
+        # Pictures and files come when nothing trains, in a sweep after its last job: they would slow it down.
+        if reached and self.ended and not self.running:
             reached = self._attempt(self.ended[0], self.ended[0].finish) is not None
             if reached:
                 self.ended.pop(0)
@@ -111,6 +112,14 @@ class Uploader:
             return None
 
 
+def _log_to(path: Path) -> None:
+    """Send everything this process prints to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
 def main() -> int:
     """Serve the process that started this one."""
     settings = json.loads(sys.argv[1])
@@ -120,9 +129,11 @@ def main() -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
     def open_store() -> Store:
-        from experiments.tracking.store import Store
-
+        _log_to(Path(settings["log"]))
         return Store(settings["uri"], Path(settings["artifacts"]))
+
+    # At once: importing MLflow takes seconds, which the parent spends importing torch.
+    from experiments.tracking.store import Store
 
     uploader = Uploader(open_store, settings["parent"])
     threading.Thread(target=uploader.listen, daemon=True).start()

@@ -23,12 +23,14 @@ class CheckedSweeper(BasicSweeper):
         from experiments.errors import UserError
         from experiments.sweeps import parent, summary
         from experiments.sweeps.hooks import reject
+        from experiments.tracking import process
 
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         batches = self.split_arguments(overrides, self.max_batch_size)
         jobs = [job for batch in batches for job in batch]
+        process.warm_up(self.config)
         try:
             self._check(jobs)
         except UserError as error:
