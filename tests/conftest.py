@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+
+# Tiny trainings side by side, in this process and in those it starts: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments import presets
 from experiments.tracking import process
@@ -28,7 +31,6 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 def components() -> Iterator[None]:
     """Every test sees all registered components; no uploader outlives the tests."""
     presets.load()
-    torch.set_num_threads(1)  # tiny trainings, and other processes beside
     yield
     process.close_all()
 

@@ -91,7 +91,7 @@ def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: P
     shoot(page, "comparison")
     for job in summary.collect(sweep):
         assert page.get_by_text(f"{job['start']['name']} (valid/loss)", exact=True).count() == 1
-    assert page.locator(".xtitle").inner_text() == "Step"
+    assert page.locator(".xtitle").text_content() == "Step"
 
 
 def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Path, address: str, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -190,8 +191,15 @@ def test_tracking_none_leaves_no_store(cli: Cli, workplace: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_as_killed(number: int, code: int, workplace: Path) -> None:
-    command = [sys.executable, "-m", "experiments", *TINY, "epochs=100000"]
-    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *TINY, "epochs=100000"],
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell starts what it puts into the background deaf to Ctrl-C, these tests perhaps.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 3"):
