@@ -43,6 +43,11 @@ def load_dataset(settings: Mapping[str, Any]) -> Splits:
     return _loaded[key]
 
 
+def forget_dataset() -> None:
+    """Load the dataset anew: its file, its code or the working folder may be another one by now."""
+    _loaded.clear()
+
+
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """The model with its initial weights, on the CPU: the same ones for every device."""
     torch.manual_seed(seeds.init)

@@ -71,7 +71,7 @@ def tags(job: Job, key: str) -> dict[str, str]:
     """The choices by group, the run key, and MLflow's own tags on who, what and from which commit."""
     own = {"experiments.run_key": key, "experiments.folder": str(job.folder)}
     source = {
-        "mlflow.source.name": "python -m experiments " + " ".join(job.overrides),
+        "mlflow.source.name": masked("python -m experiments " + " ".join(job.overrides)),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
     }
@@ -146,7 +146,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "packages": {package: version(package) for package in PACKAGES},
-        "command": sys.argv,
+        "command": [masked(word) for word in sys.argv],
     }
 
 

@@ -16,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import composing, config, describe, preparation, weights
+from experiments import assembly, composing, config, describe, preparation, weights
 from experiments.config import RootConfig
 from experiments.describe import Job
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, Fault
 from experiments.folders import ERROR, discarding, taken
 from experiments.preparation import Preparation
 from experiments.runner import Metrics, Result, weights_of
@@ -49,6 +49,9 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         TrainingError: the training had to stop.
     """
     cfg = composing.compose(overrides, config_dir)
+    if cfg.hydra.mode == RunMode.MULTIRUN:
+        raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
+    assembly.forget_dataset()
     process.warm_up(cfg)
     values = config.resolve(cfg)
     root = config.check(values)

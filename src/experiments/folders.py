@@ -48,6 +48,8 @@ def _discard(folder: Path) -> None:
             handler.close()
     for name in BEFORE:
         (folder / name).unlink(missing_ok=True)
+    here = Path.cwd()
+    above = [parent for parent in list(folder.resolve().parents)[:3] if parent != here and parent not in here.parents]
     with contextlib.suppress(OSError):  # a folder that holds something else stays, and so do those above it
-        for empty in (folder / ".hydra", folder, *list(folder.parents)[:3]):
+        for empty in (folder / ".hydra", folder, *above):
             empty.rmdir()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from experiments.tracking import journal
+from experiments.tracking.uri import masked
 
 if TYPE_CHECKING:
     from experiments.tracking.store import Store
@@ -106,7 +107,7 @@ class Delivery:
 def tell(folder: Path, error: Exception) -> None:
     """Leave word why nothing more arrives, for whoever waits."""
     final = bool(getattr(error, "final", False))
-    _write(folder, {**state(folder), "error": str(error) or type(error).__name__, "final": final})
+    _write(folder, {**state(folder), "error": masked(str(error)) or type(error).__name__, "final": final})
 
 
 def _write(folder: Path, progress: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 
 from experiments.components.datasets.split import plain, stratified
 from experiments.data import Splits
@@ -19,7 +19,9 @@ NAMES = ("x", "y", "x_valid", "y_valid", "x_test", "y_test")
 
 
 @register.dataset("arrays")
-def arrays(*, path: str, valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2, seed: int = 0) -> Splits:
+def arrays(
+    *, path: str, valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2, seed: Annotated[int, Ge(0)] = 0
+) -> Splits:
     """X (n, height, width) or (n, channels, height, width), y labels or real targets.
 
     The file's own x_valid and y_valid are used where it has them; else `valid_fraction` of the rows is split off,
