@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,12 +26,16 @@ class Hooks(Callback):
         from experiments import config as configuration
 
         try:
+            configuration.check(configuration.resolve(config))
             folder = Path(config.hydra.run.dir)
             if (folder / journal.FILE).exists():
                 raise ConfigError(taken(folder))
-            configuration.check(configuration.resolve(config))
         except UserError as error:
             reject(error)
+        except Exception:
+            # Hydra would warn and go on; this is a fault in somebody's code, so all of it is shown.
+            traceback.print_exc()
+            raise SystemExit(1) from None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the sweep's parent run and show the table of its jobs."""
