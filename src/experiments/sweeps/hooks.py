@@ -27,12 +27,10 @@ class Hooks(Callback):
 
         try:
             configuration.check(configuration.resolve(config))
-            folder = Path(config.hydra.run.dir)
-            if (folder / journal.FILE).exists():
-                raise ConfigError(taken(folder))
+            _refuse_taken(Path(config.hydra.run.dir))
         except UserError as error:
             reject(error)
-        except Exception:
+        except Exception:  # noqa: BLE001  # see below
             # Hydra would warn and go on; this is a fault in somebody's code, so all of it is shown.
             traceback.print_exc()
             raise SystemExit(1) from None
@@ -42,6 +40,11 @@ class Hooks(Callback):
         from experiments.sweeps import summary
 
         summary.finish(config)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if (folder / journal.FILE).exists():
+        raise ConfigError(taken(folder))
 
 
 def reject(error: UserError) -> NoReturn:
