@@ -102,12 +102,38 @@ def test_a_training_that_reached_its_last_epoch_was_not_stopped() -> None:
     assert runner.fit(2).stopped == ""
 
 
-def test_a_figure_that_is_not_there_is_told_with_those_that_are() -> None:
+def assembled(*overrides: str) -> Runner:
+    root = config.check(config.resolve(composing.compose(["dataset=synthetic", "device=cpu", *overrides])))
+    splits, streams = synthetic(train=40, valid=10), seeds.derive(0, {})
+    model = assembly.build_model(root, splits.spec, streams)
+    return assembly.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
+
+
+def test_a_figure_that_is_not_there_is_told_before_the_run_with_those_that_are() -> None:
     with pytest.raises(ConfigError) as caught:
-        make(callbacks=[EarlyStopping(monitor="valid/los")]).fit(1)
+        assembled("callbacks=early_stopping", "callbacks.early_stopping.monitor=valid/los", "~metrics.accuracy")
     figures = "best/valid_loss, throughput/samples_per_second, time/epoch_seconds, train/loss, valid/loss"
-    problem = f"there is no figure 'valid/los'; did you mean 'valid/loss'? there is: {figures}"
-    assert str(caught.value) == f"callbacks.early_stopping.monitor: {problem}"
+    problem = f"it watches 'valid/los', which is no figure of this run; did you mean 'valid/loss'? there is: {figures}"
+    assert str(caught.value) == f"callbacks.early_stopping: {problem}"
+
+
+def test_a_figure_that_a_callback_before_it_adds_can_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(register.callback, "_components", dict(register.callback._components))
+
+    @register.callback("drift")
+    class Drift(Callback):
+        adds = ("drift/weights",)
+
+    watched = "+callbacks.early_stopping={monitor: drift/weights, patience: 1, min_delta: 0.0}"
+    assert len(assembled("+callbacks.drift={}", watched).callbacks) == 2
+    with pytest.raises(ConfigError, match="it watches 'drift/weights', which is no figure of this run"):
+        assembled(watched, "+callbacks.drift={}")
+
+
+def test_the_figures_of_an_epoch_are_those_that_are_foretold() -> None:
+    runner = assembled("epochs=1")
+    runner.fit(1)
+    assert sorted(runner.history[0]) == sorted(runner.figure_names())
 
 
 def test_weight_images_keep_the_first_layer_of_each_epoch(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
         ([*QUICK, "loss=mse"], "loss: mse takes real targets, dataset synthetic has class labels; loss=cross_entropy"),
         ([*DIGITS, "model=cnn"], "model: cnn is fixed to one channel of 28x28; dataset digits has 1 of 8x8; model="),
         ([*ARRAYS, "dataset.path=no.npz"], "dataset.path=no.npz: there is no such file\n"),
+        (
+            [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.monitor=x"],
+            "callbacks.early_stopping: it wat",
+        ),
+        (["-m", *QUICK, "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir: jobs 0 and 1 would share the fo"),
+        ([*QUICK, f"hydra.run.dir={__file__}/x"], f"hydra.run.dir: {__file__} is not a folder; the run's folder would"),
+        (["-m", *QUICK, "seed=1,2", f"hydra.sweep.dir={__file__}/x"], f"hydra.sweep.dir: {__file__} is not a folder; "),
     ],
 )
 def test_a_rejected_command_says_why_in_one_message_and_leaves_nothing(
@@ -37,6 +44,39 @@ def test_a_rejected_command_says_why_in_one_message_and_leaves_nothing(
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert list(workplace.iterdir()) == []
+
+
+OWN = "import experiments\n@experiments.register.model('mlp')\ndef mlp(data): ...\n"
+
+
+@pytest.mark.parametrize(("source", "told"), [(OWN, "is registered twice: in "), ("1 / 0", "division by zero")])
+@pytest.mark.parametrize("arguments", [QUICK, ["-m", *QUICK, "seed=1,2"]], ids=["run", "sweep"])
+def test_own_components_that_fail_are_one_message_and_leave_nothing(
+    source: str, told: str, arguments: list[str], cli: Cli, workplace: Path
+) -> None:
+    (workplace / "mine.py").write_text(source, encoding="utf-8")
+    done = cli(*arguments, env={"EXPERIMENTS_COMPONENTS": "mine.py", "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: EXPERIMENTS_COMPONENTS: {workplace / 'mine.py'}:")
+    assert told in done.stderr and done.stderr.count("\n") == 1
+    assert [path.name for path in workplace.iterdir()] == ["mine.py"]
+
+
+def test_a_sweep_with_names_for_its_folders_ends_with_its_table(cli: Cli, workplace: Path) -> None:
+    done = cli("-m", *DIGITS, "++optim.lr=0.1,0.2", "hydra.sweep.subdir=of_${optim.lr}")
+    rows = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if line.startswith("of_")}
+    assert rows == {"of_0.1": "FINISHED", "of_0.2": "FINISHED"}
+    assert "optim.lr=0.1: digits" in done.stdout
+
+
+def test_a_second_sweep_in_the_same_folder_is_refused(cli: Cli, workplace: Path) -> None:
+    options = ["-m", *DIGITS, "seed=1,2", "hydra.sweep.dir=here", "epochs=1"]
+    assert cli(*options).returncode == 0
+    done = cli(*options)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: hydra.sweep.dir: here already holds a sweep; each needs a folder of its own\n",
+    )
 
 
 def test_hydras_full_error_switch_keeps_working(cli: Cli) -> None:

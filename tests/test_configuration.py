@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments import composing, config
+from experiments import composing, config, folders
 from experiments.errors import ConfigError
+from experiments.sweeps import parent
 
 CONF = Path(__file__).parents[1] / "conf"
 MODELS = "cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, mlp"
@@ -134,12 +140,64 @@ def test_a_store_that_cannot_be_is_refused_with_an_example(uri: str, reason: str
 
 def test_a_store_below_a_file_is_refused(workplace: Path) -> None:
     (workplace / "file").write_text("", encoding="utf-8")
-    assert "file is a file, so" in message("tracking.uri=sqlite:///file/mlflow.db")
+    problem = f"{workplace / 'file'} is not a folder, so {workplace / 'file' / 'mlflow.db'} cannot be used"
+    assert message("tracking.uri=sqlite:///file/mlflow.db") == f"tracking.uri: {problem}"
 
 
 def test_an_output_folder_below_a_file_is_refused(workplace: Path) -> None:
     (workplace / "file").write_text("", encoding="utf-8")
-    assert message("output_root=file/outputs") == "output_root: file is a file; runs are kept in a folder"
+    problem = f"{workplace / 'file'} is not a folder; everything a run leaves behind goes there"
+    assert message("output_root=file/outputs") == f"output_root: {problem}"
+
+
+def as_nobody(check: Callable[[], str]) -> str:
+    """What a check says to a user who owns nothing, in a process of its own; root may write anywhere."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(writer, check().encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return file.read()
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that nobody may write to; not below the test's own, which nobody else may enter."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "mlflow.db").write_bytes(b"")
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_for_whatever_it_is_meant(read_only: Path) -> None:
+    check()  # imports what a user who owns nothing may not read
+    blocked = f"{read_only} cannot be written to"
+    assert f"output_root: {blocked}; " in as_nobody(lambda: message(f"output_root={read_only}/out"))
+    text = as_nobody(lambda: message("output_root=/tmp", f"tracking.uri=sqlite:///{read_only}/new.db"))
+    assert text == f"tracking.uri: {blocked}, so {read_only}/new.db cannot be used"
+    text = as_nobody(lambda: message("output_root=/tmp", f"tracking.uri=sqlite:///{read_only}/mlflow.db"))
+    assert text == f"tracking.uri: {read_only}/mlflow.db cannot be written to"
+    text = as_nobody(lambda: refusal(folders.require_free, read_only / "run"))
+    assert text == f"hydra.run.dir: {blocked}; the run's folder would be {read_only}/run"
+    text = as_nobody(lambda: refusal(parent.require_free, read_only / "sweep", []))
+    assert text == f"hydra.sweep.dir: {blocked}; the sweep's folder would be {read_only}/sweep"
+
+
+def refusal(function: Callable[..., None], *arguments: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        function(*arguments)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(

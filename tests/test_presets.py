@@ -130,7 +130,7 @@ def test_loading_twice_is_no_duplicate(write: Any) -> None:
 
 def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(write: Any) -> None:
     write(NET + "\n1 / 0")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConfigError):
         presets.load()
     assert "own_net" not in register.model.names
     write(NET + "\n# now without a fault, and longer than before")
@@ -248,5 +248,41 @@ def test_what_a_package_misses_is_not_told_as_the_package_missing(write: Any, mo
     write("import own_dependency", "own_pack/__init__.py", listed=False)
     write(NET, "own_pack/nets.py", listed=False)
     setting(monkeypatch, "own_pack.nets")
-    with pytest.raises(ModuleNotFoundError, match="own_dependency"):
+    expected = "own_pack.nets cannot be imported: ModuleNotFoundError: No module named 'own_dependency'"
+    with pytest.raises(ConfigError, match=f"^{presets.SETTING}: {expected}$"):
+        presets.announce()
+
+
+def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting(monkeypatch, "sys")
+    with pytest.raises(ConfigError, match=r"module 'sys' is no Python source \(built-in\)$"):
+        presets.own_files()
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "problem"),
+    [
+        ("import own_dependency", 1, "ModuleNotFoundError: No module named 'own_dependency'"),
+        ("x = 1\ny = x / 0", 2, "ZeroDivisionError: division by zero"),
+        (
+            "from experiments import register\n@register.metric('own')\ndef own(pred): ...",
+            2,
+            "metric 'own' in {path}:2 takes 1 positional parameters; the run passes 2: pred, target",
+        ),
+    ],
+)
+def test_a_file_that_fails_is_told_with_its_line_and_reason(write: Any, source: str, line: int, problem: str) -> None:
+    path = write(source)
+    with pytest.raises(ConfigError) as caught:
         presets.load()
+    told = f"{presets.SETTING}: {path}:{line} cannot be imported: {problem.format(path=path)}"
+    assert str(caught.value) == told
+
+
+def test_a_name_that_is_taken_is_told_with_both_places(write: Any) -> None:
+    path = write("import experiments\n@experiments.register.model('mlp')\ndef mlp(data): ...")
+    with pytest.raises(ConfigError) as caught:
+        presets.load()
+    text = str(caught.value)
+    assert text.startswith(f"{presets.SETTING}: {path}:2 cannot be imported: model 'mlp' is registered twice: in ")
+    assert f"linear.py:{register.model.get('mlp').factory.__code__.co_firstlineno} and in {path}:2" in text

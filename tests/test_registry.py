@@ -50,7 +50,7 @@ def test_a_duplicate_name_is_an_error_that_names_both_places(things: Registry) -
     with pytest.raises(ValueError) as caught:
         things("cube")(other)
     first = line_of(things.get("cube").factory)
-    expected = f"thing 'cube' is registered twice: in {__name__}:{first} and in {__name__}:{line_of(other)}"
+    expected = f"thing 'cube' is registered twice: in {__file__}:{first} and in {__file__}:{line_of(other)}"
     assert str(caught.value) == expected
 
 
@@ -117,7 +117,7 @@ def test_a_signature_without_room_for_what_the_run_passes_is_refused(factory: Fa
 def test_the_refusal_of_a_signature_names_component_and_place(things: Registry) -> None:
     def empty() -> None: ...
 
-    with pytest.raises(ValueError, match=rf"^thing 'e' in {__name__}:{line_of(empty)} takes 0 "):
+    with pytest.raises(ValueError, match=rf"^thing 'e' in {__file__}:{line_of(empty)} takes 0 "):
         things("e")(empty)
 
 

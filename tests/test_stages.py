@@ -177,7 +177,21 @@ def test_weights_of_another_shape_are_refused(train: Any) -> None:
         experiments.run(["model=logistic", f"init_from={folder}", *SMALL])
 
 
-@pytest.mark.parametrize("name", ["nowhere", "0" * 32])
+def test_a_misspelt_stage_to_start_from_is_told_with_the_nearest(workplace: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match="nor a stage; did you mean '13_gpu'"):
+        experiments.run(["init_from=13_gpus", *SMALL])
+
+
+def test_a_stage_in_a_users_own_folder_can_be_started_from(workplace: Path) -> None:
+    folder = workplace / "it's my conf, really"
+    (folder / "stage").mkdir(parents=True)
+    (folder / "stage" / "own.yaml").write_text("# @package _global_\nepochs: 1\n", encoding="utf-8")
+    first = experiments.run(["stage=own", *SMALL], config_dir=folder)
+    result = experiments.run(["init_from=own", *SMALL], config_dir=folder)
+    assert result.untrained["untrained/valid_loss"] == first.history[-1]["valid/loss"]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "0" * 32, "no such/place"])
 def test_starting_from_nothing_is_refused(name: str, workplace: Path) -> None:
     with pytest.raises(experiments.ConfigError, match=f"init_from: .*{name}"):
         experiments.run([f"init_from='{name}'", *SMALL])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig
 from experiments.data import Batches, DataSpec, Order, Splits
-from experiments.errors import ConfigError, DataError, Fault
+from experiments.errors import ConfigError, DataError, Fault, suggestion
 from experiments.registry import Registry, register
 from experiments.runner import Runner
 from experiments.seeds import Seeds
@@ -104,6 +104,7 @@ def assemble(
         pause=root.inspect.breakpoint,
         folder=folder,
     )
+    _check_watched(runner, list(root.callbacks))
     _try_one_batch(runner, root, spec)
     torch.manual_seed(seeds.noise)
     return runner
@@ -179,6 +180,19 @@ def _check_targets(root: RootConfig, spec: DataSpec) -> None:
         if takes != has:
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
             faults.append(Fault(key, problem))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _check_watched(runner: Runner, names: Sequence[str]) -> None:
+    """Every figure that a callback watches is one of the run's, or added by a callback before it."""
+    known = runner.figure_names()
+    faults = []
+    for name, callback in zip(names, runner.callbacks, strict=True):
+        for figure in set(callback.watches) - set(known):
+            problem = f"it watches {figure!r}, which is no figure of this run{suggestion(figure, known)}"
+            faults.append(Fault(f"callbacks.{name}", problem))
+        known += callback.adds
     if faults:
         raise ConfigError(*faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,24 @@ from experiments import presets
 from experiments.errors import ConfigError, Fault, suggestion
 
 
-def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+def searching(config_dir: str | Path) -> str:
+    """The override that does what `--config-dir` does on the command line."""
+    address = f"file://{Path(config_dir).resolve()}"
+    # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one.
+    quoted = re.sub(r"(\\*)(')", r"\1\1\\\2", address)
+    return f"hydra.searchpath=['{quoted}']"
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
     """The configuration that a command line with these overrides would have, Hydra's part included.
 
     Args:
         overrides: as on the command line, `["model=cnn", "optim.lr=0.1"]`.
-        config_dir: a folder of own YAML files, as with `--config-dir`.
 
     Raises:
         ConfigError: it cannot be composed.
     """
     given = list(overrides)
-    if config_dir is not None:
-        given.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
     try:
         if GlobalHydra.instance().is_initialized():
             return hydra_compose("config", given, return_hydra_config=True)

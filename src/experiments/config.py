@@ -20,6 +20,7 @@ from experiments import presets
 from experiments.device import DeviceConfig
 from experiments.device import faults as device_faults
 from experiments.errors import ConfigError, Fault
+from experiments.files import folder_fault
 from experiments.registry import register
 from experiments.schema import STRICT, model_faults
 from experiments.tracking.uri import uri_fault
@@ -225,10 +226,8 @@ def _pair_faults(root: RootConfig) -> Iterator[Fault]:
     if root.loss["name"] == "nll_by_hand" and model.facts.get("output") != "log_probabilities":
         problem = f"nll_by_hand takes log-probabilities, model {model.name} returns logits; loss=cross_entropy fits"
         yield Fault("loss", problem)
-    root_folder = Path(root.output_root)
-    blocker = next((p for p in [root_folder, *root_folder.parents] if p.exists() and not p.is_dir()), None)
-    if blocker is not None:
-        yield Fault("output_root", f"{blocker} is a file; runs are kept in a folder")
+    if problem := folder_fault(Path(root.output_root)):
+        yield Fault("output_root", f"{problem}; everything a run leaves behind goes there")
 
 
 def _why_unresolved(error: OmegaConfBaseException) -> str:

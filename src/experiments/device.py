@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -50,7 +52,7 @@ def pick(config: DeviceConfig) -> torch.device:
 
 
 def prepare(config: DeviceConfig, *, deterministic: bool) -> torch.device:
-    """Set torch up for a run, process-wide (threads, determinism), and return its device.
+    """Set torch up for a run, process-wide (threads, determinism; see `settings_kept`), and return its device.
 
     Raises:
         ConfigError: the device is not there.
@@ -64,6 +66,17 @@ def prepare(config: DeviceConfig, *, deterministic: bool) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     return pick(config)
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back what `prepare` sets for the whole process, so that one run's settings are not the next one's."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def _missing(name: str, reason: str) -> Fault:

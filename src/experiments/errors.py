@@ -37,6 +37,10 @@ class ConfigError(UserError, ValueError):
         super().__init__(text)
 
 
+class RegistrationError(UserError, ValueError):
+    """A component that cannot be registered: its name is taken, or its signature cannot serve as a schema."""
+
+
 class DataError(UserError):
     """A data set that cannot be had or is not what it says it is."""
 

@@ -16,16 +16,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import assembly, composing, config, describe, preparation, weights
+from experiments import assembly, composing, config, describe, device, preparation, weights
 from experiments.config import RootConfig
 from experiments.describe import Job
 from experiments.errors import ConfigError, Fault
-from experiments.folders import ERROR, discarding, taken
+from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
 from experiments.runner import Metrics, Result, weights_of
 from experiments.sweeps import parent
 from experiments.tracking import delivery, process
-from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.uri import store_uri
 from experiments.views import pictures, terminal
@@ -48,7 +47,9 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         DataError: the dataset cannot be had.
         TrainingError: the training had to stop.
     """
-    cfg = composing.compose(overrides, config_dir)
+    if config_dir is not None:
+        overrides = [*overrides, composing.searching(config_dir)]
+    cfg = composing.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
     assembly.forget_dataset()
@@ -56,11 +57,10 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     values = config.resolve(cfg)
     root = config.check(values)
     folder = Path(cfg.hydra.run.dir).resolve()
-    if (folder / JOURNAL).exists():
-        raise ConfigError(taken(folder))
+    require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_hydra(cfg, overrides, folder)
-    with discarding(folder), _logged_to(folder):
+    with discarding(folder), _logged_to(folder), device.settings_kept():
         return _execute(values, root, Job(folder, composing.choices(cfg.hydra), tuple(overrides)))
 
 
@@ -76,7 +76,7 @@ def run_job(cfg: DictConfig) -> Result:
     overrides = [str(override) for override in hydra.overrides.task]
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     varied = parent.varied(sweep) if sweep else ()
-    with discarding(folder, keep_reason=sweep is not None):
+    with discarding(folder, keep_reason=sweep is not None), device.settings_kept():
         return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
 
 

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.errors import Fault, UserError
+from experiments.errors import ConfigError, Fault, UserError
+from experiments.files import folder_fault
 from experiments.tracking import journal
 
 # What Hydra and the log put into a run's folder before the run begins.
@@ -19,6 +20,18 @@ ERROR = "error.txt"
 def taken(folder: Path) -> Fault:
     """What is told of a folder that already holds a run."""
     return Fault("hydra.run.dir", f"{folder} already holds a run; each run needs a folder of its own")
+
+
+def require_free(folder: Path) -> None:
+    """See that a run can have this folder, before anything is made.
+
+    Raises:
+        ConfigError: it holds a run already, or cannot be written to.
+    """
+    if (folder / journal.FILE).exists():
+        raise ConfigError(taken(folder))
+    if problem := folder_fault(folder):
+        raise ConfigError(Fault("hydra.run.dir", f"{problem}; the run's folder would be {folder}"))
 
 
 @contextlib.contextmanager

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from hydra import initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from experiments import assembly, composing, config, weights
 from experiments import device as devices
 from experiments.config import RootConfig
 from experiments.data import Splits
+from experiments.errors import ConfigError, Fault
 from experiments.runner import Runner, weights_of
 from experiments.seeds import Seeds, derive
 from experiments.views import terminal
@@ -95,11 +95,10 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.Sta
     if root.init_from is None:
         return None
     output_root = Path(root.output_root)
-    if root.init_from not in _stages():
-        return weights.load(weights.find_run(output_root, root.init_from))
-    kept = [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]
-    cfg = composing.compose([*kept, f"stage={root.init_from}"])
-    first = prepare(config.check(config.resolve(cfg)), overrides)
+    run = weights.find_run(output_root, root.init_from)
+    if run is not None:
+        return weights.load(run)
+    first = prepare(config.check(config.resolve(_stage(root.init_from, overrides))), overrides)
     found = weights.recall(output_root, first.key)
     if found is not None:
         log.info("starts from the weights of stage %s, trained in %s", root.init_from, terminal.relative(found))
@@ -111,9 +110,16 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.Sta
     return weights_of(runner.model)
 
 
-def _stages() -> list[str]:
-    """The names of all stages, the user's own included."""
-    with contextlib.ExitStack() as stack:
-        if not GlobalHydra.instance().is_initialized():
-            stack.enter_context(initialize_config_module("experiments.conf", version_base="1.3"))
-        return [str(stage) for stage in GlobalHydra.instance().config_loader().get_group_options("stage")]
+def _stage(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a stage under a run's own overrides."""
+    kept = [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]
+    problem = f"{name!r} is neither a run's folder, nor its MLflow id (32 hexadecimal digits), nor a stage"
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ConfigError(Fault("init_from", problem))
+    try:
+        return composing.compose([*kept, f"stage={name}"])
+    except ConfigError as error:
+        if error.faults[0].key != f"stage={name}":
+            raise
+        told = error.faults[0].problem.removeprefix("there is no such option")
+        raise ConfigError(Fault("init_from", f"{problem}{told}")) from error

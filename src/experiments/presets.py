@@ -13,12 +13,13 @@ import hashlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, UserError
 from experiments.registry import Registry, register
 
 SETTING = "EXPERIMENTS_COMPONENTS"
@@ -30,7 +31,7 @@ def own_files() -> list[Path]:
     """The source files that the setting names.
 
     Raises:
-        ConfigError: one of them cannot be found.
+        ConfigError: one of them cannot be found, or its package not imported.
     """
     return [_source(entry) for entry in _entries()]
 
@@ -52,7 +53,11 @@ def announce() -> None:
 
 
 def load() -> None:
-    """Import the product's components and the user's own, which registers them."""
+    """Import the product's components and the user's own, which registers them.
+
+    Raises:
+        ConfigError: one of the user's own cannot be imported, or registers a name that is taken.
+    """
     import_module("experiments.components")
     for entry in _entries():
         _import(entry)
@@ -83,12 +88,16 @@ def _source(entry: str) -> Path:
     try:
         spec = importlib.util.find_spec(entry)
     except ModuleNotFoundError as error:
-        # A package above it was imported; what that one misses is another fault, which its own message tells.
+        # A package above it was imported; what that one misses is another fault.
         if not f"{entry}.".startswith(f"{error.name}."):
-            raise
+            raise ConfigError(_broken(entry, error)) from error
         spec = None
+    except Exception as error:
+        raise ConfigError(_broken(entry, error)) from error
     if spec is None or spec.origin is None:
         raise ConfigError(Fault(SETTING, f"there is no module '{entry}' (a file is named with its .py)"))
+    if not spec.origin.endswith(".py"):
+        raise ConfigError(Fault(SETTING, f"module '{entry}' is no Python source ({spec.origin})"))
     return Path(spec.origin)
 
 
@@ -105,10 +114,20 @@ def _import(entry: str) -> None:
             _import_file(path, name)
         else:
             import_module(name)
-    except BaseException:
+    except BaseException as error:
         for registry in register:
             registry.forget(name)
+        if isinstance(error, Exception):
+            raise ConfigError(_broken(str(path), error)) from error
         raise
+
+
+def _broken(place: str, error: Exception) -> Fault:
+    """What is told of somebody's source that fails while it is imported; HYDRA_FULL_ERROR=1 shows the traceback."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    where = f"{place}:{lines[-1]}" if lines else place
+    problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return Fault(SETTING, f"{where} cannot be imported: {problem}")
 
 
 def _import_file(path: Path, name: str) -> None:

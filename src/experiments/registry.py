@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from experiments.errors import ConfigError, Fault, suggestion
+from experiments.errors import ConfigError, Fault, RegistrationError, suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -41,13 +41,12 @@ class Component:
 
     @property
     def place(self) -> str:
-        """Where it was registered: module and line."""
+        """Where it was registered: file and line, or the module where it has no source."""
         code = inspect.unwrap(self.factory)
         try:
-            line = f":{inspect.getsourcelines(code)[1]}"
+            return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}"
         except (OSError, TypeError):
-            line = ""
-        return f"{code.__module__}{line}"
+            return str(code.__module__)
 
 
 class Registry:
@@ -68,14 +67,16 @@ class Registry:
         """Register the decorated factory as `name`.
 
         Raises:
-            ValueError: the name is taken (both places are told), or the signature cannot serve as a schema.
+            RegistrationError: the name is taken (both places are told), or the signature cannot serve as a schema.
         """
 
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, facts)
             known = self._components.get(name)
             if known is not None and not _same_place(known.factory, factory):
-                raise ValueError(f"{self.kind} '{name}' is registered twice: in {known.place} and in {component.place}")
+                raise RegistrationError(
+                    f"{self.kind} '{name}' is registered twice: in {known.place} and in {component.place}"
+                )
             self._check_signature(component)
             self._components[name] = component
             return factory
@@ -152,7 +153,7 @@ class Registry:
             )
         else:
             return
-        raise ValueError(f"{self.kind} '{component.name}' in {component.place} {problem}")
+        raise RegistrationError(f"{self.kind} '{component.name}' in {component.place} {problem}")
 
 
 def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

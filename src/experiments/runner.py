@@ -58,7 +58,15 @@ class Result:
 
 
 class Callback:
-    """Three hooks into a training; override those that are needed."""
+    """Three hooks into a training; override those that are needed.
+
+    Args:
+        watches: figures of an epoch that it needs; that there are such is seen to before the run begins.
+        adds: figures that `on_epoch_end` adds to those of the epoch, for callbacks after it.
+    """
+
+    watches: Sequence[str] = ()
+    adds: Sequence[str] = ()
 
     def on_fit_start(self, runner: Runner) -> None:
         """Before the first step, after the first evaluation."""
@@ -209,6 +217,11 @@ class Runner:
             xb = transform(xb)
         pred: Tensor = self.model(xb)
         return pred
+
+    def figure_names(self) -> list[str]:
+        """The names of an epoch's figures, before callbacks add theirs."""
+        means = [f"{part}/{name}" for part in ("train", "valid") for name in ("loss", *self.metrics)]
+        return [*means, "best/valid_loss", "time/epoch_seconds", "throughput/samples_per_second"]
 
     @property
     def steps(self) -> int:

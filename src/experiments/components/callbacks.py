@@ -11,7 +11,6 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from experiments.errors import ConfigError, Fault, suggestion
 from experiments.registry import register
 from experiments.runner import Callback, Metrics, Runner
 
@@ -38,6 +37,7 @@ class EarlyStopping(Callback):
         min_delta: Annotated[float, Ge(0)] = 0.0,
     ) -> None:
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.watches = (monitor,)
         self.sign = -1.0 if monitor.endswith("accuracy") else 1.0
         self.best = float("inf")
         self.best_epoch = 0
@@ -45,9 +45,6 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
         """Remember the best weights; stop once patience is over."""
-        if self.monitor not in figures:
-            problem = f"there is no figure {self.monitor!r}{suggestion(self.monitor, figures)}"
-            raise ConfigError(Fault("callbacks.early_stopping.monitor", problem))
         value = self.sign * figures[self.monitor]
         if value < self.best - self.min_delta:
             self.best, self.best_epoch = value, epoch

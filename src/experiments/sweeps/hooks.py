@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from experiments.errors import ConfigError, UserError
-from experiments.folders import taken
-from experiments.tracking import journal, process
+from experiments.errors import UserError
+from experiments.folders import require_free
+from experiments.tracking import process
 
 REJECTED = 2  # the exit code of a command that cannot be run
 
@@ -27,7 +27,7 @@ class Hooks(Callback):
 
         try:
             configuration.check(configuration.resolve(config))
-            _refuse_taken(Path(config.hydra.run.dir))
+            require_free(Path(config.hydra.run.dir))
         except UserError as error:
             reject(error)
         except Exception:  # noqa: BLE001  # see below
@@ -40,11 +40,6 @@ class Hooks(Callback):
         from experiments.sweeps import summary
 
         summary.finish(config)
-
-
-def _refuse_taken(folder: Path) -> None:
-    if (folder / journal.FILE).exists():
-        raise ConfigError(taken(folder))
 
 
 def reject(error: UserError) -> NoReturn:

@@ -13,12 +13,34 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from experiments.errors import ConfigError, Fault
+from experiments.files import folder_fault
 from experiments.tracking import journal
 
 if TYPE_CHECKING:
     from experiments.config import RootConfig
 
 PLAN = "sweep.json"
+
+
+def require_free(sweep: Path, jobs: Sequence[str]) -> None:
+    """See that a sweep can have this folder, and each job one of its own in it, before anything is made.
+
+    Args:
+        sweep: the sweep's folder.
+        jobs: what the folder of each job is called.
+
+    Raises:
+        ConfigError: it holds a sweep already, cannot be written to, or two jobs would share a folder.
+    """
+    for number, name in enumerate(jobs):
+        if (first := jobs.index(name)) != number:
+            problem = f"jobs {first} and {number} would share the folder {name}; ${{hydra.job.num}} is one for each"
+            raise ConfigError(Fault("hydra.sweep.subdir", problem))
+    if (sweep / PLAN).exists():
+        raise ConfigError(Fault("hydra.sweep.dir", f"{sweep} already holds a sweep; each needs a folder of its own"))
+    if blocked := folder_fault(sweep):
+        raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
 
 def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str]) -> None:

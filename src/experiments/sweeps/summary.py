@@ -33,12 +33,11 @@ def finish(config: DictConfig) -> None:
     if not jobs:
         return
     failed = [job for job in jobs if job["status"] != "FINISHED"]
-    table = stage_table(jobs) if _are_stages(jobs) else comparison(jobs)
-    log.info("\n%s\n", table)
+    rows = stage_rows(jobs) if _are_stages(jobs) else job_rows(jobs, parent.varied(sweep))
+    log.info("\n%s\n", _table(rows, "simple"))
     for job in failed:
-        log.warning("job %s %s: %s", job["folder"].name, job["status"], job["reason"])
-    markdown = stage_table(jobs, "github") if _are_stages(jobs) else comparison(jobs, "github")
-    (sweep / SUMMARY).write_text(markdown + "\n", encoding="utf-8")
+        log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
+    (sweep / SUMMARY).write_text(_table(rows, "github") + "\n", encoding="utf-8")
     log.info("sweep   %s", terminal.relative(sweep))
     if (sweep / journal.FILE).exists():
         journal.end(
@@ -52,33 +51,41 @@ def finish(config: DictConfig) -> None:
 def collect(sweep: Path) -> list[dict[str, Any]]:
     """The summaries of a sweep's jobs, in the order of their numbers; a job that never began is FAILED."""
     found = []
-    for folder in sorted((path for path in sweep.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)):
+    for folder in job_folders(sweep):
         if (folder / journal.FILE).is_file():
-            found.append(journal.summary(folder))
+            found.append({**journal.summary(folder), "job": str(folder.relative_to(sweep))})
         else:
             reason = (folder / ERROR).read_text(encoding="utf-8") if (folder / ERROR).is_file() else "it never began"
             empty: dict[str, Any] = {"folder": folder, "start": {}, "figures": {}, "series": {}}
+            empty["job"] = str(folder.relative_to(sweep))
             found.append({**empty, "status": "FAILED", "reason": reason.strip().splitlines()[-1]})
     return found
 
 
-def comparison(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
+def job_folders(sweep: Path) -> list[Path]:
+    """Where a sweep's jobs left something, whatever `hydra.sweep.subdir` calls their folders; numbers in order."""
+    begun = {path.parent for path in sweep.rglob(journal.FILE)} - {sweep}
+    made = {path.parents[1] for path in sweep.rglob(".hydra/overrides.yaml")}
+    return sorted(begun | made, key=lambda path: (int(path.name) if path.name.isdecimal() else -1, str(path)))
+
+
+def job_rows(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, str]]:
     """A row a job, best validation loss first, with only the settings that differ."""
     settings = [_settings(job) for job in jobs]
     differing = _differing([given for given, job in zip(settings, jobs, strict=True) if job["start"]])
-    differing += sorted({key for given in settings for key in given if key in _varied(jobs)} - set(differing))
+    differing += sorted({key for given in settings for key in given if key in varied} - set(differing))
     shown = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
     rows = []
     for job, given in zip(jobs, settings, strict=True):
         seconds = sum(job["series"].get("time/epoch_seconds", []))
-        row = {"job": job["folder"].name, **{key: given.get(key, "") for key in differing}}
+        row = {"job": job["job"], **{key: given.get(key, "") for key in differing}}
         row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in shown}
         rows.append(row | {"seconds": f"{seconds:.1f}", "status": job["status"]})
     order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
-    return str(tabulate([rows[index] for index in order], headers="keys", tablefmt=style, disable_numparse=True))
+    return [rows[index] for index in order]
 
 
-def stage_table(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str:
+def stage_rows(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The tutorial's stages in their order: what is gained, what the tutorial prints, what this run gave."""
     rows = []
     for job in jobs:
@@ -95,6 +102,10 @@ def stage_table(jobs: Sequence[Mapping[str, Any]], style: str = "simple") -> str
                 "status": job["status"],
             }
         )
+    return rows
+
+
+def _table(rows: Sequence[Mapping[str, str]], style: str) -> str:
     return str(tabulate(rows, headers="keys", tablefmt=style, disable_numparse=True))
 
 
@@ -115,16 +126,13 @@ def _ours(prints: Mapping[str, Any], series: Mapping[str, list[float]]) -> str:
 
 def _are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
     stages = [job["start"].get("tags", {}).get("stage") for job in jobs]
-    return len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
+    distinct = len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
+    return distinct and all(OmegaConf.load(job["folder"] / "config.yaml").tutorial for job in jobs)
 
 
 def _rank(job: Mapping[str, Any]) -> tuple[bool, float]:
     loss = job["figures"].get("best/valid_loss", math.nan)
     return math.isnan(loss), loss
-
-
-def _varied(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return parent.varied(jobs[0]["folder"].parent)
 
 
 def _settings(job: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ is sent again after a crash is recognised by the store: the run by its journal's
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,12 @@ class Delivery:
                 return True
             from experiments.views.figures import draw
 
-            for picture in draw(self.folder):
+            try:
+                pictures = draw(self.folder)
+            except Exception:  # noqa: BLE001  # whatever is wrong with them, the other files come all the same
+                traceback.print_exc()
+                pictures = []
+            for picture in pictures:
                 self.store.file(progress["run_id"], picture, "figures")
             for target, names in ARTIFACTS.items():
                 for name in names:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from experiments.files import folder_fault
+
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 EXAMPLE = "for example sqlite:///mlflow.db or http://127.0.0.1:5000"
@@ -50,10 +52,8 @@ def _file_fault(path: Path | None, uri: str) -> str | None:
         return f"{uri!r} names no file; {EXAMPLE}"
     if path.is_dir():
         return f"{path} is a folder; name the database file in it, sqlite:///{path / 'mlflow.db'}"
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        return f"{folder} is a file, so {path} cannot be made"
-    writable = path if path.exists() else folder
-    return None if os.access(writable, os.W_OK) else f"{writable} cannot be written to"
+    if path.exists() and not os.access(path, os.W_OK):
+        return f"{path} cannot be written to"
+    # SQLite writes its journal beside the database, so the folder counts as well.
+    problem = folder_fault(path.parent)
+    return f"{problem}, so {path} cannot be used" if problem else None

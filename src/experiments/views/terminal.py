@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.tracking import delivery
-from experiments.tracking.uri import masked
+from experiments.tracking.uri import masked, store_uri
 from experiments.views import links
 
 if TYPE_CHECKING:
@@ -55,19 +56,25 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
         if len(delivered) > 1:
             log.info("all     %s", links.experiment(uri, delivered[0]["experiment_id"]))
         if not uri.startswith("http"):
-            log.info("        (after: python -m experiments.ui)")
+            log.info("        (after: python -m experiments.ui%s)", _named(uri))
     if missing:
         reason = delivery.state(missing[0]).get("error", "it has not answered yet")
         log.warning(
             "%d of %d runs are not in MLflow (%s): %s\n"
             "Nothing is lost, the journal in each run's folder has every figure; to bring them there later:\n"
-            "  python -m experiments.sync %s",
+            "  python -m experiments.sync %s%s",
             len(missing),
             len(folders),
             masked(uri),
             reason,
-            os.path.commonpath([relative(folder) for folder in missing]),
+            shlex.quote(os.path.commonpath([relative(folder) for folder in missing])),
+            _named(uri),
         )
+
+
+def _named(uri: str) -> str:
+    """The option that names a store to our commands, where it is not the one they take by themselves."""
+    return "" if uri == store_uri(None) else f" --uri {shlex.quote(masked(uri))}"
 
 
 def relative(folder: Path) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import open_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +20,6 @@ class CheckedSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Check all jobs, keep the plan, run them, and show the table however it went."""
         # Late, since Hydra imports every plugin at each start, for other applications too.
-        from pathlib import Path
-
         from experiments.errors import UserError
         from experiments.sweeps import parent, summary
         from experiments.sweeps.hooks import reject
@@ -35,12 +35,12 @@ class CheckedSweeper(BasicSweeper):
             self._check(jobs)
         except UserError as error:
             reject(error)
-        varied = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+        varied = [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
         parent.plan(Path(self.config.hydra.sweep.dir), varied, len(jobs), arguments)
         try:
             return super().sweep(arguments)
-        except Exception:
-            # Hydra ends a sweep by its first failure, and then calls no callback.
+        except BaseException:
+            # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
             summary.finish(self.config)
             raise
 
@@ -53,19 +53,25 @@ class CheckedSweeper(BasicSweeper):
 
         from experiments import composing, config
         from experiments.errors import ConfigError, Fault
+        from experiments.sweeps import parent
 
         assert self.config is not None and self.hydra_context is not None
         faults: dict[str, Fault] = {}
-        for job in jobs:
+        folders: list[str] = []
+        for number, job in enumerate(jobs):
             try:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
                 config.check(config.resolve(cfg))
+                with open_dict(cfg):  # as the launcher will
+                    cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+                folders.append(str(cfg.hydra.sweep.subdir))
             except ConfigError as error:
                 faults |= {str(fault): fault for fault in error.faults}
             except (CompactHydraException, OmegaConfBaseException) as error:
                 faults |= {str(fault): fault for fault in composing.in_words(error).faults}
         if faults:
             raise ConfigError(*faults.values())
+        parent.require_free(Path(self.config.hydra.sweep.dir), folders)
 
 
 ConfigStore.instance().store(
