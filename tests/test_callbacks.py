@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from experiments import assembly, composing, config, seeds
+from experiments.callback import Callback
 from experiments.components.callbacks import WEIGHT_IMAGES, EarlyStopping, TutorialFigures, WeightImages, first_layer
 from experiments.components.datasets.synthetic import synthetic
 from experiments.data import Order
 from experiments.errors import ConfigError
 from experiments.registry import register
-from experiments.runner import Callback, Metrics, Runner, weights_of
+from experiments.result import Metrics
+from experiments.runner import Runner, weights_of
 
 from .training import (
     BATCH,

@@ -73,10 +73,8 @@ def test_a_second_sweep_in_the_same_folder_is_refused(cli: Cli, workplace: Path)
     options = ["-m", *DIGITS, "seed=1,2", "hydra.sweep.dir=here", "epochs=1"]
     assert cli(*options).returncode == 0
     done = cli(*options)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: hydra.sweep.dir: here already holds a sweep; each needs a folder of its own\n",
-    )
+    told = "error: hydra.sweep.dir: here already holds a sweep; to go on with it: python -m experiments.resume here\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 def test_hydras_full_error_switch_keeps_working(cli: Cli) -> None:
@@ -98,7 +96,7 @@ def test_a_second_run_in_the_same_folder_is_refused(cli: Cli, workplace: Path) -
     before = sorted((path, path.stat().st_size) for path in workplace.rglob("*") if path.name == "journal.jsonl")
     done = cli(*QUICK, "hydra.run.dir=here")
     assert done.returncode == 2
-    assert "here already holds a run; each run needs a folder of its own" in done.stderr
+    assert "here already holds a run; to go on with it: python -m experiments.resume here" in done.stderr
     assert before == sorted(
         (path, path.stat().st_size) for path in workplace.rglob("*") if path.name == "journal.jsonl"
     )

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from experiments.callback import Callback
 from experiments.components.metrics import accuracy
-from experiments.runner import Callback, Metrics, Runner, weights_of
+from experiments.result import Metrics
+from experiments.runner import Runner, weights_of
 
 from .training import (
     BATCH,

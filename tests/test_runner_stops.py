@@ -14,7 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.optims import by_hand
 from experiments.errors import TrainingError
-from experiments.runner import Metrics, Result, Runner, weights_of
+from experiments.result import Metrics, Result
+from experiments.runner import Runner, weights_of
 
 from .training import (
     BATCH,

@@ -15,9 +15,10 @@ from experiments.errors import ConfigError, DataError, TrainingError, UserError
 from experiments.registry import register
 
 if TYPE_CHECKING:
+    from experiments.callback import Callback
     from experiments.data import DataSpec, Splits
     from experiments.experiment import run
-    from experiments.runner import Callback, Result
+    from experiments.result import Result
 
 __all__ = [
     "Callback",
@@ -33,10 +34,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Callback": "runner",
+    "Callback": "callback",
     "DataSpec": "data",
     "Splits": "data",
-    "Result": "runner",
+    "Result": "result",
     "run": "experiment",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import hydra
 from omegaconf import DictConfig
@@ -24,12 +25,22 @@ def task(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
+    guarded(compose_and_run)
+
+
+def compose_and_run() -> None:
+    """Let Hydra read the command line and run its jobs."""
+    presets.announce()
+    task()
+
+
+def guarded(action: Callable[[], None]) -> None:
+    """Do it, and end the process with one message and its exit code where that fails."""
     wanted = os.environ.get(FULL_ERROR) == "1"
     # Hydra then lets its exceptions through, to be worded here.
     os.environ[FULL_ERROR] = "1"
     try:
-        presets.announce()
-        task()
+        action()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -43,17 +54,19 @@ def _tell(error: Exception) -> int:
     """Print what a user should read of an error; the exit code."""
     from hydra.errors import CompactHydraException
 
+    from experiments.secrets import masked
+
     if isinstance(error, UserError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
     if isinstance(error, CompactHydraException):
         from experiments.composing import in_words
 
-        print(f"error: {in_words(error)}", file=sys.stderr)
+        print(f"error: {masked(str(in_words(error)))}", file=sys.stderr)
         return 2
     import traceback
 
-    traceback.print_exception(error)
+    print(masked("".join(traceback.format_exception(error))), file=sys.stderr)
     print(f"set {FULL_ERROR}=1 for Hydra's own frames as well", file=sys.stderr)
     return 1
 

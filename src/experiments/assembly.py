@@ -19,7 +19,7 @@ from experiments.data import Batches, DataSpec, Order, Splits
 from experiments.errors import ConfigError, DataError, Fault, suggestion
 from experiments.registry import Registry, register
 from experiments.runner import Runner
-from experiments.seeds import Seeds
+from experiments.seeds import Seeds, seed_noise
 
 _loaded: dict[str, Splits] = {}
 
@@ -106,7 +106,7 @@ def assemble(
     )
     _check_watched(runner, list(root.callbacks))
     _try_one_batch(runner, root, spec)
-    torch.manual_seed(seeds.noise)
+    seed_noise(seeds.noise)
     return runner
 
 

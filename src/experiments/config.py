@@ -1,17 +1,13 @@
-"""The configuration as a whole: its typed root, the check before any side effect, and the run key."""
+"""The configuration as a whole: its typed root, and the check before any side effect."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
@@ -30,11 +26,6 @@ Positive = Annotated[int, Ge(1)]
 
 COMPONENT_GROUPS = ("dataset", "model", "loss", "optim", "loader", "scheduler")
 MAPPING_GROUPS = ("transforms", "metrics", "callbacks")
-
-# What never changes a run's result, and so is no part of its key.
-WITHOUT_EFFECT = {"tracking", "language", "output_root", "tutorial", "name", "figures", "inspect"}
-# What enters the key as what it came to: the three streams, the weights' digest, the device in use.
-RESOLVED = {"seed", "seeds", "init_from", "device"}
 
 
 class _Strict(BaseModel):
@@ -62,11 +53,28 @@ class InspectConfig(_Strict):
     profile: bool
 
 
+class CheckpointConfig(_Strict):
+    """When a training's state is saved."""
+
+    every_epochs: Positive | None
+    every_steps: Positive | None
+    every_seconds: Annotated[float, Ge(0)] | None
+    best: bool
+
+
+class SweepConfig(_Strict):
+    """What a multirun may do."""
+
+    limit: Positive
+    resume: bool
+
+
 class TrackingConfig(_Strict):
     """The typed `tracking` group; only `mlflow` has the keys below the first."""
 
     name: Literal["none", "mlflow"]
     uri: str | None = None
+    required: bool = False
     experiment: Annotated[str, MinLen(1)] = "experiments"
     sweep_experiment: Annotated[str, MinLen(1)] = "experiments-sweeps"
     wait_seconds: Annotated[float, Ge(0)] = 60
@@ -94,7 +102,9 @@ class RootConfig(_Strict):
     deterministic: bool
     init_from: str | None
     evaluation: EvaluationConfig
-    name: str | None
+    checkpoint: CheckpointConfig
+    sweep: SweepConfig
+    name: Annotated[str, MinLen(1), MaxLen(250)] | None
     figures: bool
     language: Literal["en", "uz"]
     output_root: str
@@ -165,28 +175,6 @@ def check(values: dict[str, Any]) -> RootConfig:
     raise ConfigError(*faults)
 
 
-def run_key(root: RootConfig, *, digest: str, seeds: Mapping[str, int], device: str, init: str | None) -> str:
-    """A hash of what determines a run's result: settings, components' source, data, initial weights, machine.
-
-    Args:
-        root: the checked configuration.
-        digest: the data's.
-        seeds: the three resolved streams.
-        device: the type of the device it computes on.
-        init: a digest of the weights it starts from; None for fresh ones.
-    """
-    settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
-    sources = {}
-    for registry in register:
-        chosen = settings[registry.group]
-        for name in chosen if registry.many else [chosen["name"]]:
-            sources[f"{registry.group}.{name}"] = _source(registry.get(name).factory)
-    machine = [torch.__version__, torch.get_num_threads(), device]
-    everything = [settings, sources, digest, dict(seeds), init, machine]
-    text = json.dumps(everything, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted leaf keys (`optim.lr`) to values; lists stay whole."""
     flat: dict[str, Any] = {}
@@ -197,13 +185,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not isinstance(value, Mapping):
             flat[path] = value
     return flat
-
-
-def _source(factory: Any) -> str:
-    try:
-        return hashlib.sha256(inspect.getsource(factory).encode()).hexdigest()
-    except (OSError, TypeError):  # defined in a shell: its name is all there is
-        return str(factory.__qualname__)
 
 
 def _import_paths(values: Any, path: str = "") -> Iterator[Fault]:

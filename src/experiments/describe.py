@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
+from experiments import presets
 from experiments.config import flatten
 from experiments.data import DataSpec
-from experiments.tracking.uri import masked
 
 # Words and switches that say nothing of how a run was trained.
-NO_PARAMS = ("tutorial", "language")
+NO_PARAMS = ("tutorial", "language", "sweep")
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
 
 
@@ -61,17 +61,14 @@ def run_name(job: Job, given: str | None) -> str:
 def params(values: Mapping[str, Any]) -> dict[str, str]:
     """Dotted leaf keys of the configuration, as they would be written on a command line."""
     kept = {key: value for key, value in values.items() if key not in NO_PARAMS}
-    flat = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(kept).items()}
-    if values["tracking"].get("uri"):
-        flat["tracking.uri"] = masked(values["tracking"]["uri"])
-    return flat
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(kept).items()}
 
 
 def tags(job: Job, key: str) -> dict[str, str]:
     """The choices by group, the run key, and MLflow's own tags on who, what and from which commit."""
     own = {"experiments.run_key": key, "experiments.folder": str(job.folder)}
     source = {
-        "mlflow.source.name": masked("python -m experiments " + " ".join(job.overrides)),
+        "mlflow.source.name": "python -m experiments " + " ".join(job.overrides),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
     }
@@ -87,7 +84,7 @@ def git_tags() -> dict[str, str]:
     found = {
         "mlflow.source.git.commit": commit,
         "mlflow.source.git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
-        "mlflow.source.git.repoURL": masked(_git("remote", "get-url", "origin")),
+        "mlflow.source.git.repoURL": _git("remote", "get-url", "origin"),
         "experiments.git.dirty": "true" if _git("status", "--porcelain") else "false",
     }
     return {key: value for key, value in found.items() if value}
@@ -146,8 +143,13 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "packages": {package: version(package) for package in PACKAGES},
-        "command": [masked(word) for word in sys.argv],
+        "command": sys.argv,
     }
+
+
+def place() -> dict[str, str]:
+    """Where the run was begun: what a later process needs to find the same files and components."""
+    return {"folder": str(Path.cwd()), "components": os.environ.get(presets.SETTING, "")}
 
 
 def _git(*arguments: str) -> str:

@@ -45,6 +45,10 @@ class DataError(UserError):
     """A data set that cannot be had or is not what it says it is."""
 
 
+class CheckpointError(UserError):
+    """A run that cannot go on: its checkpoints are damaged, foreign, or of another training."""
+
+
 class TrainingError(UserError):
     """A training that had to stop; what was measured until then is kept."""
 

@@ -5,28 +5,40 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import assembly, composing, config, describe, device, preparation, weights
+from experiments import (
+    assembly,
+    composing,
+    config,
+    describe,
+    device,
+    preparation,
+    resumption,
+    secrets,
+    signals,
+    weights,
+)
 from experiments.config import RootConfig
 from experiments.describe import Job
 from experiments.errors import ConfigError, Fault
 from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
-from experiments.runner import Metrics, Result, weights_of
+from experiments.result import Metrics, Result
+from experiments.runner import weights_of
 from experiments.sweeps import parent
 from experiments.tracking import delivery, process
+from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
-from experiments.tracking.uri import store_uri
+from experiments.tracking.uri import masked, store_uri
 from experiments.views import pictures, terminal
 
 log = logging.getLogger(__name__)
@@ -53,6 +65,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
     assembly.forget_dataset()
+    secrets.learn(cfg)
     process.warm_up(cfg)
     values = config.resolve(cfg)
     root = config.check(values)
@@ -64,35 +77,81 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         return _execute(values, root, Job(folder, composing.choices(cfg.hydra), tuple(overrides)))
 
 
+def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
+    """Go on with the run in a folder, from its newest checkpoint, in the same MLflow run.
+
+    Args:
+        folder: the run's.
+        overrides: beside those it was begun with; more epochs, say.
+
+    Raises:
+        ConfigError: there is no run, another process has it, or what determines its result has changed.
+        CheckpointError: none of its checkpoints can be used.
+        TrainingError: the training had to stop.
+    """
+    folder = folder.resolve()
+    start = resumption.begun(folder)
+    overrides = [*start["overrides"], *overrides]
+    cfg = composing.compose(overrides)
+    secrets.learn(cfg)
+    process.warm_up(cfg)
+    values = config.resolve(cfg)
+    root = config.check(values)
+    sweep = Path(start["parent"]) if start["parent"] else None
+    job = Job(folder, composing.choices(cfg.hydra), tuple(overrides), start["varied"], sweep)
+    with _logged_to(folder), device.settings_kept():
+        return _execute(values, root, job)
+
+
 def run_job(cfg: DictConfig) -> Result:
     """Train one job that Hydra has composed, in the folder that Hydra has made for it.
 
+    A sweep's job that was begun before (its launcher or `resume` starts it again) goes on; a finished one is left.
+
     Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
     """
+    secrets.learn(cfg)
+    secrets.mask_logs()
     values = config.resolve(cfg)
     root = config.check(values)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir).resolve()
     overrides = [str(override) for override in hydra.overrides.task]
+    overrides += [
+        composing.searching(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     varied = parent.varied(sweep) if sweep else ()
+    for kept in (folder / ".hydra").glob("*.yaml"):
+        secrets.mask_file(kept)
     with discarding(folder, keep_reason=sweep is not None), device.settings_kept():
         return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
 
 
 def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
-    prepared = preparation.prepare(root, job.overrides)
-    runner = prepared.runner(job.folder)
-    journal = _open_journal(values, prepared, job)
+    """Train one job: from its beginning, or where its folder holds a run already, from that run's newest state."""
+    with contextlib.ExitStack() as undo:
+        earlier = resumption.reopen(job.folder) if (job.folder / JOURNAL).exists() else None
+        if earlier is not None:
+            undo.callback(earlier.close)
+        prepared = preparation.prepare(root, job.overrides)
+        runner = prepared.runner(job.folder)
+        if earlier is not None and (done := resumption.restore(prepared, runner, job.folder)) is not None:
+            terminal.already_done(done)
+            return done
+        undo.pop_all()
+    journal = _begin(values, prepared, job) if earlier is None else _go_on(values, job, earlier)
     tracked = _follow(root, job)
-    terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec)
+    terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner)
 
     def record(values: Metrics, step: int) -> None:
         journal.metrics(values, step)
         terminal.figures(values, step)
 
     runner.record = record
-    with _ending(journal, job.folder), _terminable(), _profiled(root, job.folder):
+    with _ending(journal, job.folder), signals.between_steps(runner), _profiled(root, job.folder):
+        if tracked is not None and root.tracking.required:
+            tracked.require(job.folder)
         result = runner.fit(root.epochs)
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
@@ -103,25 +162,39 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     return result
 
 
-def _open_journal(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
+def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
     root = prepared.root
     try:
         journal = Journal(job.folder)
-    except FileExistsError:
+    except (FileExistsError, Timeout):
         raise ConfigError(taken(job.folder)) from None
-    (job.folder / "config.yaml").write_text(OmegaConf.to_yaml(values), encoding="utf-8")
+    (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
     environment = json.dumps(describe.environment(prepared.device), indent=2)
-    (job.folder / "environment.json").write_text(environment, encoding="utf-8")
-    journal.start(
-        name=describe.run_name(job, root.name),
-        experiment=root.tracking.experiment,
-        tags=describe.tags(job, prepared.key),
-        params=describe.params(values),
-        note=describe.note(root.tutorial, root.language),
-        inputs=describe.inputs(prepared.splits.spec),
-        parent=str(parent.ensure(job.sweep, root)) if job.sweep else None,
-        varied=list(job.varied),
-    )
+    (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
+    details = {
+        "name": describe.run_name(job, root.name),
+        "experiment": root.tracking.experiment,
+        "tags": describe.tags(job, prepared.key),
+        "params": describe.params(values),
+        "note": describe.note(root.tutorial, root.language),
+        "inputs": describe.inputs(prepared.splits.spec),
+        "parent": str(parent.begin(job.sweep, root.tracking)) if job.sweep else None,
+        "varied": list(job.varied),
+        "overrides": list(job.overrides),
+        "identity": prepared.identity,
+        "place": describe.place(),
+    }
+    store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
+    journal.start(store=store, **secrets.masked_deep(details))
+    return journal
+
+
+def _go_on(values: dict[str, Any], job: Job, journal: Journal) -> Journal:
+    """Tell the journal that the run goes on, with the settings that are no longer those it was begun with."""
+    begun = resumption.begun(job.folder)["params"]
+    now = secrets.masked_deep(describe.params(values))
+    (job.folder / ERROR).unlink(missing_ok=True)
+    journal.resume(changed={key: value for key, value in now.items() if begun.get(key) != value})
     return journal
 
 
@@ -129,8 +202,6 @@ def _follow(root: RootConfig, job: Job) -> process.UploaderProcess | None:
     if root.tracking.name == "none":
         return None
     uploader = process.uploader(root.tracking, root.output_root)
-    if job.sweep:
-        uploader.follow(job.sweep)
     uploader.follow(job.folder)
     return uploader
 
@@ -158,27 +229,10 @@ def _ending(journal: Journal, folder: Path) -> Iterator[None]:
         journal.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}")
         raise
     except BaseException as error:
-        (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
-        journal.end("FAILED", f"{type(error).__name__}: {error}")
+        (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
+        journal.end("FAILED", secrets.masked(f"{type(error).__name__}: {error}"))
         raise
     journal.end("FINISHED")
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the training as an exit does (143), where nobody else has a say on that signal."""
-
-    def leave(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -199,10 +253,10 @@ def _profiled(root: RootConfig, folder: Path) -> Iterator[None]:
 def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
     """What Hydra itself keeps beside a run, for a run from Python."""
     (folder / ".hydra").mkdir()
-    OmegaConf.save(
-        OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), folder / ".hydra" / "config.yaml"
-    )
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    for name, kept in (("config", own), ("overrides", OmegaConf.create(list(overrides)))):
+        OmegaConf.save(kept, folder / ".hydra" / f"{name}.yaml")
+        secrets.mask_file(folder / ".hydra" / f"{name}.yaml")
 
 
 @contextlib.contextmanager
@@ -217,6 +271,7 @@ def _logged_to(folder: Path) -> Iterator[None]:
     package.setLevel(logging.INFO)
     for handler in handlers:
         package.addHandler(handler)
+    secrets.mask_logs()
     try:
         yield
     finally:

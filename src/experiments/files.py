@@ -1,9 +1,38 @@
-"""Folders that files are to be written to."""
+"""Files written whole or not at all, and folders that can be written to."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+TEMPORARY = ".part"
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` (0600) that is removed in any case."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A `scratch` file that takes the place of `path` if all goes well; on disk when this returns, name and all."""
+    with scratch(path) as temporary:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
 
 
 def folder_fault(folder: Path) -> str | None:
@@ -14,3 +43,20 @@ def folder_fault(folder: Path) -> str | None:
     if not nearest.is_dir():
         return f"{nearest} is not a folder"
     return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written to"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on disk; Windows does that by itself and opens no folder."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

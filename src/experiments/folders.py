@@ -19,7 +19,8 @@ ERROR = "error.txt"
 
 def taken(folder: Path) -> Fault:
     """What is told of a folder that already holds a run."""
-    return Fault("hydra.run.dir", f"{folder} already holds a run; each run needs a folder of its own")
+    problem = f"{folder} already holds a run; to go on with it: python -m experiments.resume {folder}"
+    return Fault("hydra.run.dir", problem)
 
 
 def require_free(folder: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from omegaconf import DictConfig
 
 from experiments import assembly, composing, config, weights
 from experiments import device as devices
+from experiments.checkpoint import FOLDER, Checkpoints
 from experiments.config import RootConfig
 from experiments.data import Splits
 from experiments.errors import ConfigError, Fault
+from experiments.identity import Identity, identity, key, without_length
 from experiments.runner import Runner, weights_of
 from experiments.seeds import Seeds, derive
 from experiments.views import terminal
@@ -44,19 +47,24 @@ class Preparation:
     seeds: Seeds
     state: weights.State | None
 
-    @property
-    def key(self) -> str:
-        """The run key: what determines the result, hashed."""
-        return config.run_key(
+    @cached_property
+    def identity(self) -> Identity:
+        """What determines the result."""
+        return identity(
             self.root,
             digest=self.splits.spec.digest,
             seeds=asdict(self.seeds),
-            device=self.device.type,
+            device=self.device,
             init=None if self.state is None else weights.digest(self.state),
         )
 
+    @property
+    def key(self) -> str:
+        """The run key: what determines the result, hashed."""
+        return key(self.identity)
+
     def runner(self, folder: Path | None) -> Runner:
-        """The assembled training; callbacks may leave files in `folder`.
+        """The assembled training; callbacks may leave files in `folder`, and its state is saved there.
 
         Raises:
             ConfigError: the parts do not fit together.
@@ -64,9 +72,13 @@ class Preparation:
         model = assembly.build_model(self.root, self.splits.spec, self.seeds)
         if self.state is not None:
             weights.into(model, self.state, str(self.root.init_from))
-        return assembly.assemble(
+        runner = assembly.assemble(
             self.root, splits=self.splits, model=model, device=self.device, seeds=self.seeds, folder=folder
         )
+        if folder is not None:
+            training = key(without_length(self.identity))
+            runner.checkpoints = Checkpoints(folder / FOLDER, key=training, **self.root.checkpoint.model_dump())
+        return runner
 
 
 def prepare(root: RootConfig, overrides: Sequence[str]) -> Preparation:

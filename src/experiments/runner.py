@@ -7,75 +7,24 @@ accelerator: sums stay on the device, a bad step's update is masked there and to
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from experiments.callback import Callback
+from experiments.checkpoint import Checkpoints
 from experiments.data import Batches
 from experiments.errors import TrainingError
-from experiments.sums import Sums
+from experiments.progress import Progress, Sums
+from experiments.result import Metrics, Result
+from experiments.seeds import noise_state, restore_noise
 
-Metrics = dict[str, float]
 Record = Callable[[Metrics, int], None]
-
-
-@dataclass
-class Result:
-    """What a training came to.
-
-    Args:
-        model: the trained model.
-        untrained: the figures before the first step.
-        history: the figures of each epoch, from epoch 0.
-        stopped: why it ended before its last epoch; empty where it did not.
-        folder: the run's folder; None for a training that has none.
-        run_id: the run in MLflow, once it is there.
-    """
-
-    model: Any
-    untrained: Metrics
-    history: list[Metrics]
-    stopped: str = ""
-    folder: Path | None = None
-    run_id: str | None = None
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the lowest validation loss."""
-        losses = [figures["valid/loss"] for figures in self.history]
-        return losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss)))
-
-    @property
-    def best_valid_loss(self) -> float:
-        """The lowest validation loss: what a search minimises."""
-        return self.history[self.best_epoch]["valid/loss"]
-
-
-class Callback:
-    """Three hooks into a training; override those that are needed.
-
-    Args:
-        watches: figures of an epoch that it needs; that there are such is seen to before the run begins.
-        adds: figures that `on_epoch_end` adds to those of the epoch, for callbacks after it.
-    """
-
-    watches: Sequence[str] = ()
-    adds: Sequence[str] = ()
-
-    def on_fit_start(self, runner: Runner) -> None:
-        """Before the first step, after the first evaluation."""
-
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
-        """After each epoch's evaluation; figures added to `figures` are recorded with it."""
-
-    def on_fit_end(self, runner: Runner) -> None:
-        """After the last epoch; figures are recorded with `runner.record`."""
 
 
 @dataclass(kw_only=True)
@@ -101,6 +50,8 @@ class Runner:
         mean_over: "samples" or "batches": the validation mean.
         pause: stop in the debugger after each backward pass.
         folder: where callbacks may leave files; None for nowhere.
+        checkpoints: where the state is saved, and when; None for nowhere.
+        leave: set by a signal's handler: what to raise at the end of the step, once the state is saved.
     """
 
     model: Any
@@ -121,41 +72,56 @@ class Runner:
     mean_over: str = "samples"
     pause: bool = False
     folder: Path | None = None
+    checkpoints: Checkpoints | None = None
+    leave: BaseException | None = None
     stopped: str = field(default="", init=False)
+    untrained: Metrics = field(default_factory=dict, init=False)
     history: list[Metrics] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.params = list(self.model.parameters())
+        self.progress = Progress(Sums(self.metrics))
         self.waits_for_device = self.device.type != "cpu"
         self._first_bad_step = torch.full((), -1, device=self.device)
+        self._noise: Mapping[str, Any] | None = None  # where the noise stream goes on, once the batches do
 
     def fit(self, epochs: int) -> Result:
-        """Evaluate, then train and evaluate `epochs` times, unless a callback stops it.
+        """Evaluate, then train and evaluate up to epoch `epochs`, unless a callback stops it.
+
+        After `load_state_dict` it goes on where that state was taken, bit for bit as if nothing had been in between.
 
         Raises:
             TrainingError: a loss or gradient is not finite; that update was not applied.
         """
-        untrained = {f"untrained/valid_{name}": value for name, value in self.evaluate(0).items()}
-        self.record(untrained, 0)
-        for callback in self.callbacks:
-            callback.on_fit_start(self)
-        for epoch in range(epochs):
+        if not self.untrained:
+            self.untrained = {f"untrained/valid_{name}": value for name, value in self.evaluate(0).items()}
+            self.record(self.untrained, 0)
+            for callback in self.callbacks:
+                callback.on_fit_start(self)
+        while len(self.history) < epochs and not self.stopped:
+            epoch = len(self.history)
             self.history.append(self.run_epoch(epoch))
+            self.progress = Progress(Sums(self.metrics))
             self.record(self.history[-1], epoch)
-            if self.stopped:
-                break
+            self._keep_epoch()
+            if self.leave is not None:
+                raise self.leave
         for callback in self.callbacks:
             callback.on_fit_end(self)
         stopped = self.stopped if len(self.history) < epochs else ""
-        return Result(self.model, untrained, self.history, stopped, self.folder)
+        return Result(self.model, self.untrained, self.history, stopped, self.folder)
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; the epoch's figures by name."""
-        start = time.perf_counter()
+        self.progress.begin()
         means, rows = self.train_epoch(epoch)
         train = {f"train/{name}": value for name, value in means.items()}
+        # Evaluation may draw from it too, and starts anew where a training goes on from its middle.
+        self.progress.noise = noise_state(self.device)
         valid = {f"valid/{name}": value for name, value in self.evaluate(epoch).items()}
-        seconds = time.perf_counter() - start
+        if self.scheduler is not None and self.step_scheduler_each == "epoch":
+            self.scheduler.step()
+        seconds = self.progress.seconds()
         earlier = [figures["valid/loss"] for figures in self.history]
         figures = train | valid
         figures["best/valid_loss"] = min([*earlier, valid["valid/loss"]], key=lambda loss: (math.isnan(loss), loss))
@@ -168,17 +134,19 @@ class Runner:
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """One pass over the training rows; means over them, each batch taken before its update, and their number."""
         self.model.train()
-        sums = Sums(self.metrics)
-        steps = self.steps
-        for index, (xb, yb) in enumerate(islice(self.train.epoch(epoch), steps)):
+        sums, done, steps = self.progress.sums, self.progress.step, self.steps
+        for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
             pred, loss = self.step(xb, yb, epoch * steps + index)
             sums.add(pred, yb, loss)
             if self.step_scheduler_each == "step":
                 self.scheduler.step()
-        if self.scheduler is not None and self.step_scheduler_each == "epoch":
-            self.scheduler.step()
+            self.progress.step = index + 1
+            if self.leave is not None:
+                self._leave(self.leave)
+            if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + index + 1):
+                self._save()
         self._raise_if_bad()
         return sums.means(), sums.rows
 
@@ -205,6 +173,8 @@ class Runner:
                 xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
             sums.add(pred, yb, self.loss(pred, yb))
+            if self.leave is not None:
+                self._leave(self.leave)
         return sums.means()
 
     def move(self, tensor: Tensor) -> Tensor:
@@ -231,6 +201,63 @@ class Runner:
     def stop(self, reason: str) -> None:
         """End the training after this epoch; for callbacks."""
         self.stopped = reason
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on from here, at the end of a step, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "noise": self.progress.noise or noise_state(self.device),
+            "progress": self.progress.state_dict(),
+            "untrained": self.untrained,
+            "history": self.history,
+            "stopped": self.stopped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of a training with the same parts."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(own)
+        self.progress.load_state_dict(state["progress"], self.device)
+        self._noise = state["noise"]
+        self.untrained, self.history, self.stopped = state["untrained"], list(state["history"]), state["stopped"]
+
+    def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training batches of an epoch, without those that are done; then the noise stream goes on."""
+        batches = islice(self.train.epoch(epoch), self.steps)
+        if done < self.steps:
+            for _ in range(done):
+                next(batches)
+        if self._noise is not None:
+            restore_noise(self._noise, self.device)
+            self._noise = None
+        return batches if done < self.steps else iter(())
+
+    def _save(self) -> None:
+        assert self.checkpoints is not None
+        self._raise_if_bad()
+        self.checkpoints.save(self.state_dict(), epoch=len(self.history), step=self.progress.step)
+
+    def _keep_epoch(self) -> None:
+        """Save what an epoch's end is worth saving."""
+        if self.checkpoints is None:
+            return
+        if self.history[-1]["valid/loss"] == self.history[-1]["best/valid_loss"]:
+            self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
+        if self.leave is not None or self.checkpoints.due_after_epoch(len(self.history)):
+            self._save()
+
+    def _leave(self, reason: BaseException) -> NoReturn:
+        """End the training between two steps, as a signal wants it, with its state saved."""
+        if self.checkpoints is not None and self.untrained:
+            self._save()
+        raise reason
 
     def _update(self, loss: Tensor, number: int) -> None:
         """Step the optimiser, but keep a loss or gradient that is not finite from the weights."""

@@ -5,8 +5,10 @@ init: the weights. data_order: which row comes when. noise: dropout and augmenta
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,47 @@ def derive(seed: int, own: Mapping[str, int | None]) -> Seeds:
     return Seeds(*(mine if mine is not None else other for mine, other in zip(given, derived, strict=True)))
 
 
+def seed_noise(seed: int) -> None:
+    """Start the noise stream: torch's global generators, and those of numpy and Python for a user's own code."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # the global one is what a dataset's own code draws from
+    random.seed(seed)
+
+
+def noise_state(device: torch.device) -> dict[str, Any]:
+    """Where the noise stream is, as tensors and plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # as above
+    version, state, following = random.getstate()
+    found: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(state), following],
+    }
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["device"] = torch.mps.get_rng_state()
+    return found
+
+
+def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put the noise stream back where `noise_state` found it."""
+    torch.set_rng_state(state["torch"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # as above
+    version, words, following = state["python"]
+    random.setstate((version, tuple(words), following))
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["device"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["device"])
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The number that one epoch's order is drawn with."""
+    return 1_000_003 * seed + epoch
+
+
 def epoch_order(size: int, seed: int, epoch: int) -> torch.Tensor:
     """The rows' order in one epoch, int64 (size,): a pure function of its arguments."""
-    return torch.randperm(size, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+    return torch.randperm(size, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))

@@ -1,47 +1,109 @@
-"""`python -m experiments.sync [FOLDER ...]`: bring runs to MLflow that are not there yet; twice changes nothing."""
+"""`python -m experiments.sync [FOLDER ...]`: bring runs to MLflow that are not there yet; twice changes nothing.
+
+A run whose process on this host is gone is ended as KILLED first; one that still lives, or that another host began,
+is brought as far as it is. Each goes to the store that it was begun for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.tracking import delivery, journal
+from experiments.tracking.pending import Pending
 from experiments.tracking.uri import masked, store_uri
+
+if TYPE_CHECKING:
+    from experiments.tracking.store import Store
+
+OUTPUTS = Path("outputs")
+
+
+class Sync:
+    """Brings runs to their stores, and counts.
+
+    Args:
+        uri: the store for all of them; None for each one's own.
+    """
+
+    def __init__(self, uri: str | None) -> None:
+        self.uri = uri
+        self.brought = self.there = self.failed = self.running = self.untracked = 0
+        self._stores: dict[str, Store] = {}
+
+    def bring(self, folder: Path) -> None:
+        """See that one run is in its store, as far as it is ended."""
+        try:
+            uri = self._target(folder)
+            if uri is None:
+                self.untracked += 1
+                return
+            ended = journal.end_abandoned(folder, "its process died")
+            state = delivery.state(folder)
+            size = (folder / journal.FILE).stat().st_size
+            if state["store"] == masked(uri) and state["complete"] and state["offset"] == size:
+                self.there += 1
+                Pending(OUTPUTS.resolve()).remove(folder)
+                return
+            run = delivery.Delivery(folder, self._store(uri))
+            if run.advance() and run.finish():
+                self.brought += 1
+                Pending(OUTPUTS.resolve()).remove(folder)
+            elif not ended:
+                self.running += 1
+                owner = journal.owner_of(folder)
+                here = "" if owner.get("host") == socket.gethostname() else f" on {owner.get('host')}"
+                print(f"{folder}: brought as far as it is; process {owner.get('pid')}{here} is at it")
+        except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and the next run's turn comes
+            self.failed += 1
+            print(f"{folder}: {error}", file=sys.stderr)
+
+    def _target(self, folder: Path) -> str | None:
+        own = delivery.meant_for(folder)
+        if self.uri is not None or own is None:
+            return self.uri
+        if own == masked(store_uri(None)):
+            return store_uri(None)  # with the password that is not written down
+        if "***" in own:
+            raise ValueError(f"its store is {own}, whose password is kept nowhere; give the address with --uri")
+        return own
+
+    def _store(self, uri: str) -> Store:
+        if uri not in self._stores:
+            from experiments.tracking.store import Store
+
+            self._stores[uri] = Store(uri, OUTPUTS.resolve() / "artifacts")
+        return self._stores[uri]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Deliver every journal below the folders; 1 where one could not be."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], metavar="FOLDER")
-    parser.add_argument("--uri", help="the store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here")
+    """Deliver every journal below the folders; 1 where one could not be, 2 where there is no such folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="*", type=Path, default=[OUTPUTS], metavar="FOLDER")
+    parser.add_argument("--uri", help="the store, instead of the one that each run was begun for")
     given = parser.parse_args(arguments)
-    found = sorted(path.parent for folder in given.folders for path in folder.rglob(journal.FILE))
-    waiting = [folder for folder in found if not delivery.state(folder)["complete"]]
-    uri = store_uri(given.uri)
-    failed = 0
-    if waiting:
-        from experiments.tracking.store import Store
-
-        try:
-            store = Store(uri, Path("outputs").resolve() / "artifacts")
-        except Exception as error:  # noqa: BLE001  # whatever the store raises is told in one line
-            print(f"error: {masked(uri)}: {error}", file=sys.stderr)
-            return 1
-        failed = sum(not _deliver(folder, store) for folder in waiting)
-    print(f"{len(found)} runs, {len(waiting) - failed} brought to {masked(uri)}, {failed} not")
-    return int(failed > 0)
-
-
-def _deliver(folder: Path, store: object) -> bool:
-    run = delivery.Delivery(folder.resolve(), store)  # type: ignore[arg-type]  # a Store, whose module imports MLflow
-    try:
-        if run.advance():
-            run.finish()
-    except Exception as error:  # noqa: BLE001  # as above
-        print(f"{folder}: {error}", file=sys.stderr)
-        return False
-    return True
+    for folder in given.folders:
+        if not folder.is_dir():
+            print(f"error: there is no folder {folder}", file=sys.stderr)
+            return 2
+    sync = Sync(store_uri(given.uri) if given.uri else None)
+    # Journals in the order of their folders, so that a sweep comes before its jobs.
+    for path in sorted(path for folder in given.folders for path in folder.resolve().rglob(journal.FILE)):
+        sync.bring(path.parent)
+    words = {
+        "brought": sync.brought,
+        "there already": sync.there,
+        "still running": sync.running,
+        "not tracked": sync.untracked,
+        "not brought": sync.failed,
+    }
+    print(", ".join(f"{count} {word}" for word, count in words.items() if count) or "no runs")
+    return int(sync.failed > 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from experiments.callback import Callback
 from experiments.registry import register
-from experiments.runner import Callback, Metrics, Runner
+from experiments.result import Metrics
+from experiments.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,14 @@ class EarlyStopping(Callback):
         elif epoch - self.best_epoch >= self.patience:
             runner.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, and its weights."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state_dict()."""
+        self.best, self.best_epoch, self.weights = state["best"], state["best_epoch"], state["weights"]
+
     def on_fit_end(self, runner: Runner) -> None:
         """Go back to the best weights."""
         if self.weights:
@@ -78,6 +89,14 @@ class WeightImages(Callback):
         """Leave them in the run's folder."""
         if runner.folder is not None and self.epochs:
             np.savez(runner.folder / WEIGHT_IMAGES, images=np.stack(self.epochs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The layers so far."""
+        return {"epochs": [torch.from_numpy(layer) for layer in self.epochs]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state_dict()."""
+        self.epochs = [layer.numpy() for layer in state["epochs"]]
 
     def _keep(self, runner: Runner) -> None:
         layer = first_layer(runner.model)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.data import Order, Split, as_targets, to_float
 from experiments.registry import register
+from experiments.seeds import epoch_seed
 
 Batch = tuple[Tensor, Tensor]
 Shape = tuple[int, ...]
@@ -53,6 +54,22 @@ class Wrapped:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
             yield self.function(*batch)
+
+
+class OrderedLoader(DataLoader[Any]):
+    """Torch's DataLoader in an order's order, its workers' seed a pure function of the order's seed and epoch.
+
+    A pass of a DataLoader draws its workers' seed from its generator. With one of its own, set anew each time, the
+    noise stream stays untouched, and a training that goes on in the middle gives its workers what they had.
+    """
+
+    def __init__(self, dataset: Any, batch_size: int, order: Order, num_workers: int) -> None:
+        self.order = order
+        super().__init__(dataset, batch_size, sampler=order, num_workers=num_workers, generator=torch.Generator())
+
+    def __iter__(self) -> Any:
+        self.generator.manual_seed(epoch_seed(self.order.seed, self.order.epoch))
+        return super().__iter__()
 
 
 class InMemory:
@@ -105,9 +122,9 @@ def dataloader(
 ) -> Any:
     """Stage 7: torch's DataLoader over a TensorDataset, or over the split's own map-style dataset."""
     if not isinstance(split.dataset, TensorDataset):
-        return Wrapped(_torch_loader(split.dataset, batch_size, order, num_workers), _into(shape))
+        return Wrapped(OrderedLoader(split.dataset, batch_size, order, num_workers), _into(shape))
     x, y = split.floats()
-    return _torch_loader(TensorDataset(x.view(-1, *shape), y), batch_size, order, num_workers)
+    return OrderedLoader(TensorDataset(x.view(-1, *shape), y), batch_size, order, num_workers)
 
 
 @register.loader("wrapped_dataloader", reads_datasets=True)
@@ -118,18 +135,13 @@ def wrapped_dataloader(
     dataset = split.dataset
     if isinstance(dataset, TensorDataset):
         dataset = TensorDataset(*split.floats())
-    return Wrapped(_torch_loader(dataset, batch_size, order, num_workers), _into(shape))
+    return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
 
 @register.loader("in_memory")
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)
-
-
-def _torch_loader(dataset: Any, batch_size: int, order: Order, num_workers: int) -> DataLoader[Any]:
-    # A generator of its own, since each pass of a DataLoader draws from it: the noise stream stays untouched.
-    return DataLoader(dataset, batch_size, sampler=order, num_workers=num_workers, generator=torch.Generator())
 
 
 def _into(shape: Shape) -> Callable[[Tensor, Tensor], Batch]:

@@ -1,7 +1,7 @@
 """Schedulers: `(optimizer, epochs, steps)` gives an object with step(), called once a step or once an epoch.
 
 `epochs` is the training's length, `steps` the steps of one epoch. A scheduler says at its registration when it is
-called: `per="step"` or `per="epoch"`.
+called, `per="step"` or `per="epoch"`, and with `any_length=True` that it does not depend on the training's length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from experiments.errors import ConfigError, Fault
 from experiments.registry import register
 
 
-@register.scheduler("constant", per="epoch")
+@register.scheduler("constant", per="epoch", any_length=True)
 def constant(optimizer: Any, epochs: int, steps: int) -> None:  # every scheduler takes these
     """No scheduler: the learning rate stays."""
 
@@ -39,7 +39,7 @@ def cosine(optimizer: Optimizer, epochs: int, steps: int, *, final: Annotated[fl
     return CosineAnnealingLR(optimizer, T_max=epochs * steps, eta_min=final)
 
 
-@register.scheduler("step", per="epoch")
+@register.scheduler("step", per="epoch", any_length=True)
 def step(
     optimizer: Optimizer,
     epochs: int,  # noqa: ARG001  # every scheduler takes these

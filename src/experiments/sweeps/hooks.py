@@ -24,6 +24,9 @@ class Hooks(Callback):
         """Check a single run before Hydra makes its folder."""
         process.warm_up(config)
         from experiments import config as configuration
+        from experiments import secrets
+
+        secrets.learn(config)
 
         try:
             configuration.check(configuration.resolve(config))
@@ -32,7 +35,7 @@ class Hooks(Callback):
             reject(error)
         except Exception:  # noqa: BLE001  # see below
             # Hydra would warn and go on; this is a fault in somebody's code, so all of it is shown.
-            traceback.print_exc()
+            print(secrets.masked(traceback.format_exc()), file=sys.stderr)
             raise SystemExit(1) from None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -44,5 +47,7 @@ class Hooks(Callback):
 
 def reject(error: UserError) -> NoReturn:
     """End the process with one message; Hydra turns any other exception of a callback into a warning."""
-    print(f"error: {error}", file=sys.stderr)
+    from experiments.secrets import masked
+
+    print(f"error: {masked(str(error))}", file=sys.stderr)
     raise SystemExit(REJECTED)

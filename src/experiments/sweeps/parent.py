@@ -6,29 +6,36 @@ jobs as plain rows with their curves instead of one collapsed row.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from experiments import presets, secrets
 from experiments.errors import ConfigError, Fault
-from experiments.files import folder_fault
+from experiments.files import folder_fault, replacing
 from experiments.tracking import journal
+from experiments.tracking.uri import masked, store_uri
 
 if TYPE_CHECKING:
-    from experiments.config import RootConfig
+    from omegaconf import DictConfig
+
+    from experiments.config import TrackingConfig
 
 PLAN = "sweep.json"
 
 
-def require_free(sweep: Path, jobs: Sequence[str]) -> None:
+def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> None:
     """See that a sweep can have this folder, and each job one of its own in it, before anything is made.
 
     Args:
         sweep: the sweep's folder.
         jobs: what the folder of each job is called.
+        again: the sweep that is there goes on.
 
     Raises:
         ConfigError: it holds a sweep already, cannot be written to, or two jobs would share a folder.
@@ -37,17 +44,29 @@ def require_free(sweep: Path, jobs: Sequence[str]) -> None:
         if (first := jobs.index(name)) != number:
             problem = f"jobs {first} and {number} would share the folder {name}; ${{hydra.job.num}} is one for each"
             raise ConfigError(Fault("hydra.sweep.subdir", problem))
-    if (sweep / PLAN).exists():
-        raise ConfigError(Fault("hydra.sweep.dir", f"{sweep} already holds a sweep; each needs a folder of its own"))
+    if (sweep / PLAN).exists() and not again:
+        problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
+        raise ConfigError(Fault("hydra.sweep.dir", problem))
     if blocked := folder_fault(sweep):
         raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
 
-def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str]) -> None:
-    """Keep what the sweep is made of, before its first job."""
+def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str], options: Sequence[str]) -> None:
+    """Keep what the sweep is made of, before its first job; what `resume` needs to start it again.
+
+    Args:
+        sweep: its folder.
+        varied: the overridden keys that differ between the jobs.
+        jobs: how many there are.
+        overrides: the command line's, of our configuration.
+        options: the command line's, of Hydra itself.
+    """
     sweep.mkdir(parents=True, exist_ok=True)
-    content = {"varied": list(varied), "jobs": jobs, "overrides": list(overrides)}
-    (sweep / PLAN).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    content = {"varied": list(varied), "jobs": jobs, "overrides": list(overrides), "options": list(options)}
+    content["place"] = {"folder": str(Path.cwd()), "components": os.environ.get(presets.SETTING, "")}
+    text = json.dumps(secrets.masked_deep(content), indent=2)
+    with replacing(sweep / PLAN) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def varied(sweep: Path) -> list[str]:
@@ -58,16 +77,16 @@ def varied(sweep: Path) -> list[str]:
         return []
 
 
-def ensure(sweep: Path, root: RootConfig) -> Path:
-    """The sweep's folder, with the parent run's journal begun."""
+def begin(sweep: Path, tracking: TrackingConfig) -> Path:
+    """The sweep's folder, with the parent run's journal begun; once, by whoever comes first."""
     with FileLock(sweep / ".parent.lock"):
         if not (sweep / journal.FILE).exists():
             keys = varied(sweep)
-            name = f"sweep over {', '.join(keys)}" if keys else "sweep"
             begun = journal.Journal(sweep)
             begun.start(
-                name=name,
-                experiment=root.tracking.sweep_experiment,
+                name=f"sweep over {', '.join(keys)}" if keys else "sweep",
+                experiment=tracking.sweep_experiment,
+                store=None if tracking.name == "none" else masked(store_uri(tracking.uri)),
                 tags={"experiments.folder": str(sweep), "experiments.sweep": "true"},
                 params={},
                 note="",
@@ -76,3 +95,36 @@ def ensure(sweep: Path, root: RootConfig) -> Path:
             )
             begun.close()
     return sweep
+
+
+@contextlib.contextmanager
+def held(sweep: Path) -> Iterator[None]:
+    """Own the sweep while its jobs run; a parent run that another process began goes on.
+
+    Raises:
+        ConfigError: another process is at it.
+    """
+    owned = _owned(sweep)
+    try:
+        if journal.owner_of(sweep) != journal.owner():
+            owned.resume(changed={})
+        yield
+    finally:
+        owned.close()
+
+
+def options(config: DictConfig) -> list[str]:
+    """What the command line said to Hydra itself."""
+    folders = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
+    again = ("hydra.sweep.dir=", "hydra.mode=")  # said anew when it goes on
+    said = [option for option in config.hydra.overrides.hydra if not option.startswith(again)]
+    return [*(word for folder in folders for word in ("--config-dir", folder)), *said]
+
+
+def _owned(sweep: Path) -> journal.Journal:
+    try:
+        return journal.Journal(sweep, reopen=True)
+    except Timeout:
+        owner = journal.owner_of(sweep)
+        problem = f"process {owner.get('pid')} on {owner.get('host')} is at this sweep"
+        raise ConfigError(Fault("hydra.sweep.dir", problem)) from None

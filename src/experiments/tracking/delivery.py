@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from experiments.tracking.store import Store
 
 FILE = "delivered.json"
+LOCK = ".delivery.lock"
 # Files of a run's folder that become artifacts, by the artifact folder they go to.
 ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
@@ -30,12 +31,15 @@ ARTIFACTS = {
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """How far a run's journal got: run_id, experiment_id, offset, ended, complete, error."""
+    """How far a run's journal got: store, run_id, experiment_id, offset, ended, complete, error.
+
+    Nothing hangs on it: without it, or with one that a dying machine left damaged, all is sent again.
+    """
     try:
-        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {"offset": 0, "ended": False, "complete": False}
-    return found
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = {}
+    return {"store": None, "offset": 0, "ended": False, "complete": False, **found}
 
 
 class Delivery:
@@ -46,22 +50,19 @@ class Delivery:
 
     def advance(self) -> bool:
         """Send what is new; whether the run has ended and all of it is there."""
-        with FileLock(self.folder / ".delivery.lock"):
-            progress = state(self.folder)
-            if progress["ended"]:
-                return True
+        with FileLock(self.folder / LOCK):
+            progress = self._progress()
             fresh = list(journal.events(self.folder / journal.FILE, progress["offset"]))
-            if not fresh:
-                return False
-            self._send([event for event, _ in fresh], progress)
-            progress["offset"] = fresh[-1][1]
-            self._save(progress)
+            if fresh:
+                self._send([event for event, _ in fresh], progress)
+                progress["offset"] = fresh[-1][1]
+                self._save(progress)
             return bool(progress["ended"])
 
     def finish(self) -> bool:
         """Draw the pictures and send every file; after the end, since nobody waits for them. True when done."""
-        with FileLock(self.folder / ".delivery.lock"):
-            progress = state(self.folder)
+        with FileLock(self.folder / LOCK):
+            progress = self._progress()
             if progress["complete"]:
                 return True
             from experiments.views.figures import draw
@@ -82,6 +83,7 @@ class Delivery:
             return True
 
     def _send(self, events: list[journal.Event], progress: dict[str, Any]) -> None:
+        """All figures at once; and of how the run began, ended and went on, what came last."""
         for event in events:
             if event["event"] == "start":
                 progress["run_id"] = self.store.create(event, self._parent(event))
@@ -91,6 +93,9 @@ class Delivery:
         if figures:
             self.store.metrics(progress["run_id"], figures)
         for event in events:
+            if event["event"] == "resume":
+                self.store.reopen(progress["run_id"], event["changed"])
+                progress |= {"ended": False, "complete": False}
             if event["event"] == "end":
                 if event["reason"]:
                     self.store.tags(progress["run_id"], {"experiments.reason": event["reason"][:5000]})
@@ -104,10 +109,23 @@ class Delivery:
         parent.advance()
         return str(state(parent.folder)["run_id"])
 
+    def _progress(self) -> dict[str, Any]:
+        """How far it got in this store; in another one nothing is there yet."""
+        store = masked(self.store.uri)
+        found = state(self.folder)
+        return found if found["store"] == store else {"store": store, "offset": 0, "ended": False, "complete": False}
+
     def _save(self, progress: dict[str, Any]) -> None:
         progress.pop("error", None)
         progress.pop("final", None)
         _write(self.folder, progress)
+
+
+def meant_for(folder: Path) -> str | None:
+    """The store that a run's journal was begun for, without a password; None where it was for none."""
+    events = journal.read(folder)
+    store = events[0].get("store") if events else None
+    return str(store) if store else None
 
 
 def tell(folder: Path, error: Exception) -> None:

@@ -1,72 +1,155 @@
 """A run's journal: one JSON line an event, appended and flushed, synced to disk with every epoch.
 
 It is the truth of a run, whatever becomes of the tracker. Events, each with its `time` in ms:
-`start` (id, name, experiment, tags, params, note, inputs, parent), `metrics` (step, values), `end` (status, reason).
-Metric values that JSON has no number for are written as Python's json does: NaN, Infinity.
+`start` (id, name, experiment, tags, params, note, inputs, parent, owner, and what `resume` needs), `metrics` (step,
+values), `end` (status, reason), `resume` (owner, changed): a run goes on after its process ended or died.
+Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
+
+While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
+from experiments.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
 FILE = "journal.jsonl"
+LOCK = ".owner.lock"
 
 Event = dict[str, Any]
 
 
 class Journal:
-    """The journal of one run, for writing.
+    """The journal of one run, for writing; its process owns the run as long as it is open.
 
     Args:
         folder: the run's folder, made if need be.
+        reopen: go on with the journal that is there, instead of beginning one.
+        wait_seconds: how long to wait for another owner to let go.
 
     Raises:
-        FileExistsError: another run has its journal there.
+        FileExistsError: a run has its journal there, and `reopen` is not asked for.
+        filelock.Timeout: another process owns the run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reopen: bool = False, wait_seconds: float = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
-        self._file = self.path.open("x", encoding="utf-8")
+        if not reopen and self.path.exists():
+            raise FileExistsError(self.path)
+        self._lock = FileLock(folder / LOCK)
+        self._lock.acquire(timeout=wait_seconds)
+        self._known: set[tuple[str, int]] = set()
+        self._pending = b""
+        try:
+            flags = os.O_RDWR | os.O_APPEND | (0 if reopen else os.O_CREAT | os.O_EXCL)
+            self._file = os.open(self.path, flags, 0o666)
+            _mend(self.path, self._file)
+        except BaseException:
+            self._lock.release()
+            raise
+        for event in read(folder):
+            if event["event"] == "metrics":
+                self._known |= {(name, event["step"]) for name in event["values"]}
 
     def start(self, **details: Any) -> None:
         """What is known of the run before its first step."""
-        self._append("start", id=uuid4().hex, **details)
+        self._append("start", id=uuid4().hex, owner=owner(), **details)
+
+    def resume(self, **details: Any) -> None:
+        """The run goes on, in this process."""
+        self._append("resume", owner=owner(), **details)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Figures of one step (an epoch, from 0); on disk when this returns."""
-        self._append("metrics", step=step, values=dict(values))
-        os.fsync(self._file.fileno())
+        """Figures of one step (an epoch, from 0); on disk when this returns. What stands there already is left out."""
+        fresh = {name: value for name, value in values.items() if (name, step) not in self._known}
+        if fresh:
+            self._known |= {(name, step) for name in fresh}
+            self._append("metrics", step=step, values=fresh)
 
     def end(self, status: str, reason: str = "") -> None:
-        """How it ended: FINISHED, FAILED or KILLED. Nothing can follow."""
+        """How it ended: FINISHED, FAILED or KILLED. The journal is closed then.
+
+        Raises:
+            TrainingError: events that could not be written still cannot be.
+        """
         self._append("end", status=status, reason=reason)
-        os.fsync(self._file.fileno())
         self.close()
+        if self._pending:
+            raise TrainingError(
+                f"{self.path} cannot be written, {len(self._pending):,} bytes are missing there (is the disk full?): "
+                f"{self._pending.decode()}"
+            )
 
     def close(self) -> None:
-        """Leave the journal as it is, for `end` to end it."""
-        self._file.close()
+        """Leave the journal as it is, for another to go on or to end it."""
+        os.close(self._file)
+        self._lock.release()
 
     def _append(self, event: str, **details: Any) -> None:
         line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **details})
-        self._file.write(line + "\n")
-        self._file.flush()
+        self._pending += line.encode() + b"\n"
+        try:
+            while self._pending:
+                self._pending = self._pending[os.write(self._file, self._pending) :]
+            os.fsync(self._file)
+        except OSError as error:
+            # Nothing is lost: what is pending is written with the next event, or told at the end.
+            log.warning("%s cannot be written (%s); it is tried again with the next figures", self.path, error)
+
+
+def owner() -> dict[str, Any]:
+    """This process, as a journal names it."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def end(folder: Path, status: str, reason: str = "") -> None:
-    """End a journal that no process has open, behind a line that a dead one may have left half written."""
-    path = folder / FILE
-    torn = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    event = {"event": "end", "time": time.time_ns() // 1_000_000, "status": status, "reason": reason}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + json.dumps(event) + "\n")
+    """End a journal that no process has open."""
+    file = os.open(folder / FILE, os.O_RDWR | os.O_APPEND)
+    try:
+        _mend(folder / FILE, file)
+        event = {"event": "end", "time": time.time_ns() // 1_000_000, "status": status, "reason": reason}
+        os.write(file, json.dumps(event).encode() + b"\n")
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def end_abandoned(folder: Path, reason: str) -> bool:
+    """End the journal of a run whose process on this host is gone; whether the run is ended now.
+
+    False is a run that lives, or one of another host, of which nothing can be known here.
+    """
+    if summary(folder)["status"] != "RUNNING":
+        return True
+    if owner_of(folder).get("host") != socket.gethostname():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            if summary(folder)["status"] == "RUNNING":
+                end(folder, "KILLED", reason)
+    except Timeout:
+        return False
+    return True
+
+
+def owner_of(folder: Path) -> dict[str, Any]:
+    """Host and pid of the process that began the run or went on with it last."""
+    owners = [event["owner"] for event in read(folder) if "owner" in event]
+    return dict(owners[-1]) if owners else {}
 
 
 def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
@@ -79,8 +162,8 @@ def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             offset += len(line)
             try:
                 yield json.loads(line), offset
-            except json.JSONDecodeError:
-                continue  # torn by a process that died, and closed by end()
+            except ValueError:
+                log.warning("%s: the line that ends at byte %d is damaged; it is left out", path, offset)
 
 
 def read(folder: Path) -> list[Event]:
@@ -88,8 +171,17 @@ def read(folder: Path) -> list[Event]:
     return [event for event, _ in events(folder / FILE)]
 
 
+def history(folder: Path) -> list[dict[str, float]]:
+    """The figures of each epoch that was finished, from epoch 0."""
+    epochs: dict[int, dict[str, float]] = {}
+    for event in read(folder):
+        if event["event"] == "metrics" and ("train/loss" in event["values"] or event["step"] in epochs):
+            epochs.setdefault(event["step"], {}).update(event["values"])
+    return [epochs[step] for step in sorted(epochs)]
+
+
 def summary(folder: Path) -> Event:
-    """A run at a glance: start event, last figures, best validation loss, status.
+    """A run at a glance: start event, last figures, series by name, status and reason.
 
     The status is RUNNING where the journal has no end.
     """
@@ -104,6 +196,8 @@ def summary(folder: Path) -> Event:
             figures |= event["values"]
             for name, value in event["values"].items():
                 series.setdefault(name, []).append(value)
+        elif event["event"] == "resume":
+            status, reason = "RUNNING", ""
         elif event["event"] == "end":
             status, reason = event["status"], event["reason"]
     return {
@@ -114,3 +208,9 @@ def summary(folder: Path) -> Event:
         "status": status,
         "reason": reason,
     }
+
+
+def _mend(path: Path, file: int) -> None:
+    """Cut off a last line that a dead process left half written."""
+    content = path.read_bytes()
+    os.ftruncate(file, content.rfind(b"\n") + 1)

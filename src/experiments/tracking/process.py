@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,10 +15,17 @@ from typing import IO, Any
 
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.errors import TrainingError
 from experiments.tracking import delivery
-from experiments.tracking.uri import store_uri
+from experiments.tracking.pending import Pending
+from experiments.tracking.uri import masked, store_uri
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.02
+TELL_SECONDS = 5.0
+FAILING_SECONDS = 10.0  # for a store that has answered with an error
+REQUIRED_SECONDS = 60.0
 
 
 class UploaderProcess:
@@ -25,14 +33,13 @@ class UploaderProcess:
 
     Args:
         uri: the store's address.
-        artifacts: the folder for artifacts of experiments made there.
-        log: where it writes what goes wrong, from the first run on; before that it leaves no trace.
+        output_root: the folder of everything that runs leave behind; it leaves no trace there before the first run.
     """
 
-    def __init__(self, uri: str, artifacts: Path, log: Path) -> None:
-        settings = {"uri": uri, "artifacts": str(artifacts), "log": str(log), "parent": os.getpid()}
-        self._process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
-            [sys.executable, "-m", "experiments.tracking.uploader", json.dumps(settings)],
+    def __init__(self, uri: str, output_root: Path) -> None:
+        self.uri, self.pending = uri, Pending(output_root)
+        self._process = subprocess.Popen(  # fixed words, no shell
+            [sys.executable, "-m", "experiments.tracking.uploader"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -40,13 +47,33 @@ class UploaderProcess:
             start_new_session=True,
             env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         )
+        # Not as arguments, which everybody on the machine can read: an address may hold a password.
+        self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid()})
 
     def follow(self, folder: Path) -> None:
         """Bring the journal in this folder to the store."""
+        self.pending.add(folder)
+        self._say(str(folder))
+
+    def require(self, folder: Path) -> None:
+        """Wait until the store has taken this run's beginning.
+
+        Raises:
+            TrainingError: it has not, within a bound.
+        """
+        deadline = time.monotonic() + REQUIRED_SECONDS
+        while not delivery.state(folder).get("run_id"):
+            problem = delivery.state(folder).get("error")
+            if problem or not self.alive or time.monotonic() > deadline:
+                reason = problem or "it does not answer"
+                raise TrainingError(f"tracking.required: {masked(self.uri)} does not take the run: {reason}")
+            time.sleep(POLL_SECONDS)
+
+    def _say(self, what: Any) -> None:
         assert self._process.stdin is not None
         stdin: IO[str] = self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # it died: wait() tells, and the journal keeps everything
-            stdin.write(json.dumps(str(folder)) + "\n")
+            stdin.write(json.dumps(what) + "\n")
             stdin.flush()
 
     def close(self) -> None:
@@ -62,17 +89,24 @@ class UploaderProcess:
         return self._process.poll() is None
 
     def wait(self, folders: Sequence[Path], seconds: float) -> list[Path]:
-        """Wait until these runs have arrived, for so long at most; those that have not."""
-        deadline = time.monotonic() + seconds
-        missing = list(folders)
-        while missing:
+        """Wait until these runs have arrived, for so long at most; those that have not.
+
+        A store that has said that it does not work is given little time to come back.
+        """
+        began = told = time.monotonic()
+        while True:
             alive = self.alive
-            missing = [folder for folder in missing if not delivery.state(folder)["ended"]]
-            refused = all(delivery.state(folder).get("final") for folder in missing)
-            if refused or not alive or time.monotonic() > deadline:
-                break
+            states = {folder: delivery.state(folder) for folder in folders}
+            missing = [folder for folder, state in states.items() if not state["ended"]]
+            waited = time.monotonic() - began
+            refused = all(states[folder].get("final") for folder in missing)
+            late = waited > (min(seconds, FAILING_SECONDS) if any(s.get("error") for s in states.values()) else seconds)
+            if refused or not alive or late:  # also where nothing is missing
+                return missing
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                log.info("waits for MLflow to take %d runs (Ctrl-C leaves them to sync)", len(missing))
             time.sleep(POLL_SECONDS)
-        return missing
 
 
 def close_all() -> None:
@@ -91,9 +125,9 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
         output_root: the folder of everything that runs leave behind.
     """
     uri, folder = store_uri(tracking.uri), Path(output_root).resolve()
-    key = (os.getpid(), uri)
+    key = (os.getpid(), uri, folder)
     if key not in _uploaders or not _uploaders[key].alive:
-        _uploaders[key] = UploaderProcess(uri, folder / "artifacts", folder / "uploader.log")
+        _uploaders[key] = UploaderProcess(uri, folder)
     return _uploaders[key]
 
 
@@ -105,4 +139,4 @@ def warm_up(config: Any) -> None:
             uploader(config.tracking, str(config.output_root))
 
 
-_uploaders: dict[tuple[int, str], UploaderProcess] = {}
+_uploaders: dict[tuple[int, str, Path], UploaderProcess] = {}

@@ -37,6 +37,7 @@ class Store:
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        self.uri = uri
         self.artifacts = artifacts if not uri.startswith(("http", "databricks")) else None
         database = sqlite_path(uri)
         if database is None:
@@ -124,6 +125,12 @@ class Store:
     def file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Copy one file into the run's artifacts."""
         self.client.log_artifact(run_id, str(path), folder or None)
+
+    def reopen(self, run_id: str, changed: Mapping[str, str]) -> None:
+        """Set an ended run back to RUNNING; settings that changed become tags, since params cannot."""
+        self.client.update_run(run_id, status="RUNNING")
+        if changed:
+            self.tags(run_id, {f"experiments.resumed.{key}": value for key, value in changed.items()})
 
     def end(self, run_id: str, status: str, time: int) -> None:
         """Set the final status and end time (ms)."""

@@ -1,7 +1,8 @@
 """The process that brings journals to MLflow while training goes on: `python -m experiments.tracking.uploader`.
 
-Its parent names runs' folders on standard input, one JSON line each; it follows their journals until they end, then
-draws the pictures and sends the files. It goes on after its parent, until everything is there.
+Its parent sends its settings on standard input, then the runs' folders, one JSON line each; it follows their journals
+until they end, then draws the pictures and sends the files. It goes on after its parent, until everything is there.
+It also brings what another process left: runs noted as undelivered, whose process on this host is gone.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.tracking import journal
-from experiments.tracking.delivery import Delivery, tell
+from experiments.tracking.delivery import Delivery, meant_for, tell
+from experiments.tracking.pending import Pending
+from experiments.tracking.uri import masked
 
 if TYPE_CHECKING:
     from experiments.tracking.store import Store
 
+DIED = "its process died"
+LOG = "uploader.log"
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 2.0
 # A store that is out of reach is tried again for so long after the parent has gone; then `sync` is the way.
@@ -35,10 +40,11 @@ class Uploader:
     Args:
         open_store: connects to MLflow; called again while it fails.
         parent: the process whose runs they are.
+        pending: where undelivered runs are noted.
     """
 
-    def __init__(self, open_store: Callable[[], Store], parent: int) -> None:
-        self.open_store, self.parent = open_store, parent
+    def __init__(self, open_store: Callable[[], Store], parent: int, pending: Pending) -> None:
+        self.open_store, self.parent, self.pending = open_store, parent, pending
         self.inbox: queue.Queue[Path] = queue.Queue()
         self.closed = threading.Event()
         self.store: Store | None = None
@@ -72,8 +78,13 @@ class Uploader:
         """One look at everything; whether the store was in reach."""
         try:
             if self.waiting:
-                self.store = self.store or self.open_store()
-                self.running += [Delivery(folder, self.store) for folder in self.waiting]
+                if self.store is None:
+                    self.store = self.open_store()
+                    self.waiting += self._left_by_others(self.store.uri)
+                followed = {delivery.folder for delivery in self.running}
+                fresh = [folder for folder in dict.fromkeys(self.waiting) if folder not in followed]
+                self.running += [Delivery(folder, self.store) for folder in fresh]
+                self.ended = [delivery for delivery in self.ended if delivery.folder not in fresh]
                 self.waiting = []
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and tried again
             traceback.print_exc()
@@ -85,17 +96,30 @@ class Uploader:
         if reached and self.ended and not self.running:
             reached = self._attempt(self.ended[0], self.ended[0].finish) is not None
             if reached:
-                self.ended.pop(0)
+                self.pending.remove(self.ended.pop(0).folder)
         return reached
+
+    def _left_by_others(self, uri: str) -> list[Path]:
+        """Runs meant for this store that nobody brings any more: their process on this host is gone."""
+        found = []
+        for folder in self.pending.runs():
+            if not (folder / journal.FILE).is_file():
+                self.pending.remove(folder)
+                continue
+            if folder in self.waiting or meant_for(folder) != masked(uri):
+                continue
+            if journal.end_abandoned(folder, DIED):
+                found.append(folder)
+        return found
 
     def _deliver(self, delivery: Delivery, parent_gone: bool) -> bool:
         ended = self._attempt(delivery, delivery.advance)
         if ended and delivery in self.running:
             self.running.remove(delivery)
             self.ended.append(delivery)
-        elif ended is False and parent_gone:
+        elif ended is False and parent_gone and journal.owner_of(delivery.folder).get("pid") == self.parent:
             # Nobody else will end the run of a process that is gone.
-            journal.end(delivery.folder, "KILLED", "its process died")
+            journal.end(delivery.folder, "KILLED", DIED)
         return ended is not None
 
     def _attempt(self, delivery: Delivery, action: Callable[[], bool]) -> bool | None:
@@ -108,6 +132,7 @@ class Uploader:
             if getattr(error, "final", False):
                 self.failed = True
                 self.running = [other for other in self.running if other is not delivery]
+                self.pending.remove(delivery.folder)
                 return True
             return None
 
@@ -122,20 +147,22 @@ def _log_to(path: Path) -> None:
 
 def main() -> int:
     """Serve the process that started this one."""
-    settings = json.loads(sys.argv[1])
+    settings = json.loads(sys.stdin.readline())
     if hasattr(os, "nice"):
         os.nice(10)  # training comes first
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+    output_root = Path(settings["output_root"])
+
     def open_store() -> Store:
-        _log_to(Path(settings["log"]))
-        return Store(settings["uri"], Path(settings["artifacts"]))
+        _log_to(output_root / LOG)
+        return Store(settings["uri"], output_root / "artifacts")
 
     # At once: importing MLflow takes seconds, which the parent spends importing torch.
     from experiments.tracking.store import Store
 
-    uploader = Uploader(open_store, settings["parent"])
+    uploader = Uploader(open_store, settings["parent"], Pending(output_root))
     threading.Thread(target=uploader.listen, daemon=True).start()
     return uploader.work()
 

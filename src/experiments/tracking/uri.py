@@ -42,9 +42,10 @@ def uri_fault(configured: str | None) -> str | None:
     return None
 
 
-def masked(uri: str) -> str:
-    """An address that may be shown: without the password in it."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+def masked(text: str) -> str:
+    """A text whose addresses may be shown: without passwords and tokens in them."""
+    text = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&](?:password|token|api_?key|secret)=)[^&\s'\"]+", r"\1***", text)
 
 
 def _file_fault(path: Path | None, uri: str) -> str | None:

@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     import torch
 
     from experiments.data import DataSpec
-    from experiments.runner import Result
+    from experiments.result import Result
+    from experiments.runner import Runner
 
 log = logging.getLogger(__name__)
 
 
-def opening(name: str, device: torch.device, spec: DataSpec) -> None:
-    """What is going to be trained, on what."""
+def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner) -> None:
+    """What is going to be trained, on what; and where a training goes on."""
     channels, height, width = spec.shape
     rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
     log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, device)
+    if runner.untrained:
+        log.info("goes on from epoch %d, step %d", len(runner.history), runner.progress.step)
+
+
+def already_done(result: Result) -> None:
+    """Nothing is left to do for a run."""
+    assert result.folder is not None
+    epochs = len(result.history)
+    log.info("%s is finished, after %d epochs; more of them: epochs=%d", relative(result.folder), epochs, epochs + 1)
 
 
 def figures(values: Mapping[str, float], epoch: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,10 @@ from omegaconf import open_dict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hydra.core.override_parser.types import Override
+
+    from experiments.config import TrackingConfig
+
 
 class CheckedSweeper(BasicSweeper):
     """Hydra's own grid of all combinations, rejected as a whole where one job could not run."""
@@ -20,34 +26,68 @@ class CheckedSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Check all jobs, keep the plan, run them, and show the table however it went."""
         # Late, since Hydra imports every plugin at each start, for other applications too.
+        from experiments import secrets
         from experiments.errors import UserError
         from experiments.sweeps import parent, summary
         from experiments.sweeps.hooks import reject
         from experiments.tracking import process
 
         assert self.config is not None and self.hydra_context is not None
+        secrets.learn(self.config)
+        process.warm_up(self.config)
+        sweep = Path(self.config.hydra.sweep.dir).resolve()
+        with contextlib.ExitStack() as owned:
+            try:
+                tracking = self._begin(sweep, arguments)
+                owned.enter_context(parent.held(sweep))
+            except UserError as error:
+                reject(error)
+            if tracking.name == "mlflow":
+                process.uploader(tracking, self.config.output_root).follow(sweep)
+            try:
+                return super().sweep(arguments)
+            except BaseException:
+                # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
+                summary.finish(self.config)
+                raise
+
+    def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
+        """Check the sweep as a whole and keep its plan; where its runs are tracked."""
+        from experiments.sweeps import parent
+
+        assert self.config is not None
+        overrides = self._parsed(arguments)
+        jobs = [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
+        tracking = self._check(jobs)
+        if not self.config.sweep.resume:
+            varied = [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
+            parent.plan(sweep, varied, len(jobs), arguments, parent.options(self.config))
+        parent.begin(sweep, tracking)
+        return tracking
+
+    def _parsed(self, arguments: list[str]) -> list[Override]:
+        """The sweep's overrides; refused where they make no job, or more than anybody means."""
+        from experiments.errors import ConfigError, Fault
+
+        assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        batches = self.split_arguments(overrides, self.max_batch_size)
-        jobs = [job for batch in batches for job in batch]
-        process.warm_up(self.config)
-        try:
-            self._check(jobs)
-        except UserError as error:
-            reject(error)
-        varied = [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
-        parent.plan(Path(self.config.hydra.sweep.dir), varied, len(jobs), arguments)
-        try:
-            return super().sweep(arguments)
-        except BaseException:
-            # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
-            summary.finish(self.config)
-            raise
+        limit, jobs = self.config.sweep.limit, 1
+        for override in overrides:
+            if override.is_sweep_override():
+                # Counted no further than the limit: a range may be longer than the memory.
+                jobs *= sum(1 for _ in islice(override.sweep_string_iterator(), limit + 1))
+        if jobs == 0:
+            raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))
+        if jobs > limit:
+            raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
+        return overrides
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Every job has been composed and checked already."""
 
-    def _check(self, jobs: Sequence[Sequence[str]]) -> None:
+    def _check(self, jobs: Sequence[Sequence[str]]) -> TrackingConfig:
+        """Refuse the sweep where one of its jobs could not run; where its runs are tracked."""
         from hydra.errors import CompactHydraException
         from omegaconf.errors import OmegaConfBaseException
 
@@ -61,7 +101,7 @@ class CheckedSweeper(BasicSweeper):
         for number, job in enumerate(jobs):
             try:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-                config.check(config.resolve(cfg))
+                tracking = config.check(config.resolve(cfg)).tracking
                 with open_dict(cfg):  # as the launcher will
                     cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
                 folders.append(str(cfg.hydra.sweep.subdir))
@@ -71,7 +111,8 @@ class CheckedSweeper(BasicSweeper):
                 faults |= {str(fault): fault for fault in composing.in_words(error).faults}
         if faults:
             raise ConfigError(*faults.values())
-        parent.require_free(Path(self.config.hydra.sweep.dir), folders)
+        parent.require_free(Path(self.config.hydra.sweep.dir), folders, again=self.config.sweep.resume)
+        return tracking
 
 
 ConfigStore.instance().store(

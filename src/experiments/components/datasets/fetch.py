@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,9 @@ from filelock import FileLock
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from experiments import files
 from experiments.errors import DataError
+from experiments.files import TEMPORARY
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 0.5  # before the second attempt, twice that before the third
 REDIRECTS = 5
 CHUNK = 1 << 16
-TEMPORARY = ".part"
 
 # Where GitHub keeps what its `raw` addresses redirect to.
 GITHUB_HOSTS = frozenset(
@@ -70,23 +69,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if path.is_symlink():
         raise DataError(f"{path} is a link; it would be written through, so it is refused")
-    with scratch(path) as temporary:
+    with files.replacing(path) as temporary:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def scratch(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` (0600) that is removed in any case."""
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def download(url: str, path: Path, *, cap: int) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments.components.datasets import idx, sources
-from experiments.components.datasets.fetch import TEMPORARY, download, replacing
+from experiments.components.datasets.fetch import download, replacing
 from experiments.components.datasets.pickles import read_pickle
 from experiments.data import Splits
 from experiments.errors import DataError
+from experiments.files import TEMPORARY
 from experiments.registry import register
 
 MNIST = idx.IdxSet(

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from experiments.components.datasets import idx
-from experiments.components.datasets.fetch import download, exclusive, replacing, scratch
+from experiments.components.datasets.fetch import download, exclusive, replacing
 from experiments.data import Splits
 from experiments.errors import DataError, suggestion
+from experiments.files import scratch
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,10 @@
-"""The means of one pass over the rows, gathered on the device and read once, at its end."""
+"""How far an epoch is: its steps and seconds, and the means of a pass, read off the device once, at its end."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +42,24 @@ class Sums:
         if len(self._pending) == POOLED:
             self._pool()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been gathered so far; pooling is left as it is, since it may change a metric's last bits."""
+        return {
+            "sizes": self.sizes,
+            "losses": self._losses,
+            "metrics": self._metrics,
+            "pending": [list(batch) for batch in self._pending],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a state_dict(), on a device."""
+        self.sizes = list(state["sizes"])
+        self._losses = [loss.to(device) for loss in state["losses"]]
+        self._metrics = {name: [value.to(device) for value in values] for name, values in state["metrics"].items()}
+        self._pending = [
+            (pred.to(device), target.to(device), loss.to(device)) for pred, target, loss in state["pending"]
+        ]
+
     def means(self) -> dict[str, float]:
         """The mean loss and metrics: the one place where a pass is read off the device, summed in float64."""
         self._pool()
@@ -64,3 +84,35 @@ class Sums:
             else:
                 self._metrics[name] += [metric(pred, target) for pred, target, _ in self._pending]
         self._pending.clear()
+
+
+class Progress:
+    """How far the running epoch is.
+
+    Args:
+        sums: the losses and metrics of its training steps so far.
+    """
+
+    def __init__(self, sums: Sums) -> None:
+        self.sums = sums
+        self.step = 0  # training steps done
+        self.spent = 0.0  # seconds in processes before this one
+        self.noise: dict[str, Any] | None = None  # where the noise stream was when the evaluation began
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """What the epoch has taken so far."""
+        return self.spent + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        """As tensors and plain values."""
+        return {"step": self.step, "seconds": self.seconds(), "sums": self.sums.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a state_dict()."""
+        self.step, self.spent = state["step"], state["seconds"]
+        self.sums.load_state_dict(state["sums"], device)

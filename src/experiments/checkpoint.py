@@ -1,0 +1,161 @@
+"""Checkpoints: all of a training's state in one file, written whole, checked when read, with the one before kept.
+
+A file's name tells where in the training it was taken and the start of its own SHA-256,
+`last-EPOCH-STEP-SHA256.pt`, so that name and content arrive together, and a damaged file is known by its name. They
+hold tensors and plain values only, and are read as such (`weights_only=True`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.errors import CheckpointError
+from experiments.files import TEMPORARY, replacing
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+SCHEMA = 1
+KEPT = 2  # the newest and the one before, should the newest be damaged
+NAME = re.compile(r"(last|best)-(\d{5,})-(\d{6,})-([0-9a-f]{16})\.pt")
+
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where they lie, made when the first is written.
+        key: identifies the training, whatever its length; another one's checkpoints are refused.
+        every_epochs: save after each so many epochs; None for never.
+        every_steps: likewise within an epoch, counted from the training's first step.
+        every_seconds: save at the end of a step or epoch once so much time has passed.
+        best: keep the weights of the epoch with the lowest validation loss as well.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        key: str = "",
+        every_epochs: int | None = 1,
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        best: bool = True,
+    ) -> None:
+        self.folder, self.key = folder, key
+        self.every_epochs, self.every_steps, self.every_seconds = every_epochs, every_steps, every_seconds
+        self.best = best
+        self._saved_at = time.monotonic()
+
+    def due_after_step(self, step: int) -> bool:
+        """Whether to save after so many steps of the training."""
+        return (self.every_steps is not None and step % self.every_steps == 0) or self._time_is_over()
+
+    def due_after_epoch(self, epochs: int) -> bool:
+        """Whether to save after so many epochs."""
+        return (self.every_epochs is not None and epochs % self.every_epochs == 0) or self._time_is_over()
+
+    def save(self, state: State, *, epoch: int, step: int) -> None:
+        """Keep the state; epoch and step are where the training goes on."""
+        self._write("last", {"schema": SCHEMA, "key": self.key, **state}, epoch, step, KEPT)
+        self._saved_at = time.monotonic()
+
+    def save_best(self, weights: Mapping[str, torch.Tensor], *, epoch: int) -> None:
+        """Keep these weights as the best so far."""
+        if self.best:
+            self._write("best", dict(weights), epoch, 0, 1)
+
+    def newest(self) -> State | None:
+        """The newest state that is whole; None where none was ever saved.
+
+        Raises:
+            CheckpointError: there are some and none can be used, or it is another training's or a newer version's.
+        """
+        reasons = []
+        for path in reversed(self._files("last")):
+            try:
+                state = _read(path)
+            except CheckpointError as error:
+                reasons.append(str(error))
+                continue
+            if reasons:
+                log.warning("goes on from the checkpoint before: %s", "; ".join(reasons))
+            if state.get("schema", 0) > SCHEMA:
+                raise CheckpointError(
+                    f"{path} was made by a newer version of experiments (schema {state['schema']}, this one reads "
+                    f"{SCHEMA}); upgrade, or go on with the version that made it"
+                )
+            if state.get("key") != self.key:
+                raise CheckpointError(f"{path} was made by another training than this one")
+            return state
+        if reasons:
+            listed = "\n  ".join(reasons)
+            raise CheckpointError(f"no checkpoint in {self.folder} can be used:\n  {listed}")
+        return None
+
+    def tidy(self) -> None:
+        """Remove what a process that died left half written; for the run's owner."""
+        for leftover in self.folder.glob(f"*{TEMPORARY}"):
+            leftover.unlink()
+
+    def _time_is_over(self) -> bool:
+        return self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
+
+    def _write(self, kind: str, state: State, epoch: int, step: int, kept: int) -> None:
+        """Write one file and remove those it makes superfluous; a full disk is told, and the training goes on."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        path = self.folder / f"{kind}-{epoch:05d}-{step:06d}-{digest}.pt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            log.warning(
+                "no checkpoint at epoch %d, step %d: %s needs %s bytes (%s); those before are as they were, "
+                "and the next one is tried when it is due",
+                epoch, step, path, f"{len(content):,}", error,
+            )  # fmt: skip
+            return
+        for old in self._files(kind)[:-kept]:
+            old.unlink()
+
+    def _files(self, kind: str) -> list[Path]:
+        """The files of one kind, oldest first."""
+        found = [(match, path) for path in self.folder.glob("*.pt") if (match := NAME.fullmatch(path.name))]
+        ordered = sorted((int(match[2]), int(match[3]), path) for match, path in found if match[1] == kind)
+        return [path for _, _, path in ordered]
+
+
+def _read(path: Path) -> State:
+    """One checkpoint, if its content is what its name says."""
+    content = path.read_bytes()
+    match = NAME.fullmatch(path.name)
+    assert match is not None
+    if hashlib.sha256(content).hexdigest()[:16] != match[4]:
+        raise CheckpointError(f"{path} is damaged (its SHA-256 is another than its name says)")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} holds something else than tensors and plain values: {_first(error)}") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds no training's state")
+    return state
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,76 @@
+"""`python -m experiments.resume FOLDER [OVERRIDE ...]`: go on with a run or a sweep that was interrupted.
+
+A run goes on from its newest checkpoint, bit for bit as if nothing had been in between, in the same MLflow run. More
+epochs may be given (epochs=10); what would change the result is refused. Of a sweep, finished jobs are left as they
+are, half-done ones go on, and those that failed or never began are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from experiments import __main__ as command_line
+from experiments import presets
+from experiments.errors import ConfigError, Fault
+from experiments.sweeps.parent import PLAN
+from experiments.tracking import journal
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Go on; exit codes as those of a run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's or a sweep's")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
+    given = parser.parse_args(arguments)
+    command_line.guarded(lambda: _resume(given.folder.resolve(), given.overrides))
+
+
+def _resume(folder: Path, overrides: list[str]) -> None:
+    if (folder / PLAN).is_file():
+        _sweep(folder, overrides)
+        return
+    # Imported now: what follows takes torch, which a wrong folder should not wait for.
+    if not (folder / journal.FILE).is_file():
+        raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
+    _as_begun(next(iter(journal.read(folder)), {}).get("place", {}))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().addHandler(handler)
+    from experiments.experiment import go_on
+
+    go_on(folder, overrides)
+
+
+def _sweep(folder: Path, overrides: list[str]) -> None:
+    """The same multirun again, in the same folder: each job sees for itself what is left to do."""
+    plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    if overrides:
+        told = " ".join(overrides)
+        raise ConfigError(
+            Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
+        )
+    _as_begun(plan["place"])
+    again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true"]
+    sys.argv = ["experiments", "--multirun", *plan["options"], *plan["overrides"], *again]
+    command_line.compose_and_run()
+
+
+def _as_begun(place: dict[str, str]) -> None:
+    """Work in the folder that it was begun in, where its data and its MLflow store are found under the same names."""
+    if not place:
+        return
+    if place["components"] and not os.environ.get(presets.SETTING):
+        print(f"note: it was begun with {presets.SETTING}={place['components']}, which is not set now", file=sys.stderr)
+    if Path(place["folder"]).is_dir():
+        os.chdir(place["folder"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Going on with a run: whether it is the same training still, and its newest state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import Timeout
+
+from experiments import weights
+from experiments.errors import ConfigError, Fault
+from experiments.identity import differences, without_length
+from experiments.preparation import Preparation
+from experiments.registry import register
+from experiments.result import Result
+from experiments.runner import Runner
+from experiments.secrets import masked_deep
+from experiments.tracking import journal
+from experiments.views import terminal
+
+# A launcher may start a job again while the first still ends.
+WAIT_SECONDS = 10
+
+
+def begun(folder: Path) -> journal.Event:
+    """The start of the run in a folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (folder / journal.FILE).is_file():
+        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
+    events = journal.read(folder)
+    if not events or events[0]["event"] != "start":
+        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
+    return events[0]
+
+
+def reopen(folder: Path) -> journal.Journal:
+    """The journal of the run in a folder, which this process then owns.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    try:
+        return journal.Journal(folder, reopen=True, wait_seconds=WAIT_SECONDS)
+    except Timeout:
+        owner = journal.owner_of(folder)
+        problem = f"process {owner.get('pid')} on {owner.get('host')} is at this run; one run has one process"
+        raise ConfigError(Fault(terminal.relative(folder), problem)) from None
+
+
+def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | None:
+    """Put a run's newest state into its runner; or, of a run that has nothing left to do, give the result.
+
+    Raises:
+        ConfigError: something that determines the result is another than when the run was begun.
+        CheckpointError: none of its checkpoints can be used.
+    """
+    before, now = begun(folder)["identity"], masked_deep(prepared.identity)
+    different = differences(without_length(before), without_length(now))
+    if different:
+        listed = "\n  ".join(different)
+        problem = f"it cannot go on as it was, for this has changed:\n  {listed}\nStart it anew, or change it back"
+        raise ConfigError(Fault(terminal.relative(folder), problem))
+    scheduler = prepared.root.scheduler["name"]
+    if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).facts.get("any_length"):
+        problem = f"scheduler {scheduler} spreads over all {before['epochs']} epochs, so it cannot go on to others"
+        raise ConfigError(Fault("epochs", problem))
+    assert runner.checkpoints is not None
+    runner.checkpoints.tidy()
+    state = runner.checkpoints.newest()
+    if state is not None:
+        done = len(state["history"])
+        if done > prepared.root.epochs:
+            raise ConfigError(Fault("epochs", f"{prepared.root.epochs} are asked for, {done} are done"))
+        runner.load_state_dict(state)
+    if journal.summary(folder)["status"] != "FINISHED":
+        return None
+    if not runner.stopped and len(journal.history(folder)) < prepared.root.epochs:
+        return None
+    weights.into(runner.model, weights.load(folder), str(folder))
+    return Result(runner.model, runner.untrained, journal.history(folder), runner.stopped, folder)

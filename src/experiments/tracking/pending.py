@@ -1,0 +1,35 @@
+"""Runs that are not wholly in MLflow yet: one small file each, so that whoever is next brings what another left."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+FOLDER = "undelivered"
+
+
+class Pending:
+    """The undelivered runs below one output folder.
+
+    Args:
+        output_root: the folder of everything that runs leave behind.
+    """
+
+    def __init__(self, output_root: Path) -> None:
+        self.folder = output_root / FOLDER
+
+    def add(self, run: Path) -> None:
+        """Note a run, before anything of it is sent."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._note(run).write_text(str(run), encoding="utf-8")
+
+    def remove(self, run: Path) -> None:
+        """Forget a run that is delivered."""
+        self._note(run).unlink(missing_ok=True)
+
+    def runs(self) -> list[Path]:
+        """The folders of the noted runs."""
+        return [Path(note.read_text(encoding="utf-8")) for note in sorted(self.folder.glob("*.run"))]
+
+    def _note(self, run: Path) -> Path:
+        return self.folder / f"{hashlib.sha256(str(run).encode()).hexdigest()[:16]}.run"
