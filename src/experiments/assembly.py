@@ -84,6 +84,7 @@ def assemble(
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
+    _check_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
     transforms = _transforms(root, spec)
     runner = Runner(
         model=model,
@@ -179,6 +180,18 @@ def _check_targets(root: RootConfig, spec: DataSpec) -> None:
         takes = component.facts.get("targets", has)
         if takes != has:
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
+            faults.append(Fault(key, problem))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _check_states(parts: Mapping[str, Any], root: RootConfig) -> None:
+    """Everything that changes in a training can be saved and put back."""
+    faults = []
+    for key, part in parts.items():
+        missing = [name for name in ("state_dict", "load_state_dict") if part is not None and not hasattr(part, name)]
+        if missing:
+            problem = f"{getattr(root, key)['name']} has no {' and no '.join(missing)}; a run that goes on needs both"
             faults.append(Fault(key, problem))
     if faults:
         raise ConfigError(*faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import traceback
@@ -29,7 +30,7 @@ from experiments import (
 )
 from experiments.config import RootConfig
 from experiments.describe import Job
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
 from experiments.result import Metrics, Result
@@ -42,6 +43,8 @@ from experiments.tracking.uri import masked, store_uri
 from experiments.views import pictures, terminal
 
 log = logging.getLogger(__name__)
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Result:
@@ -91,7 +94,7 @@ def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
     """
     folder = folder.resolve()
     start = resumption.begun(folder)
-    overrides = [*start["overrides"], *overrides]
+    overrides = resumption.together(start["overrides"], overrides)
     cfg = composing.compose(overrides)
     secrets.learn(cfg)
     process.warm_up(cfg)
@@ -147,6 +150,8 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     def record(values: Metrics, step: int) -> None:
         journal.metrics(values, step)
         terminal.figures(values, step)
+        if tracked is not None:
+            tracked.warn_if_failing(job.folder)
 
     runner.record = record
     with _ending(journal, job.folder), signals.between_steps(runner), _profiled(root, job.folder):
@@ -168,6 +173,8 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
         journal = Journal(job.folder)
     except (FileExistsError, Timeout):
         raise ConfigError(taken(job.folder)) from None
+    except OSError as error:
+        raise ConfigError(Fault("hydra.run.dir", str(error))) from None
     (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
     environment = json.dumps(describe.environment(prepared.device), indent=2)
     (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
@@ -215,6 +222,9 @@ def _arrive(root: RootConfig, job: Job, uploader: process.UploaderProcess | None
             draw(job.folder)
         return
     if job.sweep is None:
+        if not uploader.alive:  # it was killed, perhaps: another goes on where it was
+            uploader = process.uploader(root.tracking, root.output_root)
+            uploader.follow(job.folder)
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
         result.run_id = delivery.state(job.folder).get("run_id")
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
@@ -229,8 +239,12 @@ def _ending(journal: Journal, folder: Path) -> Iterator[None]:
         journal.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}")
         raise
     except BaseException as error:
-        (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
+        with contextlib.suppress(OSError):  # the disk may be full
+            (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
         journal.end("FAILED", secrets.masked(f"{type(error).__name__}: {error}"))
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            again = f"what was saved before is whole: python -m experiments.resume {folder}"
+            raise TrainingError(f"{error}; {again}") from error
         raise
     journal.end("FINISHED")
 

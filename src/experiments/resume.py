@@ -56,9 +56,11 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
         raise ConfigError(
             Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
         )
+    from experiments.resumption import together
+
     _as_begun(plan["place"])
     again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true"]
-    sys.argv = ["experiments", "--multirun", *plan["options"], *plan["overrides"], *again]
+    sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], []), *again]
     command_line.compose_and_run()
 
 

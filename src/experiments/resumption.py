@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import Timeout
@@ -13,7 +14,7 @@ from experiments.preparation import Preparation
 from experiments.registry import register
 from experiments.result import Result
 from experiments.runner import Runner
-from experiments.secrets import masked_deep
+from experiments.secrets import HIDDEN, masked_deep
 from experiments.tracking import journal
 from experiments.views import terminal
 
@@ -33,6 +34,24 @@ def begun(folder: Path) -> journal.Event:
     if not events or events[0]["event"] != "start":
         raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
     return events[0]
+
+
+def together(begun_with: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The overrides of a run that goes on; what was masked when it began has to be given again.
+
+    Raises:
+        ConfigError: it is not.
+    """
+
+    def key(override: str) -> str:
+        return override.lstrip("+~").split("=", 1)[0]
+
+    masked = [key(override) for override in begun_with if HIDDEN in override]
+    missing = sorted(set(masked) - {key(override) for override in given})
+    if missing:
+        problem = "it holds a secret, which is not kept; give it again: "
+        raise ConfigError(*(Fault(name, f"{problem}{name}=...") for name in missing))
+    return [*(override for override in begun_with if key(override) not in masked), *given]
 
 
 def reopen(folder: Path) -> journal.Journal:

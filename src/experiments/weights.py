@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.errors import ConfigError, Fault
+from experiments.files import replacing
 from experiments.tracking import delivery
 
 FILE = "weights.pt"
@@ -24,9 +25,8 @@ State = dict[str, Tensor]
 def save(folder: Path, state: Mapping[str, Tensor]) -> Path:
     """Write the weights of a run: tensors by name and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{FILE}.part"
-    torch.save(dict(state), temporary)
-    temporary.replace(folder / FILE)
+    with replacing(folder / FILE) as temporary:
+        torch.save(dict(state), temporary)
     return folder / FILE
 
 

@@ -38,6 +38,7 @@ class UploaderProcess:
 
     def __init__(self, uri: str, output_root: Path) -> None:
         self.uri, self.pending = uri, Pending(output_root)
+        self._warned = False
         self._process = subprocess.Popen(  # fixed words, no shell
             [sys.executable, "-m", "experiments.tracking.uploader"],
             stdin=subprocess.PIPE,
@@ -68,6 +69,15 @@ class UploaderProcess:
                 reason = problem or "it does not answer"
                 raise TrainingError(f"tracking.required: {masked(self.uri)} does not take the run: {reason}")
             time.sleep(POLL_SECONDS)
+
+    def warn_if_failing(self, folder: Path) -> None:
+        """Say once that the store does not take a run for now."""
+        problem = None if self._warned else delivery.state(folder).get("error")
+        if problem:
+            self._warned = True
+            log.warning(
+                "MLflow (%s) does not take the run now: %s; it goes on, with its journal", masked(self.uri), problem
+            )
 
     def _say(self, what: Any) -> None:
         assert self._process.stdin is not None
