@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?= experiment=tutorial
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-all lint setup clean
+.PHONY: run test test-all lint lock setup clean
 
 ## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
 run: $(INSTALLED)
@@ -24,6 +24,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy .ci/lock.py
+
+## requirements.lock anew, after pyproject.toml or constraints.txt changed (Python 3.11 on Linux x86_64)
+lock: $(INSTALLED)
+	$(BIN)/python .ci/lock.py
 
 setup: $(INSTALLED)
 
