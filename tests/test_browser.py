@@ -126,7 +126,7 @@ def test_the_ui_answers_this_machine_only(headers: dict[str, str], status: int, 
 
 
 def test_the_ui_binds_loopback_and_names_hosts_and_origins() -> None:
-    command = ui.command("sqlite:///mlflow.db", 5000)
+    command = ui.command(5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--allowed-hosts") + 1] == "localhost:5000,127.0.0.1:5000"
     assert command[command.index("--cors-allowed-origins") + 1] == "http://localhost:5000,http://127.0.0.1:5000"

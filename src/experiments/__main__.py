@@ -36,6 +36,10 @@ def compose_and_run() -> None:
 
 def guarded(action: Callable[[], None]) -> None:
     """Do it, and end the process with one message and its exit code where that fails."""
+    from experiments import secrets
+
+    secrets.mask_process()
+    secrets.learn_arguments(sys.argv[1:])
     wanted = os.environ.get(FULL_ERROR) == "1"
     # Hydra then lets its exceptions through, to be worded here.
     os.environ[FULL_ERROR] = "1"

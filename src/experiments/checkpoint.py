@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
 import re
 import time
 from collections.abc import Mapping
@@ -131,8 +130,11 @@ class Checkpoints:
                 epoch, step, path, f"{len(content):,}", error,
             )  # fmt: skip
             return
-        for old in self._files(kind)[:-kept]:
-            old.unlink()
+        # Those of a later place are of no use: the training went back behind them, since they are damaged.
+        files = self._files(kind)
+        here = files.index(path) + 1
+        for other in [*files[: max(0, here - kept)], *files[here:]]:
+            other.unlink()
 
     def _files(self, kind: str) -> list[Path]:
         """The files of one kind, oldest first."""
@@ -143,14 +145,17 @@ class Checkpoints:
 
 def _read(path: Path) -> State:
     """One checkpoint, if its content is what its name says."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
     match = NAME.fullmatch(path.name)
     assert match is not None
     if hashlib.sha256(content).hexdigest()[:16] != match[4]:
         raise CheckpointError(f"{path} is damaged (its SHA-256 is another than its name says)")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001  # what is no checkpoint leads torch's reader to any of them
         raise CheckpointError(f"{path} holds something else than tensors and plain values: {_first(error)}") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no training's state")

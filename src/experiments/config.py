@@ -10,19 +10,30 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 
-from experiments import presets
+from experiments import presets, secrets
 from experiments.device import DeviceConfig
 from experiments.device import faults as device_faults
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault
-from experiments.registry import register
+from experiments.registry import CONTROL, register
 from experiments.schema import STRICT, model_faults
 from experiments.tracking.uri import uri_fault
 
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Positive = Annotated[int, Ge(1)]
+
+
+def _one_line(name: str) -> str:
+    if CONTROL.search(name):
+        raise PydanticCustomError("name", "it should have no line breaks or other control characters")
+    return name
+
+
+# What a run or an experiment is called, in MLflow too.
+Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
 
 COMPONENT_GROUPS = ("dataset", "model", "loss", "optim", "loader", "scheduler")
 MAPPING_GROUPS = ("transforms", "metrics", "callbacks")
@@ -75,8 +86,8 @@ class TrackingConfig(_Strict):
     name: Literal["none", "mlflow"]
     uri: str | None = None
     required: bool = False
-    experiment: Annotated[str, MinLen(1)] = "experiments"
-    sweep_experiment: Annotated[str, MinLen(1)] = "experiments-sweeps"
+    experiment: Name = "experiments"
+    sweep_experiment: Name = "experiments-sweeps"
     wait_seconds: Annotated[float, Ge(0)] = 60
 
 
@@ -104,7 +115,7 @@ class RootConfig(_Strict):
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     sweep: SweepConfig
-    name: Annotated[str, MinLen(1), MaxLen(250)] | None
+    name: Name | None
     figures: bool
     language: Literal["en", "uz"]
     output_root: str
@@ -127,6 +138,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a required value is missing, or an interpolation leads nowhere.
     """
+    secrets.learn(cfg)  # before any value can be told
     tree = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         missing = sorted(OmegaConf.missing_keys(tree))

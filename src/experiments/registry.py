@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from typing import Any, TypeVar
 from experiments.errors import ConfigError, Fault, RegistrationError, suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
+
+LONGEST_NAME = 100
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,11 @@ class Registry:
         """Register the decorated factory as `name`.
 
         Raises:
-            RegistrationError: the name is taken (both places are told), or the signature cannot serve as a schema.
+            RegistrationError: the name is taken (both places are told) or can be none, or the signature cannot serve
+                as a schema.
         """
+        if problem := _name_fault(name):
+            raise RegistrationError(f"{self.kind} {name!r:.200} {problem}")
 
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, facts)
@@ -154,6 +161,15 @@ class Registry:
         else:
             return
         raise RegistrationError(f"{self.kind} '{component.name}' in {component.place} {problem}")
+
+
+def _name_fault(name: object) -> str | None:
+    """Why something can be no component's name, which files and folders may be called after; None where it can."""
+    if not isinstance(name, str) or not name:
+        return 'is no name; it is written @register.model("name")'
+    if CONTROL.search(name) or any(part in name for part in ("/", "\\", "..")):
+        return "is no name: it may have no slashes, no '..' and no control characters"
+    return f"is too long for a name: at most {LONGEST_NAME} characters" if len(name) > LONGEST_NAME else None
 
 
 def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

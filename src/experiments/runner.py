@@ -6,6 +6,7 @@ accelerator: sums stay on the device, a bad step's update is masked there and to
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,18 +95,22 @@ class Runner:
             TrainingError: a loss or gradient is not finite; that update was not applied.
         """
         if not self.untrained:
-            self.untrained = {f"untrained/valid_{name}": value for name, value in self.evaluate(0).items()}
+            with self._workers_watched():
+                figures = self.evaluate(0)
+            self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
         while len(self.history) < epochs and not self.stopped:
             epoch = len(self.history)
-            self.history.append(self.run_epoch(epoch))
-            self.progress = Progress(Sums(self.metrics))
+            with self._workers_watched():
+                figures = self.run_epoch(epoch)
+            self.history.append(figures)
             self.record(self.history[-1], epoch)
             self._keep_epoch()
             if self.leave is not None:
                 raise self.leave
+        self._restore_noise()
         for callback in self.callbacks:
             callback.on_fit_end(self)
         stopped = self.stopped if len(self.history) < epochs else ""
@@ -129,7 +134,8 @@ class Runner:
         figures["throughput/samples_per_second"] = rows / seconds
         for callback in self.callbacks:
             callback.on_epoch_end(self, epoch, figures)
-        return figures
+        self.progress = Progress(Sums(self.metrics))
+        return {name: float(value) for name, value in figures.items()}  # numpy's numbers would be no plain values
 
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """One pass over the training rows; means over them, each batch taken before its update, and their number."""
@@ -222,6 +228,7 @@ class Runner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+            self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
         for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(own)
         self.progress.load_state_dict(state["progress"], self.device)
@@ -234,10 +241,13 @@ class Runner:
         if done < self.steps:
             for _ in range(done):
                 next(batches)
+        self._restore_noise()
+        return batches if done < self.steps else iter(())
+
+    def _restore_noise(self) -> None:
         if self._noise is not None:
             restore_noise(self._noise, self.device)
             self._noise = None
-        return batches if done < self.steps else iter(())
 
     def _save(self) -> None:
         assert self.checkpoints is not None
@@ -248,7 +258,8 @@ class Runner:
         """Save what an epoch's end is worth saving."""
         if self.checkpoints is None:
             return
-        if self.history[-1]["valid/loss"] == self.history[-1]["best/valid_loss"]:
+        losses = [figures["valid/loss"] for figures in self.history]
+        if losses[-1] == self.history[-1]["best/valid_loss"] and losses[-1] not in losses[:-1]:
             self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
         if self.leave is not None or self.checkpoints.due_after_epoch(len(self.history)):
             self._save()
@@ -258,6 +269,22 @@ class Runner:
         if self.checkpoints is not None and self.untrained:
             self._save()
         raise reason
+
+    @contextlib.contextmanager
+    def _workers_watched(self) -> Iterator[None]:
+        """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
+
+        Torch raises where the training happens to be when the word comes.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            if self.leave is not None:  # a signal to all of the run's processes, so that this step cannot end
+                raise self.leave from None
+            problem = f"{str(error).splitlines()[0].strip()}; loader.num_workers=0 does without worker processes"
+            raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
 
     def _update(self, loss: Tensor, number: int) -> None:
         """Step the optimiser, but keep a loss or gradient that is not finite from the weights."""

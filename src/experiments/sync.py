@@ -43,8 +43,8 @@ class Sync:
                 return
             ended = journal.end_abandoned(folder, "its process died")
             state = delivery.state(folder)
-            size = (folder / journal.FILE).stat().st_size
-            if state["store"] == masked(uri) and state["complete"] and state["offset"] == size:
+            fresh = next(journal.events(folder / journal.FILE, state["offset"]), None)
+            if state["store"] == masked(uri) and state["complete"] and fresh is None:
                 self.there += 1
                 Pending(OUTPUTS.resolve()).remove(folder)
                 return
@@ -93,8 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
     sync = Sync(store_uri(given.uri) if given.uri else None)
     # Journals in the order of their folders, so that a sweep comes before its jobs.
-    for path in sorted(path for folder in given.folders for path in folder.resolve().rglob(journal.FILE)):
-        sync.bring(path.parent)
+    for run in sorted({path.parent for folder in given.folders for path in folder.resolve().rglob(journal.FILE)}):
+        sync.bring(run)
     words = {
         "brought": sync.brought,
         "there already": sync.there,

@@ -9,26 +9,30 @@ import sys
 
 from experiments.tracking.uri import masked, sqlite_path, store_uri, uri_fault
 
+# What would take MLflow's guard away, or have it served by something that has none.
+UNGUARDED = ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS")
 
-def command(uri: str, port: int) -> list[str]:
+
+def command(port: int) -> list[str]:
     """MLflow's own server, bound to loopback and answering to this machine's names only.
 
-    MLflow by itself also trusts private address ranges and lets any page read: both are named explicitly.
+    MLflow by itself also trusts private address ranges and lets any page read: both are named explicitly. The store's
+    address is not, for it may hold a password, and everybody on the machine can read a command line.
     """
     hosts = f"localhost:{port},127.0.0.1:{port}"
     origins = f"http://localhost:{port},http://127.0.0.1:{port}"
-    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    words += [
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--allowed-hosts",
-        hosts,
-        "--cors-allowed-origins",
-        origins,
-    ]
-    return words
+    words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [*words, "--allowed-hosts", hosts, "--cors-allowed-origins", origins]
+
+
+def environment(uri: str) -> dict[str, str]:
+    """The server's environment, with the store's address and nothing that takes its guard away."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNGUARDED}
+    return kept | {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,12 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"MLflow UI for {masked(uri)}: http://127.0.0.1:{given.port}  (no password; this machine only; Ctrl-C ends it)"
     )
-    environment = os.environ | {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
     try:
-        return subprocess.run(command(uri, given.port), env=environment, check=False).returncode  # noqa: S603  # fixed words
+        return subprocess.run(command(given.port), env=environment(uri), check=False).returncode  # noqa: S603  # fixed words
     except KeyboardInterrupt:
         return 0
 

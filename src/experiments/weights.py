@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,9 +40,12 @@ def load(folder: Path) -> State:
         raise ConfigError(Fault("init_from", f"{folder} has no {FILE}: no run ended there"))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ConfigError(Fault("init_from", f"{path} cannot be read: {str(error).splitlines()[0]}")) from None
-    if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+    except Exception as error:  # noqa: BLE001  # foreign bytes raise whatever they like
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(Fault("init_from", f"{path} cannot be read: {told}")) from None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ConfigError(Fault("init_from", f"{path} holds something else than tensors by name"))
     return state
 
@@ -74,9 +76,8 @@ def remember(output_root: Path, key: str, folder: Path) -> None:
     """Note where the finished run with this key lies."""
     index = output_root / KEYS
     index.mkdir(parents=True, exist_ok=True)
-    temporary = index / f"{key}.{folder.name}.part"
-    temporary.write_text(str(folder.resolve()), encoding="utf-8")
-    temporary.replace(index / key)
+    with replacing(index / key) as temporary:
+        temporary.write_text(str(folder.resolve()), encoding="utf-8")
 
 
 def recall(output_root: Path, key: str) -> Path | None:

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.data import Order, Split, as_targets, to_float
-from experiments.errors import TrainingError
 from experiments.registry import register
 from experiments.seeds import epoch_seed
 
@@ -70,8 +69,7 @@ class OrderedLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         self.generator.manual_seed(epoch_seed(self.order.seed, self.order.epoch))
-        batches = super().__iter__()
-        return _watched(batches) if self.num_workers else batches
+        return super().__iter__()
 
 
 class InMemory:
@@ -144,17 +142,6 @@ def wrapped_dataloader(
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)
-
-
-def _watched(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches of worker processes; that one was killed, by a lack of memory say, is told as what it is."""
-    try:
-        yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        problem = f"{str(error).splitlines()[0]}; loader.num_workers=0 does without worker processes"
-        raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
 
 
 def _into(shape: Shape) -> Callable[[Tensor, Tensor], Batch]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +16,10 @@ from experiments.errors import UserError
 from experiments.folders import require_free
 from experiments.tracking import process
 
+log = logging.getLogger(__name__)
+
 REJECTED = 2  # the exit code of a command that cannot be run
+LOOSENED = "HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE"
 
 
 class Hooks(Callback):
@@ -22,6 +27,7 @@ class Hooks(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check a single run before Hydra makes its folder."""
+        _warn_if_loosened()
         process.warm_up(config)
         from experiments import config as configuration
         from experiments import secrets
@@ -38,11 +44,40 @@ class Hooks(Callback):
             print(secrets.masked(traceback.format_exc()), file=sys.stderr)
             raise SystemExit(1) from None
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002  # as Hydra calls it
+        """Say what a user should know before a sweep; it is checked in the sweeper."""
+        _warn_if_loosened()
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Mask what Hydra has just written for this job and for the sweep, whatever the sweeper and launcher."""
+        from experiments import secrets
+
+        secrets.learn(config)
+        hydra = config.hydra
+        kept = [*Path(hydra.runtime.output_dir, hydra.output_subdir or "").glob("*.yaml")]
+        for path in [*kept, Path(hydra.sweep.dir, "multirun.yaml")]:
+            secrets.mask_file(path)
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:  # noqa: ARG002  # as Hydra calls it
+        """Mask the overrides, which Hydra prints of a job that failed."""
+        from experiments import secrets
+
+        job_return.overrides = secrets.masked_deep(job_return.overrides)
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the sweep's parent run and show the table of its jobs."""
         from experiments.sweeps import summary
 
         summary.finish(config)
+
+
+def _warn_if_loosened() -> None:
+    if os.environ.get(LOOSENED):
+        log.warning(
+            "%s is set: Hydra lets configuration call what it refuses otherwise, files being removed for one; "
+            "nothing here needs it",
+            LOOSENED,
+        )
 
 
 def reject(error: UserError) -> NoReturn:

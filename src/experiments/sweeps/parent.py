@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from experiments import presets, secrets
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
+from experiments.registry import CONTROL
 from experiments.tracking import journal
 from experiments.tracking.uri import masked, store_uri
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.config import TrackingConfig
 
 PLAN = "sweep.json"
+LONGEST = 255  # bytes of a file's name
 
 
 def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> None:
@@ -38,12 +40,16 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
         again: the sweep that is there goes on.
 
     Raises:
-        ConfigError: it holds a sweep already, cannot be written to, or two jobs would share a folder.
+        ConfigError: it holds a sweep already, cannot be written to, or a job would have no folder of its own in it.
     """
+    folders: list[Path] = []
     for number, name in enumerate(jobs):
-        if (first := jobs.index(name)) != number:
+        folder = _inside(sweep, name)
+        if folder in folders:
+            first = folders.index(folder)
             problem = f"jobs {first} and {number} would share the folder {name}; ${{hydra.job.num}} is one for each"
             raise ConfigError(Fault("hydra.sweep.subdir", problem))
+        folders.append(folder)
     if (sweep / PLAN).exists() and not again:
         problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
         raise ConfigError(Fault("hydra.sweep.dir", problem))
@@ -111,6 +117,22 @@ def held(sweep: Path) -> Iterator[None]:
         yield
     finally:
         owned.close()
+
+
+def _inside(sweep: Path, name: str) -> Path:
+    """The folder of a job called so, if it lies in the sweep's.
+
+    Raises:
+        ConfigError: it does not, or can be no folder.
+    """
+    problem = None
+    if CONTROL.search(name) or any(len(os.fsencode(part)) > LONGEST for part in Path(name).parts):
+        problem = f"{name!r:.100} can be no folder: it has control characters, or a part longer than {LONGEST} bytes"
+    elif (root := sweep.resolve()) not in (folder := (root / name).resolve()).parents:
+        problem = f"{name} leads out of the sweep's folder, {sweep}; each job has one of its own in there"
+    if problem:
+        raise ConfigError(Fault("hydra.sweep.subdir", problem))
+    return folder
 
 
 def options(config: DictConfig) -> list[str]:

@@ -6,12 +6,13 @@ is sent again after a crash is recognised by the store: the run by its journal's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from experiments.tracking import journal
 from experiments.tracking.uri import masked
@@ -39,7 +40,7 @@ def state(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         found = {}
-    return {"store": None, "offset": 0, "ended": False, "complete": False, **found}
+    return {"store": None, "offset": 0, "ended": False, "complete": False, **(found if isinstance(found, dict) else {})}
 
 
 class Delivery:
@@ -131,7 +132,19 @@ def meant_for(folder: Path) -> str | None:
 def tell(folder: Path, error: Exception) -> None:
     """Leave word why nothing more arrives, for whoever waits."""
     final = bool(getattr(error, "final", False))
-    _write(folder, {**state(folder), "error": masked(str(error)) or type(error).__name__, "final": final})
+    words = [*masked(str(error)).splitlines(), type(error).__name__]  # all of them are in the uploader's log
+    with FileLock(folder / LOCK):
+        _write(folder, {**state(folder), "error": words[0], "final": final})
+
+
+def forget_error(folder: Path) -> None:
+    """Take back what an earlier attempt told, before another begins."""
+    # Whoever holds the lock is at it now, and tells anew.
+    with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+        found = state(folder)
+        if found.pop("error", None):
+            found.pop("final", None)
+            _write(folder, found)
 
 
 def _write(folder: Path, progress: dict[str, Any]) -> None:

@@ -161,8 +161,12 @@ def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
                 return
             offset += len(line)
             try:
-                yield json.loads(line), offset
+                event = json.loads(line)
             except ValueError:
+                event = None
+            if isinstance(event, dict) and "event" in event:
+                yield event, offset
+            else:
                 log.warning("%s: the line that ends at byte %d is damaged; it is left out", path, offset)
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.errors import TrainingError
-from experiments.tracking import delivery
+from experiments.tracking import delivery, journal
 from experiments.tracking.pending import Pending
 from experiments.tracking.uri import masked, store_uri
 
@@ -53,18 +53,20 @@ class UploaderProcess:
 
     def follow(self, folder: Path) -> None:
         """Bring the journal in this folder to the store."""
+        delivery.forget_error(folder)
         self.pending.add(folder)
         self._say(str(folder))
 
     def require(self, folder: Path) -> None:
-        """Wait until the store has taken this run's beginning.
+        """Wait until the store has taken this run's beginning; of one that goes on, that it does.
 
         Raises:
             TrainingError: it has not, within a bound.
         """
         deadline = time.monotonic() + REQUIRED_SECONDS
-        while not delivery.state(folder).get("run_id"):
-            problem = delivery.state(folder).get("error")
+        size = (folder / journal.FILE).stat().st_size
+        while (state := delivery.state(folder))["store"] != masked(self.uri) or state["offset"] < size:
+            problem = state.get("error")
             if problem or not self.alive or time.monotonic() > deadline:
                 reason = problem or "it does not answer"
                 raise TrainingError(f"tracking.required: {masked(self.uri)} does not take the run: {reason}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity
@@ -17,15 +19,20 @@ from mlflow.exceptions import MlflowException
 
 from experiments.tracking.uri import masked, sqlite_path
 
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# With MLflow's own defaults one call to a server that is gone takes four minutes.
+PATIENCE = {RETRIES: "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 JOURNAL_TAG = "experiments.journal"
 BATCH = 100  # MLflow takes at most so many params or tags at once
 VALUE = 6000  # characters of a param
 
 
 class StoreError(Exception):
-    """The store refuses, for a reason that trying again will not mend."""
+    """The store refuses; `final` where trying again will not mend the reason."""
 
-    final = True
+    def __init__(self, message: str, *, final: bool = True) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class Store:
@@ -37,6 +44,8 @@ class Store:
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         self.uri = uri
         self.artifacts = artifacts if not uri.startswith(("http", "databricks")) else None
         database = sqlite_path(uri)
@@ -50,7 +59,7 @@ class Store:
                 self.client = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
         except Exception as error:
-            raise StoreError(f"{masked(uri)} cannot be opened: {error}") from error
+            raise _unopened(uri, error) from error
 
     def experiment(self, name: str) -> str:
         """The id of the experiment called `name`, made if there is none."""
@@ -75,17 +84,29 @@ class Store:
     def create(self, start: Mapping[str, Any], parent: str | None) -> str:
         """The run of a journal's start event: found by the journal's id, else made. Returns its MLflow id."""
         experiment = self.experiment(start["experiment"])
-        query = f"tags.`{JOURNAL_TAG}` = '{start['id']}'"
-        found = self.client.search_runs([experiment], query, max_results=1)
+        found = self._found(experiment, start["id"])
         if found:
-            return str(found[0].info.run_id)
+            return found
         tags = {**start["tags"], JOURNAL_TAG: start["id"]}
         if parent:
             tags["mlflow.parentRunId"] = parent
         if start.get("note"):
             tags["mlflow.note.content"] = start["note"]
-        run = self.client.create_run(experiment, start_time=start["time"], tags=tags, run_name=start["name"])
+        try:
+            with _asked_once():
+                run = self.client.create_run(experiment, start_time=start["time"], tags=tags, run_name=start["name"])
+        except MlflowException:
+            # Perhaps only the answer was lost.
+            found = self._found(experiment, start["id"])
+            if found is None:
+                raise
+            return found
         return str(run.info.run_id)
+
+    def _found(self, experiment: str, journal: str) -> str | None:
+        """The id of the run that was made of a journal."""
+        runs = self.client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
+        return str(runs[0].info.run_id) if runs else None
 
     def describe(self, run_id: str, start: Mapping[str, Any]) -> None:
         """Parameters and dataset inputs; the same again changes nothing."""
@@ -135,3 +156,26 @@ class Store:
     def end(self, run_id: str, status: str, time: int) -> None:
         """Set the final status and end time (ms)."""
         self.client.set_terminated(run_id, status=status, end_time=time)
+
+
+@contextlib.contextmanager
+def _asked_once() -> Iterator[None]:
+    """Keep MLflow from repeating a request whose answer was lost: the server would make a second run."""
+    before = os.environ.get(RETRIES, PATIENCE[RETRIES])
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ[RETRIES] = before
+
+
+def _unopened(uri: str, error: Exception) -> StoreError:
+    """Why a database cannot be opened, in words that help."""
+    reason = str(error).splitlines()[0]
+    if "database schema" in reason:
+        return StoreError(
+            f"{masked(uri)} was made by another version of MLflow than the one here, {mlflow.__version__}; upgrade "
+            "whichever is older: MLflow (pip install --upgrade mlflow), or a copy of the database (mlflow db upgrade). "
+            f"MLflow says: {reason}"
+        )
+    return StoreError(f"{masked(uri)} cannot be opened: {reason}", final="database is locked" not in reason)

@@ -51,6 +51,7 @@ class Uploader:
         self.waiting: list[Path] = []  # named, the store not yet open
         self.running: list[Delivery] = []  # their journals still grow
         self.ended: list[Delivery] = []  # delivered but for pictures and files
+        self.adopted: set[Path] = set()  # left by others
         self.failed = False
 
     def listen(self) -> None:
@@ -65,6 +66,7 @@ class Uploader:
         while True:
             while not self.inbox.empty():
                 self.waiting.append(self.inbox.get())
+                self.adopted.discard(self.waiting[-1])
             if gone_at is None and (self.closed.is_set() or os.getppid() != self.parent):
                 gone_at = time.monotonic()
             reached = self._turn(parent_gone=gone_at is not None)
@@ -80,7 +82,8 @@ class Uploader:
             if self.waiting:
                 if self.store is None:
                     self.store = self.open_store()
-                    self.waiting += self._left_by_others(self.store.uri)
+                    self.adopted = set(self._left_by_others(self.store.uri))
+                    self.waiting += sorted(self.adopted)
                 followed = {delivery.folder for delivery in self.running}
                 fresh = [folder for folder in dict.fromkeys(self.waiting) if folder not in followed]
                 self.running += [Delivery(folder, self.store) for folder in fresh]
@@ -134,6 +137,10 @@ class Uploader:
                 self.running = [other for other in self.running if other is not delivery]
                 self.pending.remove(delivery.folder)
                 return True
+            if delivery.folder in self.adopted:
+                # The next start tries it again; the runs of this one do not wait for it.
+                self.running = [other for other in self.running if other is not delivery]
+                self.ended = [other for other in self.ended if other is not delivery]
             return None
 
 
@@ -150,9 +157,6 @@ def main() -> int:
     settings = json.loads(sys.stdin.readline())
     if hasattr(os, "nice"):
         os.nice(10)  # training comes first
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
     output_root = Path(settings["output_root"])
 
     def open_store() -> Store:

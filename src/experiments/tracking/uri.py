@@ -11,6 +11,13 @@ from experiments.files import folder_fault
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
+# Up to the last @ of an address, since databases take a password with @ and / in it.
+# One that the configuration takes from the environment stands there by its name, and may.
+PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\$\{oc\.env:\w+\}@)((?:(?!://)[^\s'\"])*)@")
+LONE_TOKEN = re.compile(r"(https?://)[^:/@\s'\"]+@")
+IN_QUERY = re.compile(
+    r"(?i)([?&][\w.-]*(?:password|passwd|pwd|token|(?:api|access)_?key|secret|signature|sig|credential)=)[^&\s'\"]+"
+)
 EXAMPLE = "for example sqlite:///mlflow.db or http://127.0.0.1:5000"
 
 
@@ -35,7 +42,7 @@ def uri_fault(configured: str | None) -> str | None:
         return f"{masked(uri)!r} is a plain folder, where MLflow no longer keeps runs; {EXAMPLE}"
     if scheme not in (*DATABASES, *SERVERS):
         return f"{masked(uri)!r} is no address of an MLflow store; {EXAMPLE}"
-    if scheme in ("http", "https") and not urlsplit(uri).hostname:
+    if scheme in ("http", "https") and not _host(uri):
         return f"{masked(uri)!r} names no host; {EXAMPLE}"
     if scheme == "sqlite":
         return _file_fault(sqlite_path(uri), uri)
@@ -44,8 +51,21 @@ def uri_fault(configured: str | None) -> str | None:
 
 def masked(text: str) -> str:
     """A text whose addresses may be shown: without passwords and tokens in them."""
-    text = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|token|api_?key|secret)=)[^&\s'\"]+", r"\1***", text)
+    text = PASSWORD.sub(r"\1:***@", text)
+    text = LONE_TOKEN.sub(r"\1***@", text)
+    return IN_QUERY.sub(r"\1***", text)
+
+
+def passwords(text: str) -> list[str]:
+    """The passwords in a text's addresses, as they stand there."""
+    return [found[2] for found in PASSWORD.finditer(text)]
+
+
+def _host(uri: str) -> str | None:
+    try:
+        return urlsplit(uri).hostname
+    except ValueError:  # a bracket that is not closed
+        return None
 
 
 def _file_fault(path: Path | None, uri: str) -> str | None:

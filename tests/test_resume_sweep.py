@@ -1,0 +1,125 @@
+"""A sweep that was killed goes on: finished jobs stay as they are, a half-done one goes on, missing ones are run."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments.tracking import journal
+
+from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
+from .forked import Ended, kill, needs_fork
+from .training import one_thread  # noqa: F401  # a fixture of every test here
+
+pytestmark = needs_fork
+
+SWEEP = ("-m", *SMALL, "optim.lr=0.01,0.02,0.03")
+KILL = signal.SIGKILL
+IN_THE_SECOND = EPOCHS * STEPS + 6
+JOBS = ("0", "1", "2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three jobs as runs of their own."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for job, lr in zip(JOBS, (0.01, 0.02, 0.03), strict=True):
+        experiments.run([*SMALL, f"optim.lr={lr}", f"hydra.run.dir={folder / job}"])
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".log", ".lock")]
+    return {path.name: path.read_bytes() for path in kept if path.parent.name != ".hydra"}
+
+
+def states(done: Ended) -> list[str]:
+    """The states that the table at the end tells, by the jobs' numbers."""
+    rows = [line.split() for line in done.out.splitlines() if re.match(r"[012] +0\.0", line)]
+    return [row[-1] for row in sorted(rows)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that was killed in the middle of its second job, and how it went on."""
+
+    folder: Path
+    ended: Ended
+    first_job_before: dict[str, bytes]
+
+
+def begin_and_kill(folder: Path) -> None:
+    assert command(*SWEEP, f"hydra.sweep.dir={folder}", before=partial(at_step, IN_THE_SECOND, kill)).code == -KILL
+    assert (status(folder / "0"), status(folder / "1")) == ("FINISHED", "RUNNING")
+    assert not (folder / "2").exists()
+
+
+@pytest.fixture(scope="module")
+def sweep(undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("sweep") / "sweep"
+    begin_and_kill(folder)
+    before = content(folder / "0")
+    return Sweep(folder, resumed(folder), before)
+
+
+def test_each_job_comes_to_what_it_would_have_come_to(sweep: Sweep, undisturbed: Path) -> None:
+    assert sweep.ended.code == 0, sweep.ended
+    assert all(same_run(sweep.folder / job, undisturbed / job) for job in JOBS)
+
+
+def test_its_table_has_all_jobs(sweep: Sweep) -> None:
+    assert states(sweep.ended) == ["FINISHED"] * 3
+
+
+def test_a_finished_job_is_left_as_it_is(sweep: Sweep) -> None:
+    assert content(sweep.folder / "0") == sweep.first_job_before
+
+
+def test_the_half_done_job_goes_on_and_the_missing_one_begins(sweep: Sweep) -> None:
+    resumes = [[event["event"] for event in journal.read(sweep.folder / job)].count("resume") for job in JOBS]
+    assert resumes == [0, 1, 0]
+
+
+def test_the_sweep_itself_goes_on_and_ends(sweep: Sweep) -> None:
+    assert [event["event"] for event in journal.read(sweep.folder)] == ["start", "resume", "end"]
+    assert status(sweep.folder) == "FINISHED"
+
+
+def test_settings_are_refused_for_a_sweep(sweep: Sweep) -> None:
+    done = resumed(sweep.folder, "epochs=9")
+    told = "a sweep goes on as it was; settings can be given for a single run's folder only"
+    assert (done.code, done.err) == (2, f"error: epochs=9: {told}\n")
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_shows_its_table_again(sweep: Sweep) -> None:
+    before = {job: content(sweep.folder / job) for job in JOBS}
+    done = resumed(sweep.folder)
+    assert done.code == 0 and states(done) == ["FINISHED"] * 3
+    assert {job: content(sweep.folder / job) for job in JOBS} == before
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_twice_goes_on_twice(undisturbed: Path, workplace: Path) -> None:
+    folder = workplace / "sweep"
+    begin_and_kill(folder)
+    assert resumed(folder, before=partial(at_step, EPOCHS * STEPS, kill)).code == -KILL
+    assert resumed(folder).code == 0
+    assert all(same_run(folder / job, undisturbed / job) for job in JOBS)
+
+
+@pytest.mark.slow
+def test_a_failed_job_is_tried_again(undisturbed: Path, workplace: Path) -> None:
+    def fail() -> None:
+        raise RuntimeError("out of luck")
+
+    assert command(*SWEEP, "hydra.sweep.dir=sweep", before=partial(at_step, IN_THE_SECOND, fail)).code == 1
+    assert status(workplace / "sweep" / "1") == "FAILED"
+    assert resumed("sweep").code == 0
+    assert all(same_run(workplace / "sweep" / job, undisturbed / job) for job in JOBS)
