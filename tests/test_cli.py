@@ -19,6 +19,9 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
     [
         ([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n"),
         ([*QUICK, "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
+        ([*QUICK, "stage=10"], "configuration: an option is chosen by its whole name, not by a number or null ("),
+        (["-m", *QUICK, "stage=10,11"], "configuration: an option is chosen by its whole name, not by a number or"),
+        ([*QUICK, "output_root="], "output_root: '' is not allowed: "),
         ([*QUICK, "+dataset._target_=os.system"], "dataset._target_: configuration names registered components"),
         (["-m", *QUICK, "model=logistic,mlp", "optim.lr=0.1,-1"], "optim.lr: -1 is not allowed"),
         (["-m", *QUICK, "model=logistic,mpl"], "model=mpl: there is no such option; did you mean 'mlp'?"),

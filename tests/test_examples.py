@@ -27,6 +27,18 @@ def test_an_example_trains(example: str, overrides: list[str], figure: str, cli:
     assert figure in done.stdout
 
 
+def test_an_own_loader_is_chosen_as_a_model_is(cli: Cli, workplace: Path) -> None:
+    source = (
+        "import experiments\n"
+        "from experiments.components.loaders import in_memory\n"
+        "@experiments.register.loader('mine')\n"
+        "def mine(split, batch_size, order, shape): return in_memory(split, batch_size, order, shape)\n"
+    )
+    (workplace / "mine.py").write_text(source, encoding="utf-8")
+    done = cli("dataset=digits", "loader=mine", "epochs=1", *QUICK, env={"EXPERIMENTS_COMPONENTS": "mine.py"})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_notebook_runs(workplace: Path) -> None:
     import nbformat

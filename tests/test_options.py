@@ -121,7 +121,11 @@ def test_an_option_names_registered_components_with_arguments_that_pass(registry
 def test_an_option_writes_out_every_argument_as_the_signature_has_it(registry: Registry, name: str) -> None:
     for component, arguments in chosen(registry, name).items():
         preset = registry.preset(component)
-        defaults = preset[component] if registry.many else {k: v for k, v in preset.items() if k != "name"}
+        defaults = (
+            preset[component]
+            if registry.many
+            else {k: v for k, v in preset.items() if k not in ("name", *registry.common)}
+        )
         assert arguments == defaults | ON_PURPOSE.get((registry.group, name), {})
 
 

@@ -248,6 +248,11 @@ def test_what_a_failed_module_registered_is_forgotten(things: Registry) -> None:
     assert things.names == ["cube"]
 
 
+def test_no_metric_is_called_as_the_loss_is() -> None:
+    with pytest.raises(ValueError, match="metric 'loss' is taken by the loss itself"):
+        Register().metric("loss")
+
+
 def test_a_kind_that_does_not_exist_suggests_the_nearest() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = register.modell

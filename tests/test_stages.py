@@ -177,6 +177,11 @@ def test_weights_of_another_shape_are_refused(train: Any) -> None:
         experiments.run(["model=logistic", f"init_from={folder}", *SMALL])
 
 
+def test_a_folder_of_own_configuration_that_is_not_there_is_refused(workplace: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match="config_dir: there is no folder nope"):
+        experiments.run(SMALL, config_dir="nope")
+
+
 def test_a_misspelt_stage_to_start_from_is_told_with_the_nearest(workplace: Path) -> None:
     with pytest.raises(experiments.ConfigError, match="nor a stage; did you mean '13_gpu'"):
         experiments.run(["init_from=13_gpus", *SMALL])

@@ -19,7 +19,13 @@ from experiments.errors import ConfigError, Fault, suggestion
 
 
 def searching(config_dir: str | Path) -> str:
-    """The override that does what `--config-dir` does on the command line."""
+    """The override that does what `--config-dir` does on the command line.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if not Path(config_dir).is_dir():
+        raise ConfigError(Fault("config_dir", f"there is no folder {config_dir}"))
     address = f"file://{Path(config_dir).resolve()}"
     # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one.
     quoted = re.sub(r"(\\*)(')", r"\1\1\\\2", address)
@@ -44,6 +50,15 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             return hydra_compose("config", given, return_hydra_config=True)
     except (CompactHydraException, OmegaConfBaseException) as error:
         raise in_words(error) from error
+    except ValueError as error:
+        if not chooses_no_name(error):
+            raise
+        raise in_words(error) from error
+
+
+def chooses_no_name(error: Exception) -> bool:
+    """Whether this is Hydra's error of a group that is given a number or null, `stage=10`."""
+    return isinstance(error, ValueError) and str(error).startswith("Config group override must be a string")
 
 
 def in_words(error: Exception) -> ConfigError:
@@ -54,6 +69,9 @@ def in_words(error: Exception) -> ConfigError:
         if group == "device" and ":" in option:
             problem += "; one card of several is chosen with device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
+    if chooses_no_name(error):
+        problem = "an option is chosen by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
+        return ConfigError(Fault("configuration", problem))
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         parent = cause.parent_node

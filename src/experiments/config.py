@@ -118,7 +118,7 @@ class RootConfig(_Strict):
     name: Name | None
     figures: bool
     language: Literal["en", "uz"]
-    output_root: str
+    output_root: Annotated[str, MinLen(1)]
     tutorial: dict[str, Any] | None
     inspect: InspectConfig
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from experiments.errors import ConfigError, Fault
@@ -22,7 +22,7 @@ class DeviceConfig(BaseModel):
 
     name: Literal["auto", "cpu", "cuda", "mps"]
     index: Annotated[int, Ge(0)] | None = None
-    threads: Annotated[int, Ge(1)] | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] | None = None
 
 
 def faults(config: DeviceConfig) -> list[Fault]:

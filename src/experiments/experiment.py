@@ -94,7 +94,7 @@ def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
     """
     folder = folder.resolve()
     start = resumption.begun(folder)
-    overrides = resumption.together(start["overrides"], overrides)
+    overrides = resumption.together(resumption.said(folder), overrides)
     cfg = composing.compose(overrides)
     secrets.learn(cfg)
     process.warm_up(cfg)
@@ -201,7 +201,8 @@ def _go_on(values: dict[str, Any], job: Job, journal: Journal) -> Journal:
     begun = resumption.begun(job.folder)["params"]
     now = secrets.masked_deep(describe.params(values))
     (job.folder / ERROR).unlink(missing_ok=True)
-    journal.resume(changed={key: value for key, value in now.items() if begun.get(key) != value})
+    said = secrets.masked_deep(list(job.overrides))
+    journal.resume(overrides=said, changed={key: value for key, value in now.items() if begun.get(key) != value})
     return journal
 
 

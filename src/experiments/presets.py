@@ -155,7 +155,11 @@ def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
                 if found:
                     registry, name = found
                     arguments = _defaults(node, registry, path)
-                    yield registry, name, {name: arguments} if registry.many else {"name": name, **arguments}
+                    yield registry, name, {name: arguments} if registry.many else _single(registry, name, arguments)
+
+
+def _single(registry: Registry, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, **registry.common, **arguments}
 
 
 def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:

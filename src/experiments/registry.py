@@ -61,10 +61,20 @@ class Registry:
         group: the configuration group they are chosen in.
         takes: the names of the values that the run passes first.
         many: whether a run has any number of them, as a mapping by name (metrics, callbacks, transforms).
+        common: what the configuration of each has beside its own arguments, for the run itself, with its defaults.
     """
 
-    def __init__(self, kind: str, *, group: str, takes: tuple[str, ...] = (), many: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        group: str,
+        takes: tuple[str, ...] = (),
+        many: bool = False,
+        common: Mapping[str, Any] | None = None,
+    ) -> None:
         self.kind, self.group, self.takes, self.many = kind, group, takes, many
+        self.common = dict(common or {})
         self._components: dict[str, Component] = {}
 
     def __call__(self, name: str, **facts: Any) -> Callable[[T], T]:
@@ -74,7 +84,8 @@ class Registry:
             RegistrationError: the name is taken (both places are told) or can be none, or the signature cannot serve
                 as a schema.
         """
-        if problem := _name_fault(name):
+        problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else _name_fault(name)
+        if problem:
             raise RegistrationError(f"{self.kind} {name!r:.200} {problem}")
 
         def decorate(factory: T) -> T:
@@ -145,7 +156,7 @@ class Registry:
             argument: "???" if parameter.default is inspect.Parameter.empty else parameter.default
             for argument, parameter in self.arguments(name).items()
         }
-        return {name: defaults} if self.many else {"name": name, **defaults}
+        return {name: defaults} if self.many else {"name": name, **self.common, **defaults}
 
     def _check_signature(self, component: Component) -> None:
         parameters = list(inspect.signature(component.factory).parameters.values())
@@ -189,7 +200,9 @@ class Register:
         self.model = Registry("model", group="model", takes=("data",))
         self.loss = Registry("loss", group="loss", takes=("pred", "target"))
         self.optim = Registry("optimiser", group="optim", takes=("params",))
-        self.loader = Registry("loader", group="loader", takes=("split", "batch_size", "order", "shape"))
+        batches = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
+        takes = ("split", "batch_size", "order", "shape")
+        self.loader = Registry("loader", group="loader", takes=takes, common=batches)
         self.scheduler = Registry("scheduler", group="scheduler", takes=("optimizer", "epochs", "steps"))
         self.transform = Registry("transform", group="transforms", takes=("xb", "data"), many=True)
         self.metric = Registry("metric", group="metrics", takes=("pred", "target"), many=True)

@@ -36,6 +36,11 @@ def begun(folder: Path) -> journal.Event:
     return events[0]
 
 
+def said(folder: Path) -> list[str]:
+    """The overrides that a run was begun with, or gone on with the last time."""
+    return [list(event["overrides"]) for event in journal.read(folder) if "overrides" in event][-1]
+
+
 def together(begun_with: Sequence[str], given: Sequence[str]) -> list[str]:
     """The overrides of a run that goes on; what was masked when it began has to be given again.
 
