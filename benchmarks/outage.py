@@ -69,9 +69,7 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="outage-") as folder, _server(Path(folder)) as (server, address):
         command = [sys.executable, str(Path(__file__).resolve()), "--inside", *OVERRIDES, f"dataset.train={rows}"]
         command.append(f"tracking.uri={address}")
-        training = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-        )
+        training = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert training.stdout is not None
         for line in training.stdout:
             if line == "epoch 1\n" and kill:
@@ -80,8 +78,6 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(line)
         if training.wait() != 0:
             raise SystemExit("the training did not end well")
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(training.pid, signal.SIGKILL)
         return found
 
 
@@ -89,7 +85,7 @@ def _train(overrides: list[str]) -> None:
     """One training with its steps timed, in this process; its times as the last line."""
     import experiments
     from experiments.runner import Runner
-    from experiments.tracking import delivery
+    from experiments.tracking import delivery, process
 
     ends: list[list[float]] = [[]]
     records: list[float] = []
@@ -120,6 +116,8 @@ def _train(overrides: list[str]) -> None:
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]
     arrived = bool(delivery.state(result.folder)["ended"])
     print(json.dumps({"steps": steps, "records": records, "arrived": arrived}), flush=True)
+    for uploader in process._uploaders.values():
+        uploader._process.kill()  # it would go on for a while, beside the next run
 
 
 @contextlib.contextmanager

@@ -205,6 +205,7 @@ def test_the_next_start_ends_and_brings_what_another_left(outputs: Path, workpla
     alive.close()
 
 
+@pytest.mark.slow
 def test_the_run_of_a_training_is_noted_until_it_is_delivered(
     outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

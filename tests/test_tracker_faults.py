@@ -91,6 +91,7 @@ def test_a_server_that_is_down_fails_a_run_that_requires_it(tracker: FaultyTrack
     assert "train/loss" not in written(folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_requires_its_server_goes_on_once_that_is_up(tracker: FaultyTracker) -> None:
     with pytest.raises(TrainingError):
         experiments.run(to(tracker, "tracking.required=true"))
@@ -101,6 +102,7 @@ def test_a_run_that_requires_its_server_goes_on_once_that_is_up(tracker: FaultyT
     assert_there_once(tracker.store, folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_requires_its_server_as_well(tracker: FaultyTracker) -> None:
     tracker.start()
     folder = Path(str(experiments.run(to(tracker, "tracking.required=true")).folder))
@@ -228,6 +230,7 @@ def test_a_database_that_is_locked_longer_than_the_run_is_left_to_sync(
     process.close_all()
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_not_given_up_for_good(workplace: Path) -> None:
     make_store(workplace)
     locker = locking(workplace / "mlflow.db", 600)
@@ -265,6 +268,7 @@ def test_a_database_of_a_newer_mlflow_is_told_and_left_as_it_is(workplace: Path,
     assert database.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_in_a_deleted_experiment_tells_the_way_back_and_comes_after_it(
     workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

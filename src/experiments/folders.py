@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments import secrets
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.files import folder_fault
 from experiments.tracking import journal
@@ -44,13 +45,13 @@ def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
     except UserError as error:
         if not held and not (folder / journal.FILE).exists():
             if keep_reason:
-                (folder / ERROR).write_text(f"{error}\n", encoding="utf-8")
+                (folder / ERROR).write_text(secrets.masked(f"{error}\n"), encoding="utf-8")
             else:
                 _discard(folder)
         raise
     except Exception:
         if not held:
-            (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
         raise
 
 

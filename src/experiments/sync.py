@@ -59,7 +59,7 @@ class Sync:
                 print(f"{folder}: brought as far as it is; process {owner.get('pid')}{here} is at it")
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and the next run's turn comes
             self.failed += 1
-            print(f"{folder}: {error}", file=sys.stderr)
+            print(f"{folder}: {masked(str(error))}", file=sys.stderr)
 
     def _target(self, folder: Path) -> str | None:
         own = delivery.meant_for(folder)

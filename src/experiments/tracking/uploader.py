@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments import secrets
+from experiments.secrets import masked
 from experiments.tracking import journal
 from experiments.tracking.delivery import Delivery, meant_for, tell
 from experiments.tracking.pending import Pending
-from experiments.tracking.uri import masked
 
 if TYPE_CHECKING:
     from experiments.tracking.store import Store
@@ -90,7 +91,7 @@ class Uploader:
                 self.ended = [delivery for delivery in self.ended if delivery.folder not in fresh]
                 self.waiting = []
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and tried again
-            traceback.print_exc()
+            print(masked(traceback.format_exc()), file=sys.stderr)
             for folder in self.waiting:
                 tell(folder, error)
             return False
@@ -130,7 +131,7 @@ class Uploader:
         try:
             return action()
         except Exception as error:  # noqa: BLE001  # as above
-            traceback.print_exc()
+            print(masked(traceback.format_exc()), file=sys.stderr)
             tell(delivery.folder, error)
             if getattr(error, "final", False):
                 self.failed = True
@@ -155,6 +156,8 @@ def _log_to(path: Path) -> None:
 def main() -> int:
     """Serve the process that started this one."""
     settings = json.loads(sys.stdin.readline())
+    secrets.mask_process()
+    secrets.learn_arguments([f"uri={settings['uri']}"])
     if hasattr(os, "nice"):
         os.nice(10)  # training comes first
     output_root = Path(settings["output_root"])
