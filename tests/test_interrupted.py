@@ -148,12 +148,22 @@ def test_a_signal_to_worker_processes_as_well_ends_it_as_one_to_it_alone(
 
 @pytest.fixture
 def gone(workplace: Path) -> Callable[[], bool]:
-    """Whether the worker processes noted in a file are gone."""
+    """Whether the worker processes noted in a file are gone, within the seconds that torch's own need to see it."""
+
+    def runs(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return state != "Z"  # dead, but for whoever adopted it to take note
 
     def check() -> bool:
         pids = [int(pid) for pid in (workplace / "workers").read_text().split()]
         assert pids
-        return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        deadline = time.monotonic() + 10
+        while any(map(runs, pids)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not any(map(runs, pids))
 
     return check
 
