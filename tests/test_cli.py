@@ -65,6 +65,7 @@ def test_own_components_that_fail_are_one_message_and_leave_nothing(
     assert [path.name for path in workplace.iterdir()] == ["mine.py"]
 
 
+@pytest.mark.slow
 def test_a_sweep_with_names_for_its_folders_ends_with_its_table(cli: Cli, workplace: Path) -> None:
     done = cli("-m", *DIGITS, "++optim.lr=0.1,0.2", "hydra.sweep.subdir=of_${optim.lr}")
     rows = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if line.startswith("of_")}
@@ -72,6 +73,7 @@ def test_a_sweep_with_names_for_its_folders_ends_with_its_table(cli: Cli, workpl
     assert "optim.lr=0.1: digits" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_sweep_in_the_same_folder_is_refused(cli: Cli, workplace: Path) -> None:
     options = ["-m", *DIGITS, "seed=1,2", "hydra.sweep.dir=here", "epochs=1"]
     assert cli(*options).returncode == 0

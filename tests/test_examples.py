@@ -27,6 +27,7 @@ def test_an_example_trains(example: str, overrides: list[str], figure: str, cli:
     assert figure in done.stdout
 
 
+@pytest.mark.slow
 def test_an_own_loader_is_chosen_as_a_model_is(cli: Cli, workplace: Path) -> None:
     source = (
         "import experiments\n"

@@ -87,6 +87,7 @@ def test_one_runs_threads_are_not_the_next_ones(workplace: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_a_store_that_is_full_gets_the_run_once_there_is_room(workplace: Path, cli: Cli) -> None:
     Store("sqlite:///mlflow.db")
     size = (workplace / "mlflow.db").stat().st_size

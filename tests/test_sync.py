@@ -159,6 +159,7 @@ def test_a_delivered_run_is_no_longer_noted_as_undelivered(outputs: Path, workpl
     assert pending.runs() == []
 
 
+@pytest.mark.slow
 def test_sync_ends_and_brings_a_run_that_was_killed_with_its_uploader(
     outputs: Path, workplace: Path, capsys: Out
 ) -> None:
@@ -177,6 +178,7 @@ def test_sync_ends_and_brings_a_run_that_was_killed_with_its_uploader(
     assert synced(capsys) == "1 there already"
 
 
+@pytest.mark.slow
 def test_the_next_start_ends_and_brings_what_another_left(outputs: Path, workplace: Path) -> None:
     uri, outputs = store_of(workplace), workplace / "outputs"
     alive = begin(outputs / "alive", uri)

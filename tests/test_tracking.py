@@ -183,12 +183,14 @@ def test_a_run_that_cannot_be_tracked_still_ends_well(cli: Cli, workplace: Path)
     assert "python -m experiments.sync outputs/runs/" in done.stdout
 
 
+@pytest.mark.slow
 def test_tracking_none_leaves_no_store(cli: Cli, workplace: Path) -> None:
     assert cli(*TINY, "dataset.noise=20", "tracking=none").returncode == 0
     assert {path.name for path in workplace.iterdir()} == {"outputs"}
     assert len(list(workplace.rglob("figures/*.png"))) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_as_killed(number: int, code: int, workplace: Path) -> None:
     process = subprocess.Popen(
