@@ -1,10 +1,10 @@
 """What a training feels of its tracker's death: step times with a server killed in epoch 2 of 6, against a living one.
 
-Each run is stage 12 on synthetic digits in a process and a folder of its own, tracked by a real `mlflow server` on
-127.0.0.1 with SQLite behind it; the two kinds take turns. A step lasts from the end of the one before to its own end,
-so that whatever waits in between is in it; the first of each epoch, which validation precedes, is left out. Recording
-is what the training does at an epoch's end to tell its figures: journal, terminal, a look at the uploader. A ratio is
-killed / alive of a pair.
+Each run is stage 12 on synthetic digits, on one thread, in a process and a folder of its own, tracked by a real
+`mlflow server` on 127.0.0.1 with SQLite behind it; the two kinds take turns in going first. A step lasts from the end
+of the one before to its own end, so that whatever waits in between is in it; the first of each epoch, which validation
+precedes, is left out. Recording is what the training does at an epoch's end to tell its figures: journal, terminal, a
+look at how the uploader fares. A ratio is killed / alive of a pair.
 
     python benchmarks/outage.py
 """
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import requests
 
-OVERRIDES = ["stage=12_wrapped_dataloader", "dataset=synthetic", "figures=false", "epochs=6", "tracking.wait_seconds=5"]
+OVERRIDES = ["stage=12_wrapped_dataloader", "dataset=synthetic", "figures=false", "epochs=6", "device.threads=1"]
 FIGURES = {
     "longest step": ("steps", 100, "ms"),
     "99th percentile of steps": ("steps", 99, "ms"),
@@ -49,7 +49,11 @@ def main() -> None:
     if options.inside:
         _train(options.overrides)
         return
-    pairs = [(_clocked(options.rows, kill=True), _clocked(options.rows, kill=False)) for _ in range(options.pairs)]
+    pairs = []
+    for number in range(options.pairs):
+        order = (True, False) if number % 2 else (False, True)
+        runs = {kill: _clocked(options.rows, kill=kill) for kill in order}
+        pairs.append((runs[True], runs[False]))
     print(f"{len(pairs)} pairs, {len(pairs[0][0]['steps'])} steps a run, server killed in epoch 2 of 6")
     for name, (kind, percent, unit) in FIGURES.items():
         values = [[1000 * float(np.percentile(run[kind], percent)) for run in pair] for pair in pairs]
@@ -68,7 +72,7 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
     """The times of one run beside a server of its own, which is killed in epoch 2 if so wanted."""
     with tempfile.TemporaryDirectory(prefix="outage-") as folder, _server(Path(folder)) as (server, address):
         command = [sys.executable, str(Path(__file__).resolve()), "--inside", *OVERRIDES, f"dataset.train={rows}"]
-        command.append(f"tracking.uri={address}")
+        command += [f"tracking.uri={address}", "tracking.wait_seconds=5"]
         training = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert training.stdout is not None
         for line in training.stdout:

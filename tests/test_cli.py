@@ -22,6 +22,7 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
         ([*QUICK, "stage=10"], "configuration: an option is chosen by its whole name, not by a number or null ("),
         (["-m", *QUICK, "stage=10,11"], "configuration: an option is chosen by its whole name, not by a number or"),
         ([*QUICK, "output_root="], "output_root: '' is not allowed: "),
+        ([*QUICK, "model=[logistic,mlp]"], "model: it takes one option; to compare several: -m model=logistic,mlp\n"),
         ([*QUICK, "+dataset._target_=os.system"], "dataset._target_: configuration names registered components"),
         (["-m", *QUICK, "model=logistic,mlp", "optim.lr=0.1,-1"], "optim.lr: -1 is not allowed"),
         (["-m", *QUICK, "model=logistic,mpl"], "model=mpl: there is no such option; did you mean 'mlp'?"),
@@ -140,6 +141,14 @@ def test_a_users_own_config_folder_is_used(cli: Cli, workplace: Path) -> None:
     (workplace / "my_conf" / "model" / "wide.yaml").write_text("name: mlp\nwidth: 7\ndepth: 1\ndropout: 0.0\n")
     done = cli("--config-dir", "my_conf", "--cfg", "job", "--package", "model", "model=wide")
     assert "width: 7" in done.stdout
+
+
+def test_a_file_that_is_no_yaml_is_told(cli: Cli, workplace: Path) -> None:
+    (workplace / "my_conf" / "model").mkdir(parents=True)
+    (workplace / "my_conf" / "model" / "wide.yaml").write_text("name: mlp\nwidth: [3\n")
+    done = cli("--config-dir", "my_conf", *QUICK, "model=wide")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: configuration: a file is no YAML: ") and "wide.yaml" in done.stderr
 
 
 def test_the_log_file_has_a_line_an_epoch(cli: Cli, workplace: Path) -> None:

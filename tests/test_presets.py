@@ -193,6 +193,21 @@ def test_a_component_of_a_kind_with_many_is_a_mapping_by_name(write: Any) -> Non
     assert composing.compose(["transforms=[normalize,own_t]"]).transforms.own_t == {"p": 2}
 
 
+def test_what_is_imported_for_a_type_checker_only_can_be_an_annotation(write: Any) -> None:
+    write(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING\n"
+        "import experiments\n"
+        "if TYPE_CHECKING:\n    from experiments import DataSpec\n"
+        "@experiments.register.model('own_hinted')\n"
+        "def hinted(data: DataSpec, *, width: int = 8): ...\n"
+    )
+    presets.load()
+    assert register.model.faults("own_hinted", {"width": 3}) == []
+    (fault,) = register.model.faults("own_hinted", {"width": "x"})
+    assert fault.key == "model.width"
+
+
 def test_other_decorators_are_left_alone(write: Any) -> None:
     path = write("@register.nope('a')\n@other.model('b')\n@cache\n@register.model(name)\ndef f(data): ...")
     assert scanned(path) == {}

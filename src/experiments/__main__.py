@@ -63,9 +63,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, UserError):
         print(f"error: {masked(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
-    from experiments.composing import chooses_no_name, in_words
+    from experiments.composing import in_words, is_users
 
-    if isinstance(error, CompactHydraException) or chooses_no_name(error):
+    if isinstance(error, CompactHydraException) or is_users(error):
         print(f"error: {masked(str(in_words(error)))}", file=sys.stderr)
         return 2
     import traceback

@@ -13,9 +13,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments import presets
 from experiments.errors import ConfigError, Fault, suggestion
+from experiments.registry import register
+
+SINGLE = {registry.group for registry in register if not registry.many} | {"device", "tracking", "stage"}
 
 
 def searching(config_dir: str | Path) -> str:
@@ -50,14 +54,18 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             return hydra_compose("config", given, return_hydra_config=True)
     except (CompactHydraException, OmegaConfBaseException) as error:
         raise in_words(error) from error
-    except ValueError as error:
-        if not chooses_no_name(error):
+    except (ValueError, YAMLError) as error:
+        if not is_users(error):
             raise
         raise in_words(error) from error
 
 
-def chooses_no_name(error: Exception) -> bool:
-    """Whether this is Hydra's error of a group that is given a number or null, `stage=10`."""
+def is_users(error: Exception) -> bool:
+    """Whether an error that is none of Hydra's own kinds is a user's mistake: `stage=10`, a file that is no YAML."""
+    return _chooses_no_name(error) or isinstance(error, YAMLError | UnicodeDecodeError)
+
+
+def _chooses_no_name(error: Exception) -> bool:
     return isinstance(error, ValueError) and str(error).startswith("Config group override must be a string")
 
 
@@ -69,7 +77,9 @@ def in_words(error: Exception) -> ConfigError:
         if group == "device" and ":" in option:
             problem += "; one card of several is chosen with device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
-    if chooses_no_name(error):
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return ConfigError(Fault("configuration", f"a file is no YAML: {' '.join(str(error).split())}"))
+    if _chooses_no_name(error):
         problem = "an option is chosen by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
         return ConfigError(Fault("configuration", problem))
     cause = error.__cause__ or error
@@ -81,6 +91,19 @@ def in_words(error: Exception) -> ConfigError:
     if cause is not error and str(cause) not in text:
         text += f" ({str(cause).splitlines()[0]})"
     return ConfigError(Fault("configuration", " ".join(text.split())))
+
+
+def require_single(hydra: Any) -> None:
+    """See that a group of which a run has one component is given one option.
+
+    Raises:
+        ConfigError: it is given a list, of which Hydra would make a mixture.
+    """
+    for override in hydra.overrides.task:
+        group, _, choice = str(override).lstrip("+").partition("=")
+        if group in SINGLE and choice.startswith("["):
+            problem = f"it takes one option; to compare several: -m {group}={choice.strip('[]')}"
+            raise ConfigError(Fault(group, problem))
 
 
 def choices(hydra: Any) -> dict[str, str]:

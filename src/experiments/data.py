@@ -17,6 +17,8 @@ from experiments.errors import DataError
 from experiments.seeds import epoch_order
 
 Shape = tuple[int, int, int]
+# A label is an output of the model; a larger one is a number of something else (an id, a time).
+MOST_CLASSES = 99_999
 Pair = tuple[Any, Any]
 Source = Pair | Dataset[Any]
 
@@ -218,6 +220,8 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
         shape = (1, rows[0], rows[1]) if len(rows) == 2 else (rows[0], rows[1], rows[2])
     channels, height, width = shape
     features = channels * height * width
+    if features == 0:
+        raise DataError(f"x holds pictures without a pixel, of the shape {shape}")
     if tensor[:1].numel() != features and len(tensor):
         raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {features}")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -271,6 +275,8 @@ def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, in
         return False, targets[0].shape[1]
     for y in targets:
         low, high = int(y.min()), int(y.max())
+        if classes is None and high > MOST_CLASSES:
+            raise DataError(f"y holds the label {high}; labels are 0 .. {MOST_CLASSES} at most, one for each class")
         if low < 0:
             raise DataError(f"y holds the label {low}; labels start at 0")
         if classes is not None and high >= classes:

@@ -67,6 +67,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     cfg = composing.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
+    composing.require_single(cfg.hydra)
     assembly.forget_dataset()
     secrets.learn(cfg)
     process.warm_up(cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,14 +25,30 @@ def argument_faults(
     where: str,
 ) -> list[Fault]:
     """What is wrong with `arguments` for `factory`, each fault under the key `where.argument`."""
-    callee = factory.__init__ if inspect.isclass(factory) else factory
-    hints = typing.get_type_hints(callee, include_extras=True)
+    try:
+        hints = _hints(factory, parameters)
+    except (NameError, AttributeError) as error:
+        return [Fault(where, f"the annotations of {factory.__qualname__} cannot be read: {error}")]
     fields: dict[str, Any] = {
-        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in parameters.items()
     }
     schema = create_model("Arguments", __config__=STRICT, **fields)
     return model_faults(schema, arguments, where)
+
+
+def _hints(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """The types of these parameters alone: others may name what is imported for a type checker only."""
+    callee = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
+    read = types.SimpleNamespace(
+        __annotations__={name: parameters[name].annotation for name in parameters if _annotated(parameters[name])}
+    )
+    found = typing.get_type_hints(read, globalns=getattr(callee, "__globals__", {}), include_extras=True)
+    return {name: found.get(name, Any) for name in parameters}
+
+
+def _annotated(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation is not parameter.empty
 
 
 def model_faults(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> list[Fault]:

@@ -29,12 +29,13 @@ class Hooks(Callback):
         """Check a single run before Hydra makes its folder."""
         _warn_if_loosened()
         process.warm_up(config)
+        from experiments import composing, secrets
         from experiments import config as configuration
-        from experiments import secrets
 
         secrets.learn(config)
 
         try:
+            composing.require_single(config.hydra)
             configuration.check(configuration.resolve(config))
             require_free(Path(config.hydra.run.dir))
         except UserError as error:

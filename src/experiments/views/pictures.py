@@ -17,6 +17,7 @@ from experiments.runner import Runner
 FILE = "pictures.npz"
 DIGITS = 25
 WORST = 25
+SHOWN_CLASSES = 100  # a larger confusion matrix is no picture
 
 
 def collect(runner: Runner, splits: Splits, folder: Path) -> None:
@@ -27,8 +28,9 @@ def collect(runner: Runner, splits: Splits, folder: Path) -> None:
     if spec.classes:
         predictions, targets, order = _predictions(runner)
         predicted = predictions.argmax(dim=1)
-        confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
-        kept["confusion"] = confusion.reshape(spec.outputs, spec.outputs).numpy()
+        if spec.outputs <= SHOWN_CLASSES:
+            confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
+            kept["confusion"] = confusion.reshape(spec.outputs, spec.outputs).numpy()
         # The log-softmax of log-probabilities is themselves, so this holds for every stage's model.
         probabilities = predictions.float().softmax(dim=1)
         wrong = (predicted != targets).nonzero().flatten()

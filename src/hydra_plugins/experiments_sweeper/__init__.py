@@ -101,6 +101,7 @@ class CheckedSweeper(BasicSweeper):
         for number, job in enumerate(jobs):
             try:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+                composing.require_single(cfg.hydra)
                 tracking = config.check(config.resolve(cfg)).tracking
                 with open_dict(cfg):  # as the launcher will
                     cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
