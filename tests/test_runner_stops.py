@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from multiprocessing import Pipe
 from typing import Any
 
 import pytest
@@ -218,3 +219,28 @@ def test_each_epoch_records_the_best_validation_loss_so_far() -> None:
 
     valid = make(loss=loss, limit_batches=1).fit(4).history
     assert [figures["best/valid_loss"] for figures in valid] == [3.0, 3.0, 3.0, 2.0]
+
+
+class FromTheDead(LossGoneBad):
+    """Raises as torch does where it fetches a batch from a worker process that is gone, or as a dataset might."""
+
+    def __init__(self, *, fetched: bool) -> None:
+        super().__init__("nan")
+        self.fetched = fetched
+
+    def __call__(self, pred: Tensor, target: Tensor) -> Tensor:
+        if not self.fetched:
+            raise ConnectionResetError("the dataset's own")
+        ours, theirs = Pipe()
+        theirs.close()
+        ours.recv()
+        return super().__call__(pred, target)
+
+
+def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> None:
+    assert "a worker process of the loader is gone: EOFError" in stop(make(loss=FromTheDead(fetched=True)))
+
+
+def test_a_broken_connection_of_a_datasets_own_is_left_as_it_is() -> None:
+    with pytest.raises(ConnectionResetError, match="the dataset's own"):
+        make(loss=FromTheDead(fetched=False)).fit(1)

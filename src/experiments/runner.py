@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -274,16 +275,17 @@ class Runner:
     def _workers_watched(self) -> Iterator[None]:
         """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
 
-        Torch raises where the training happens to be when the word comes.
+        Torch raises where the training happens to be when the word comes, or where a batch is fetched from the dead.
         """
         try:
             yield
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not _is_of_a_dead_worker(error):
                 raise
             if self.leave is not None:  # a signal to all of the run's processes, so that this step cannot end
                 raise self.leave from None
-            problem = f"{str(error).splitlines()[0].strip()}; loader.num_workers=0 does without worker processes"
+            reason = (str(error) or type(error).__name__).splitlines()[0].strip()
+            problem = f"{reason}; loader.num_workers=0 does without worker processes"
             raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
 
     def _update(self, loss: Tensor, number: int) -> None:
@@ -329,6 +331,14 @@ class Runner:
                 f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
                 "that update was not applied"
             )
+
+
+def _is_of_a_dead_worker(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    # A broken connection of a dataset's own has no such frames.
+    frames = traceback.extract_tb(error.__traceback__)
+    return any("multiprocessing" in Path(frame.filename).parts for frame in frames)
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:
