@@ -89,6 +89,7 @@ def test_hydras_full_error_switch_keeps_working(cli: Cli) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failed_job_and_lists_all_states(cli: Cli, workplace: Path) -> None:
     done = cli("-m", *DIGITS, "model=cnn,logistic")
     assert done.returncode == 2
@@ -97,6 +98,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_lists_all_states(cli: Cli, workp
     assert "job 0 FAILED: model: cnn is fixed to one channel of 28x28" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_is_refused(cli: Cli, workplace: Path) -> None:
     assert cli(*QUICK, "hydra.run.dir=here").returncode == 0
     before = sorted((path, path.stat().st_size) for path in workplace.rglob("*") if path.name == "journal.jsonl")

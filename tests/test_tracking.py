@@ -175,6 +175,7 @@ def test_a_database_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_tracked_still_ends_well(cli: Cli, workplace: Path) -> None:
     (workplace / "mlflow.db").write_bytes(b"no database at all, but 4 KB of text " * 110)
     done = cli(*TINY)
@@ -215,6 +216,7 @@ def test_a_signal_ends_the_run_as_killed(number: int, code: int, workplace: Path
     assert runs(workplace)[0].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_does_not_stay_running(workplace: Path) -> None:
     command = [sys.executable, "-m", "experiments", *TINY, "epochs=100000"]
     process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -229,6 +231,7 @@ def test_a_run_whose_process_is_killed_does_not_stay_running(workplace: Path) ->
     assert runs(workplace)[0].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_stages_words_are_the_runs_description(workplace: Path) -> None:
     options = ["stage=01_tensors", "language=uz", "dataset=digits", "figures=false"]
     result = experiments.run(options)
@@ -274,6 +277,7 @@ def test_a_password_in_an_address_is_masked() -> None:
     assert masked("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
 
 
+@pytest.mark.slow
 def test_the_training_process_never_imports_mlflow(workplace: Path) -> None:
     code = (
         "import sys, experiments\n"
