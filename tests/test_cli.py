@@ -9,6 +9,7 @@ import pytest
 
 from .conftest import Cli
 
+slow = pytest.mark.slow
 QUICK = ["dataset=synthetic", "dataset.train=200", "dataset.valid=50", "tracking=none", "figures=false"]
 DIGITS = ["dataset=digits", "tracking=none", "figures=false"]
 ARRAYS = ["dataset=arrays", *DIGITS[1:]]
@@ -17,26 +18,61 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n"),
+        pytest.param([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n", marks=slow),
         ([*QUICK, "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
         ([*QUICK, "stage=10"], "configuration: an option is chosen by its whole name, not by a number or null ("),
-        (["-m", *QUICK, "stage=10,11"], "configuration: an option is chosen by its whole name, not by a number or"),
-        ([*QUICK, "output_root="], "output_root: '' is not allowed: "),
-        ([*QUICK, "model=[logistic,mlp]"], "model: it takes one option; to compare several: -m model=logistic,mlp\n"),
-        ([*QUICK, "+dataset._target_=os.system"], "dataset._target_: configuration names registered components"),
+        pytest.param(
+            ["-m", *QUICK, "stage=10,11"],
+            "configuration: an option is chosen by its whole name, not by a number or",
+            marks=slow,
+        ),
+        pytest.param([*QUICK, "output_root="], "output_root: '' is not allowed: ", marks=slow),
+        pytest.param(
+            [*QUICK, "model=[logistic,mlp]"],
+            "model: it takes one option; to compare several: -m model=logistic,mlp\n",
+            marks=slow,
+        ),
+        pytest.param(
+            [*QUICK, "+dataset._target_=os.system"],
+            "dataset._target_: configuration names registered components",
+            marks=slow,
+        ),
         (["-m", *QUICK, "model=logistic,mlp", "optim.lr=0.1,-1"], "optim.lr: -1 is not allowed"),
-        (["-m", *QUICK, "model=logistic,mpl"], "model=mpl: there is no such option; did you mean 'mlp'?"),
-        ([*QUICK, "tracking=mlflow", "tracking.uri=./mlruns"], "tracking.uri: './mlruns' is a plain folder"),
-        ([*QUICK, "loss=mse"], "loss: mse takes real targets, dataset synthetic has class labels; loss=cross_entropy"),
+        pytest.param(
+            ["-m", *QUICK, "model=logistic,mpl"], "model=mpl: there is no such option; did you mean 'mlp'?", marks=slow
+        ),
+        pytest.param(
+            [*QUICK, "tracking=mlflow", "tracking.uri=./mlruns"],
+            "tracking.uri: './mlruns' is a plain folder",
+            marks=slow,
+        ),
+        pytest.param(
+            [*QUICK, "loss=mse"],
+            "loss: mse takes real targets, dataset synthetic has class labels; loss=cross_entropy",
+            marks=slow,
+        ),
         ([*DIGITS, "model=cnn"], "model: cnn is fixed to one channel of 28x28; dataset digits has 1 of 8x8; model="),
-        ([*ARRAYS, "dataset.path=no.npz"], "dataset.path=no.npz: there is no such file\n"),
-        (
+        pytest.param([*ARRAYS, "dataset.path=no.npz"], "dataset.path=no.npz: there is no such file\n", marks=slow),
+        pytest.param(
             [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.monitor=x"],
             "callbacks.early_stopping: it wat",
+            marks=slow,
         ),
-        (["-m", *QUICK, "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir: jobs 0 and 1 would share the fo"),
-        ([*QUICK, f"hydra.run.dir={__file__}/x"], f"hydra.run.dir: {__file__} is not a folder; the run's folder would"),
-        (["-m", *QUICK, "seed=1,2", f"hydra.sweep.dir={__file__}/x"], f"hydra.sweep.dir: {__file__} is not a folder; "),
+        pytest.param(
+            ["-m", *QUICK, "seed=1,2", "hydra.sweep.subdir=same"],
+            "hydra.sweep.subdir: jobs 0 and 1 would share the fo",
+            marks=slow,
+        ),
+        pytest.param(
+            [*QUICK, f"hydra.run.dir={__file__}/x"],
+            f"hydra.run.dir: {__file__} is not a folder; the run's folder would",
+            marks=slow,
+        ),
+        pytest.param(
+            ["-m", *QUICK, "seed=1,2", f"hydra.sweep.dir={__file__}/x"],
+            f"hydra.sweep.dir: {__file__} is not a folder; ",
+            marks=slow,
+        ),
     ],
 )
 def test_a_rejected_command_says_why_in_one_message_and_leaves_nothing(
@@ -53,8 +89,14 @@ def test_a_rejected_command_says_why_in_one_message_and_leaves_nothing(
 OWN = "import experiments\n@experiments.register.model('mlp')\ndef mlp(data): ...\n"
 
 
-@pytest.mark.parametrize(("source", "told"), [(OWN, "is registered twice: in "), ("1 / 0", "division by zero")])
-@pytest.mark.parametrize("arguments", [QUICK, ["-m", *QUICK, "seed=1,2"]], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("source", "told", "arguments"),
+    [
+        (OWN, "is registered twice: in ", QUICK),
+        pytest.param(OWN, "is registered twice: in ", ["-m", *QUICK, "seed=1,2"], marks=slow),
+        pytest.param("1 / 0", "division by zero", QUICK, marks=slow),
+    ],
+)
 def test_own_components_that_fail_are_one_message_and_leave_nothing(
     source: str, told: str, arguments: list[str], cli: Cli, workplace: Path
 ) -> None:
@@ -153,6 +195,7 @@ def test_a_file_that_is_no_yaml_is_told(cli: Cli, workplace: Path) -> None:
     assert done.stderr.startswith("error: configuration: a file is no YAML: ") and "wide.yaml" in done.stderr
 
 
+@slow
 def test_the_log_file_has_a_line_an_epoch(cli: Cli, workplace: Path) -> None:
     cli(*QUICK, "epochs=3")
     (log,) = workplace.rglob("experiments.log")
@@ -160,6 +203,7 @@ def test_the_log_file_has_a_line_an_epoch(cli: Cli, workplace: Path) -> None:
     assert [re.search(r"epoch (\d)", line)[1] for line in lines if "train/loss" in line] == ["0", "1", "2"]  # type: ignore[index]  # each has one
 
 
+@slow
 def test_an_exception_in_training_keeps_its_traceback(cli: Cli, workplace: Path) -> None:
     source = (
         "import experiments\n"

@@ -9,6 +9,7 @@ import pytest
 from .conftest import Cli
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+slow = pytest.mark.slow
 QUICK = ["tracking=none", "figures=false"]
 
 
@@ -17,8 +18,12 @@ QUICK = ["tracking=none", "figures=false"]
     [
         ("my_net", ["dataset=digits", "model=my_net", "model.width=64"], "valid/accuracy"),
         ("my_dataset", ["dataset=stripes", "model=cnn_adaptive"], "valid/accuracy"),
-        ("my_dataset", ["dataset=stripes", "model=cnn_adaptive", "loader=dataloader"], "valid/accuracy"),
-        ("my_metric", ["dataset=digits", "metrics=[accuracy,top_k]", "metrics.top_k.k=2"], "valid/top_k"),
+        pytest.param(
+            "my_dataset", ["dataset=stripes", "model=cnn_adaptive", "loader=dataloader"], "valid/accuracy", marks=slow
+        ),
+        pytest.param(
+            "my_metric", ["dataset=digits", "metrics=[accuracy,top_k]", "metrics.top_k.k=2"], "valid/top_k", marks=slow
+        ),
     ],
 )
 def test_an_example_trains(example: str, overrides: list[str], figure: str, cli: Cli) -> None:

@@ -201,6 +201,7 @@ def test_inputs_are_the_files_values_exactly(small: Path) -> None:
         assert torch.equal(split.floats()[1], torch.from_numpy(y))
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_the_real_content_is_accepted_whatever_its_packing(workplace: Path) -> None:
     """Packed anew, it is MNIST still, and each value is the one that Python's own unpickler reads."""

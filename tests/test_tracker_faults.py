@@ -81,6 +81,7 @@ def test_a_server_that_is_down_costs_one_warning_and_sync_brings_all_later(
     assert_there_once(tracker.store, folder)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_fails_a_run_that_requires_it(tracker: FaultyTracker, cli: Cli, workplace: Path) -> None:
     done = cli(*to(tracker, "tracking.required=true", "epochs=100000"))
     assert done.returncode == 1
@@ -114,6 +115,7 @@ def test_a_run_that_goes_on_requires_its_server_as_well(tracker: FaultyTracker) 
     assert [step for step, _ in written(folder)["train/loss"]] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_midway_does_not_stop_the_training(
     tracker: FaultyTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: Out
 ) -> None:

@@ -240,6 +240,7 @@ def test_a_stages_words_are_the_runs_description(workplace: Path) -> None:
     assert "`tutorial/last_batch_loss`: 0.0813" in note
 
 
+@pytest.mark.slow
 def test_a_stray_run_id_in_the_environment_is_not_used(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     result = experiments.run([*TINY, "figures=false"])
