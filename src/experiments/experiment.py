@@ -155,7 +155,12 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
             tracked.warn_if_failing(job.folder)
 
     runner.record = record
-    with _ending(journal, job.folder), signals.between_steps(runner), _profiled(root, job.folder):
+    with (
+        _ending(journal, job.folder),
+        signals.workers_watched(runner),
+        signals.between_steps(runner),
+        _profiled(root, job.folder),
+    ):
         if tracked is not None and root.tracking.required:
             tracked.require(job.folder)
         result = runner.fit(root.epochs)

@@ -6,9 +6,7 @@ accelerator: sums stay on the device, a bad step's update is masked there and to
 
 from __future__ import annotations
 
-import contextlib
 import math
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -96,17 +94,14 @@ class Runner:
             TrainingError: a loss or gradient is not finite; that update was not applied.
         """
         if not self.untrained:
-            with self._workers_watched():
-                figures = self.evaluate(0)
+            figures = self.evaluate(0)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
         while len(self.history) < epochs and not self.stopped:
             epoch = len(self.history)
-            with self._workers_watched():
-                figures = self.run_epoch(epoch)
-            self.history.append(figures)
+            self.history.append(self.run_epoch(epoch))
             self.record(self.history[-1], epoch)
             self._keep_epoch()
             if self.leave is not None:
@@ -271,23 +266,6 @@ class Runner:
             self._save()
         raise reason
 
-    @contextlib.contextmanager
-    def _workers_watched(self) -> Iterator[None]:
-        """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
-
-        Torch raises where the training happens to be when the word comes, or where a batch is fetched from the dead.
-        """
-        try:
-            yield
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            if not _is_of_a_dead_worker(error):
-                raise
-            if self.leave is not None:  # a signal to all of the run's processes, so that this step cannot end
-                raise self.leave from None
-            reason = (str(error) or type(error).__name__).splitlines()[0].strip()
-            problem = f"{reason}; loader.num_workers=0 does without worker processes"
-            raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
-
     def _update(self, loss: Tensor, number: int) -> None:
         """Step the optimiser, but keep a loss or gradient that is not finite from the weights."""
         terms = [loss.detach()]
@@ -331,14 +309,6 @@ class Runner:
                 f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
                 "that update was not applied"
             )
-
-
-def _is_of_a_dead_worker(error: Exception) -> bool:
-    if isinstance(error, RuntimeError):
-        return "DataLoader worker" in str(error)
-    # A broken connection of a dataset's own has no such frames.
-    frames = traceback.extract_tb(error.__traceback__)
-    return any("multiprocessing" in Path(frame.filename).parts for frame in frames)
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:

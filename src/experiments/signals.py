@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C: the first ends a training at the end of its step, with its state saved; the second at once."""
+"""What comes from outside: SIGTERM and Ctrl-C, and word of a loader's worker process that was killed.
+
+The first SIGTERM or Ctrl-C ends a training at the end of its step, with its state saved; the second at once.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ import contextlib
 import logging
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+from experiments.errors import TrainingError
 
 if TYPE_CHECKING:
     from experiments.runner import Runner
@@ -42,3 +49,33 @@ def between_steps(runner: Runner) -> Iterator[None]:
     finally:
         for number in replaced:
             signal.signal(number, ORDINARY[number])
+
+
+@contextlib.contextmanager
+def workers_watched(runner: Runner) -> Iterator[None]:
+    """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
+
+    Torch raises wherever the main thread happens to be when the word comes, or where a batch is fetched from the dead;
+    so this belongs around all that is done while there are workers.
+
+    Raises:
+        TrainingError: a worker is gone.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if not _is_of_a_dead_worker(error):
+            raise
+        if runner.leave is not None:  # a signal to all of the run's processes, so that this step cannot end
+            raise runner.leave from None
+        reason = (str(error) or type(error).__name__).splitlines()[0].strip()
+        problem = f"{reason}; loader.num_workers=0 does without worker processes"
+        raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
+
+
+def _is_of_a_dead_worker(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    # A broken connection of a dataset's own has no such frames.
+    frames = traceback.extract_tb(error.__traceback__)
+    return any("multiprocessing" in Path(frame.filename).parts for frame in frames)
