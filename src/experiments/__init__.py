@@ -2,6 +2,7 @@
 
 import experiments
 result = experiments.run(["model=cnn_adaptive", "optim=sgd_momentum"])
+model = experiments.load(result)
 
 @experiments.register.model("my_net")
 def my_net(data, *, width: int = 64): ...
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from experiments.data import DataSpec, Splits
     from experiments.experiment import run
     from experiments.result import Result
+    from experiments.runs import load
 
 __all__ = [
     "Callback",
@@ -29,6 +31,7 @@ __all__ = [
     "Splits",
     "TrainingError",
     "UserError",
+    "load",
     "register",
     "run",
 ]
@@ -38,6 +41,7 @@ _HOMES = {
     "DataSpec": "data",
     "Splits": "data",
     "Result": "result",
+    "load": "runs",
     "run": "experiment",
 }
 

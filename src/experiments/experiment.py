@@ -8,6 +8,7 @@ import json
 import logging
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
         "params": describe.params(values),
         "note": describe.note(root.tutorial, root.language),
         "inputs": describe.inputs(prepared.splits.spec),
+        "data": asdict(prepared.splits.spec),
         "parent": str(parent.begin(job.sweep, root.tracking)) if job.sweep else None,
         "varied": list(job.varied),
         "overrides": list(job.overrides),

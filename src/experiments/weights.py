@@ -29,24 +29,25 @@ def save(folder: Path, state: Mapping[str, Tensor]) -> Path:
     return folder / FILE
 
 
-def load(folder: Path) -> State:
-    """The weights of the run in a folder, on the CPU.
+def load(folder: Path, *, key: str = "init_from") -> State:
+    """The weights of the run in a folder, on the CPU; `key` is where a fault of them is told.
 
     Raises:
         ConfigError: there are none, or the file is no such thing.
     """
     path = folder / FILE
     if not path.is_file():
-        raise ConfigError(Fault("init_from", f"{folder} has no {FILE}: no run ended there"))
+        problem = f"{folder} has no {FILE}: no run has ended there; python -m experiments.resume goes on with one"
+        raise ConfigError(Fault(key, problem))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # foreign bytes raise whatever they like
         told = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(Fault("init_from", f"{path} cannot be read: {told}")) from None
+        raise ConfigError(Fault(key, f"{path} cannot be read: {told}")) from None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise ConfigError(Fault("init_from", f"{path} holds something else than tensors by name"))
+        raise ConfigError(Fault(key, f"{path} holds something else than tensors by name"))
     return state
 
 
@@ -59,7 +60,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     return content.hexdigest()
 
 
-def into(model: Any, state: Mapping[str, Tensor], origin: str) -> None:
+def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "init_from") -> None:
     """Put weights into a model of the same shape.
 
     Raises:
@@ -69,7 +70,7 @@ def into(model: Any, state: Mapping[str, Tensor], origin: str) -> None:
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split())}"
-        raise ConfigError(Fault("init_from", problem)) from None
+        raise ConfigError(Fault(key, problem)) from None
 
 
 def remember(output_root: Path, key: str, folder: Path) -> None:
@@ -89,7 +90,7 @@ def recall(output_root: Path, key: str) -> Path | None:
     return folder if (folder / FILE).is_file() else None
 
 
-def find_run(output_root: Path, name: str) -> Path | None:
+def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | None:
     """The folder that a user means by a folder's path or an MLflow run id; None where it is neither.
 
     Raises:
@@ -102,5 +103,5 @@ def find_run(output_root: Path, name: str) -> Path | None:
         for found in output_root.rglob(delivery.FILE):
             if delivery.state(found.parent).get("run_id") == name:
                 return found.parent
-        raise ConfigError(Fault("init_from", f"no run below {output_root} has the MLflow id {name}"))
+        raise ConfigError(Fault(key, f"no run below {output_root} has the MLflow id {name}"))
     return None

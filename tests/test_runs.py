@@ -1,0 +1,55 @@
+"""Runs that are there: found again, and their models loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import experiments
+from experiments import runs
+from experiments.assembly import load_dataset
+
+SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.train=80", "dataset.valid=20", "model=mlp"]
+SMALL += ["tracking=none", "figures=false", "epochs=1", "device=cpu"]
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> experiments.Result:
+    return experiments.run([*SMALL, f"output_root={tmp_path / 'outputs'}"])
+
+
+def test_a_loaded_model_is_the_trained_one_bit_for_bit(result: experiments.Result) -> None:
+    assert result.folder is not None
+    loaded = experiments.load(result.folder)
+    trained = result.model.state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in loaded.state_dict().items())
+    assert not loaded.training
+
+
+def test_the_data_spec_is_known_without_the_data(result: experiments.Result) -> None:
+    assert result.folder is not None
+    assert runs.data_spec(result.folder) == load_dataset(runs.configuration(result.folder).dataset).spec
+
+
+def test_other_settings_change_the_configuration_of_a_run_that_is_there(result: experiments.Result) -> None:
+    assert result.folder is not None
+    assert runs.configuration(result.folder, ["dataset.seed=5"]).dataset["seed"] == 5
+
+
+def test_an_unknown_run_names_the_latest_one(result: experiments.Result, tmp_path: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match=r"no run; .*the latest is .*outputs/runs"):
+        runs.find("outputs/runs/nowhere", tmp_path / "outputs")
+
+
+def test_an_unknown_id_is_told(tmp_path: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match="has the MLflow id"):
+        runs.find("0" * 32, tmp_path)
+
+
+def test_a_run_without_weights_is_told(result: experiments.Result) -> None:
+    assert result.folder is not None
+    (result.folder / "weights.pt").unlink()
+    with pytest.raises(experiments.ConfigError, match=r"has no weights\.pt"):
+        experiments.load(result.folder)
