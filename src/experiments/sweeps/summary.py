@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from experiments.folders import ERROR
 from experiments.sweeps import parent
+from experiments.sweeps.settings import differing, settings
 from experiments.tracking import journal, process
 from experiments.tracking.uri import store_uri
 from experiments.views import terminal
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 SUMMARY = "summary.md"
 # The figures that the table shows, where there are any.
 SHOWN = ("best/valid_loss", "valid/loss", "valid/accuracy")
-# Groups whose choice says more than the component's name and all its arguments.
-GROUPS = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
 
 
 def finish(config: DictConfig) -> None:
@@ -33,11 +32,11 @@ def finish(config: DictConfig) -> None:
     if not jobs:
         return
     failed = [job for job in jobs if job["status"] != "FINISHED"]
-    rows = stage_rows(jobs) if _are_stages(jobs) else job_rows(jobs, parent.varied(sweep))
-    log.info("\n%s\n", _table(rows, "simple"))
+    rows = stage_rows(jobs) if are_stages(jobs) else job_rows(jobs, parent.varied(sweep))
+    log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
         log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
-    (sweep / SUMMARY).write_text(_table(rows, "github") + "\n", encoding="utf-8")
+    (sweep / SUMMARY).write_text(table(rows, "github") + "\n", encoding="utf-8")
     log.info("sweep   %s", terminal.relative(sweep))
     if (sweep / journal.FILE).exists():
         journal.end(
@@ -71,14 +70,14 @@ def job_folders(sweep: Path) -> list[Path]:
 
 def job_rows(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, str]]:
     """A row a job, best validation loss first, with only the settings that differ."""
-    settings = [_settings(job) for job in jobs]
-    differing = _differing([given for given, job in zip(settings, jobs, strict=True) if job["start"]])
-    differing += sorted({key for given in settings for key in given if key in varied} - set(differing))
+    values = [settings(job) for job in jobs]
+    keys = differing([given for given, job in zip(values, jobs, strict=True) if job["start"]])
+    keys += sorted({key for given in values for key in given if key in varied} - set(keys))
     shown = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
     rows = []
-    for job, given in zip(jobs, settings, strict=True):
+    for job, given in zip(jobs, values, strict=True):
         seconds = sum(job["series"].get("time/epoch_seconds", []))
-        row = {"job": job["job"], **{key: given.get(key, "") for key in differing}}
+        row = {"job": job["job"], **{key: given.get(key, "") for key in keys}}
         row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in shown}
         rows.append(row | {"seconds": f"{seconds:.1f}", "status": job["status"]})
     order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
@@ -105,7 +104,8 @@ def stage_rows(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return rows
 
 
-def _table(rows: Sequence[Mapping[str, str]], style: str) -> str:
+def table(rows: Sequence[Mapping[str, str]], style: str) -> str:
+    """Rows under their keys, in one of tabulate's styles."""
     return str(tabulate(rows, headers="keys", tablefmt=style, disable_numparse=True))
 
 
@@ -124,7 +124,8 @@ def _ours(prints: Mapping[str, Any], series: Mapping[str, list[float]]) -> str:
     return "  ".join(f"{figure:.4f}" for figure in series.get(name, []))
 
 
-def _are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
+def are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these are runs of the tutorial's stages, each of another one."""
     stages = [job["start"].get("tags", {}).get("stage") for job in jobs]
     distinct = len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
     return distinct and all(OmegaConf.load(job["folder"] / "config.yaml").tutorial for job in jobs)
@@ -133,32 +134,6 @@ def _are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
 def _rank(job: Mapping[str, Any]) -> tuple[bool, float]:
     loss = job["figures"].get("best/valid_loss", math.nan)
     return math.isnan(loss), loss
-
-
-def _settings(job: Mapping[str, Any]) -> dict[str, str]:
-    """The chosen options and the parameters; of a job that never began, what the command line gave it."""
-    if not job["start"]:
-        given = OmegaConf.load(job["folder"] / ".hydra" / "overrides.yaml")
-        return dict(str(item).lstrip("+").split("=", 1) for item in given if "=" in str(item))
-    tags = job["start"]["tags"]
-    return {**{group: tags[group] for group in GROUPS if group in tags}, **job["start"]["params"]}
-
-
-def _differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Keys whose values differ; what a differing choice brings along is told by the choice."""
-    keys = list(dict.fromkeys(key for given in settings for key in given))
-    differing = [key for key in keys if len({given.get(key) for given in settings}) > 1]
-    groups = [key for key in differing if "." not in key]
-    return groups + [key for key in differing if "." in key and not _follows(key, groups, settings)]
-
-
-def _follows(key: str, groups: Sequence[str], settings: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a key's value is settled by the choice of its own group."""
-    group = key.split(".", maxsplit=1)[0]
-    if group not in groups:
-        return False
-    seen: dict[str | None, str | None] = {}
-    return all(seen.setdefault(given.get(group), given.get(key)) == given.get(key) for given in settings)
 
 
 def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) -> None:

@@ -18,16 +18,16 @@ def base(uri: str) -> str:
     return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
 
 
-def runs(uri: str, delivered: Sequence[Mapping[str, Any]]) -> str:
-    """One run's page, or the comparison of exactly these runs' validation losses over steps.
+def runs(uri: str, delivered: Sequence[Mapping[str, Any]], metric: str = "valid/loss") -> str:
+    """One run's page, or the comparison of exactly these runs' curves over steps.
 
     Args:
         uri: the store's address.
         delivered: `run_id` and `experiment_id` of each run.
+        metric: whose curves.
     """
     if len(delivered) == 1:
         return f"{base(uri)}/#/experiments/{delivered[0]['experiment_id']}/runs/{delivered[0]['run_id']}"
-    metric = "valid/loss"
     query = {
         "runs": json.dumps([run["run_id"] for run in delivered], separators=(",", ":")),
         "metric": json.dumps(metric),

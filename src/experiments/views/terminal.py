@@ -65,8 +65,8 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
         log.info("look    %s", links.runs(uri, delivered))
         if len(delivered) > 1:
             log.info("all     %s", links.experiment(uri, delivered[0]["experiment_id"]))
-        if not uri.startswith("http"):
-            log.info("        (after: python -m experiments.ui%s)", _named(uri))
+        if served := ui_command(uri):
+            log.info("        (after: %s)", served)
     if missing:
         reason = delivery.state(missing[0]).get("error", "it has not answered yet")
         log.warning(
@@ -80,6 +80,11 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
             shlex.quote(os.path.commonpath([relative(folder) for folder in missing])),
             _named(uri),
         )
+
+
+def ui_command(uri: str) -> str:
+    """What serves the UI of a store that has no server of its own; else empty."""
+    return "" if uri.startswith("http") else f"python -m experiments.ui{_named(uri)}"
 
 
 def _named(uri: str) -> str:
