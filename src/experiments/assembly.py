@@ -17,7 +17,7 @@ from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig
 from experiments.data import Batches, DataSpec, Order, Splits
 from experiments.errors import ConfigError, DataError, Fault, suggestion
-from experiments.registry import Registry, register
+from experiments.registry import Component, Registry, register
 from experiments.runner import Runner
 from experiments.seeds import Seeds, seed_noise
 
@@ -50,6 +50,7 @@ def forget_dataset() -> None:
 
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """The model with its initial weights, on the CPU: the same ones for every device."""
+    _check_shape(register.model.get(root.model["name"]), spec)
     torch.manual_seed(seeds.init)
     return _bound(register.model, root.model)(spec)
 
@@ -160,6 +161,18 @@ def _transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
     return transform(xb, spec)
+
+
+def _check_shape(model: Component, spec: DataSpec) -> None:
+    """A model may say at its registration that it takes pictures of one `shape` only."""
+    shape = model.facts.get("shape", spec.shape)
+    if shape != spec.shape:
+        (channels, height, width), (own_channels, own_height, own_width) = shape, spec.shape
+        problem = (
+            f"{model.name} is fixed to {'one channel' if channels == 1 else f'{channels} channels'} of {height}x{width}; "
+            f"dataset {spec.name} has {own_channels} of {own_height}x{own_width}; model=cnn_adaptive takes any size"
+        )
+        raise ConfigError(Fault("model", problem))
 
 
 def _check_targets(root: RootConfig, spec: DataSpec) -> None:

@@ -1,7 +1,8 @@
 """Loaders: `(split, batch_size, order, shape)` gives an iterable of batches (xb, yb), with a length.
 
 `shape` is the shape of one input as the model takes it. Given the same order, all loaders yield the same batches,
-bit for bit: the first four are the tutorial's, `in_memory` is the default outside the stages.
+bit for bit: the first four are the tutorial's, `in_memory` is the default outside the stages. `plain` at the
+registration is the loader as a script of one's own has it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from experiments.components import plain
 from experiments.data import Order, Split, as_targets, to_float
 from experiments.registry import register
 from experiments.seeds import epoch_seed
@@ -26,20 +28,20 @@ Shape = tuple[int, ...]
 GATHERED = 64
 
 
-class Slices:
-    """Rows start .. end of x and y, which any pair of tensors or a TensorDataset gives."""
+class Passes:
+    """A pass over x and y is what a plain loader gives for them in the order's order."""
 
-    def __init__(self, rows: Callable[[Any], Batch], batch_size: int, order: Order) -> None:
-        self.rows, self.batch_size, self.order = rows, batch_size, order
+    def __init__(
+        self, batches: Callable[..., Iterator[Batch]], x: Tensor, y: Tensor, batch_size: int, order: Order
+    ) -> None:
+        self.batches, self.x, self.y = batches, x, y
+        self.batch_size, self.order = batch_size, order
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        indices = self.order.indices()
-        for start in range(0, len(self.order), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield self.rows(part if indices is None else indices[part])
+        return self.batches(self.x, self.y, self.batch_size, self.order.indices())
 
 
 class Wrapped:
@@ -100,23 +102,21 @@ class InMemory:
             yield from zip(torch.split(x, self.batch_size), torch.split(self.y[chosen], self.batch_size), strict=True)
 
 
-@register.loader("slices")
-def slices(split: Split, batch_size: int, order: Order, shape: Shape) -> Slices:
+@register.loader("slices", plain=plain.slices)
+def slices(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 1: x[start:end], y[start:end]."""
     x, y = split.floats()
-    x = x.view(-1, *shape)
-    return Slices(lambda rows: (x[rows], y[rows]), batch_size, order)
+    return Passes(plain.slices, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("tensor_dataset")
-def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) -> Slices:
+@register.loader("tensor_dataset", plain=plain.tensor_dataset)
+def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 6: one slice of a TensorDataset gives both."""
     x, y = split.floats()
-    dataset = TensorDataset(x.view(-1, *shape), y)
-    return Slices(lambda rows: dataset[rows], batch_size, order)
+    return Passes(plain.tensor_dataset, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("dataloader", reads_datasets=True)
+@register.loader("dataloader", reads_datasets=True, plain=plain.dataloader)
 def dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Any:
@@ -127,7 +127,7 @@ def dataloader(
     return OrderedLoader(TensorDataset(x.view(-1, *shape), y), batch_size, order, num_workers)
 
 
-@register.loader("wrapped_dataloader", reads_datasets=True)
+@register.loader("wrapped_dataloader", reads_datasets=True, plain=plain.wrapped_dataloader)
 def wrapped_dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Wrapped:
@@ -138,7 +138,7 @@ def wrapped_dataloader(
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
 
-@register.loader("in_memory")
+@register.loader("in_memory", plain=plain.slices)
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)

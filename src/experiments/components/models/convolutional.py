@@ -10,7 +10,6 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from experiments.data import DataSpec
-from experiments.errors import ConfigError, Fault
 from experiments.registry import register
 
 
@@ -45,17 +44,15 @@ class Cnn(nn.Module):
         return xb.view(-1, xb.size(1))
 
 
-@register.model("cnn", input="flat")
+@register.model("cnn", input="flat", shape=(1, 28, 28))
 def cnn(data: DataSpec) -> nn.Module:
     """Stage 10, as the tutorial has it."""
-    _only_28x28("cnn", data)
     return Cnn(data.outputs)
 
 
-@register.model("cnn_sequential", input="flat")
+@register.model("cnn_sequential", input="flat", shape=(1, 28, 28))
 def cnn_sequential(data: DataSpec) -> nn.Module:
     """Stage 11: the same layers in an nn.Sequential."""
-    _only_28x28("cnn_sequential", data)
     return nn.Sequential(
         Lambda(lambda x: x.view(-1, 1, 28, 28)),
         nn.Conv2d(1, 16, kernel_size=3, stride=2, padding=1),
@@ -82,13 +79,3 @@ def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Mod
         nn.AdaptiveAvgPool2d(1),
         Lambda(lambda x: x.view(x.size(0), -1)),
     )
-
-
-def _only_28x28(name: str, data: DataSpec) -> None:
-    if data.shape != (1, 28, 28):
-        channels, height, width = data.shape
-        problem = (
-            f"{name} is fixed to one channel of 28x28; dataset {data.name} has {channels} of {height}x{width}; "
-            "model=cnn_adaptive takes any size"
-        )
-        raise ConfigError(Fault("model", problem))
