@@ -25,6 +25,7 @@ from experiments.result import Metrics, Result
 from experiments.seeds import noise_state, restore_noise
 
 Record = Callable[[Metrics, int], None]
+Step = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
 
 
 @dataclass(kw_only=True)
@@ -120,8 +121,7 @@ class Runner:
         # Evaluation may draw from it too, and starts anew where a training goes on from its middle.
         self.progress.noise = noise_state(self.device)
         valid = {f"valid/{name}": value for name, value in self.evaluate(epoch).items()}
-        if self.scheduler is not None and self.step_scheduler_each == "epoch":
-            self.scheduler.step()
+        self.step_scheduler("epoch")
         seconds = self.progress.seconds()
         earlier = [figures["valid/loss"] for figures in self.history]
         figures = train | valid
@@ -135,22 +135,32 @@ class Runner:
 
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """One pass over the training rows; means over them, each batch taken before its update, and their number."""
+        sums, steps = self.progress.sums, self.steps
+        for _, yb, pred, loss in self.train_steps(epoch):
+            sums.add(pred, yb, loss)
+            if self.leave is not None:
+                self._leave(self.leave)
+            if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + self.progress.step):
+                self._save()
+        self._raise_if_bad()
+        return sums.means(), sums.rows
+
+    def train_steps(self, epoch: int) -> Iterator[Step]:
+        """The epoch's training steps from where it is, each done when it is given: its batch, predictions, loss."""
         self.model.train()
-        sums, done, steps = self.progress.sums, self.progress.step, self.steps
+        done, steps = self.progress.step, self.steps
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
             pred, loss = self.step(xb, yb, epoch * steps + index)
-            sums.add(pred, yb, loss)
-            if self.step_scheduler_each == "step":
-                self.scheduler.step()
+            self.step_scheduler("step")
             self.progress.step = index + 1
-            if self.leave is not None:
-                self._leave(self.leave)
-            if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + index + 1):
-                self._save()
-        self._raise_if_bad()
-        return sums.means(), sums.rows
+            yield xb, yb, pred, loss
+
+    def step_scheduler(self, each: str) -> None:
+        """Let the scheduler go on, if it is called each "step" or each "epoch"."""
+        if self.scheduler is not None and self.step_scheduler_each == each:
+            self.scheduler.step()
 
     def step(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Forward, backward, update; the predictions and the loss before it."""
