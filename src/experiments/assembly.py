@@ -168,8 +168,9 @@ def _check_shape(model: Component, spec: DataSpec) -> None:
     shape = model.facts.get("shape", spec.shape)
     if shape != spec.shape:
         (channels, height, width), (own_channels, own_height, own_width) = shape, spec.shape
+        fixed = "one channel" if channels == 1 else f"{channels} channels"
         problem = (
-            f"{model.name} is fixed to {'one channel' if channels == 1 else f'{channels} channels'} of {height}x{width}; "
+            f"{model.name} is fixed to {fixed} of {height}x{width}; "
             f"dataset {spec.name} has {own_channels} of {own_height}x{own_width}; model=cnn_adaptive takes any size"
         )
         raise ConfigError(Fault("model", problem))
