@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
-
 from experiments import assembly, composing, config, weights
 from experiments import device as devices
 from experiments.checkpoint import FOLDER, Checkpoints
@@ -110,7 +108,7 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.Sta
     run = weights.find_run(output_root, root.init_from)
     if run is not None:
         return weights.load(run)
-    first = prepare(config.check(config.resolve(_stage(root.init_from, overrides))), overrides)
+    first = prepare(stage(root.init_from, overrides), overrides)
     found = weights.recall(output_root, first.key)
     if found is not None:
         log.info("starts from the weights of stage %s, trained in %s", root.init_from, terminal.relative(found))
@@ -122,16 +120,21 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.Sta
     return weights_of(runner.model)
 
 
-def _stage(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a stage under a run's own overrides."""
+def stage(name: str, overrides: Sequence[str]) -> RootConfig:
+    """The configuration of the stage that `init_from` names, under a run's own overrides.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
     kept = [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]
     problem = f"{name!r} is neither a run's folder, nor its MLflow id (32 hexadecimal digits), nor a stage"
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(Fault("init_from", problem))
     try:
-        return composing.compose([*kept, f"stage={name}"])
+        cfg = composing.compose([*kept, f"stage={name}"])
     except ConfigError as error:
         if error.faults[0].key != f"stage={name}":
             raise
         told = error.faults[0].problem.removeprefix("there is no such option")
         raise ConfigError(Fault("init_from", f"{problem}{told}")) from error
+    return config.check(config.resolve(cfg))

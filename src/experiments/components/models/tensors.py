@@ -14,7 +14,7 @@ from experiments.registry import register
 
 
 class TensorModel:
-    """What the runner asks of any model, over bare weights and bias: x @ weights + bias."""
+    """x @ weights + bias over two bare tensors, with what a training asks of any model."""
 
     def __init__(self, data: DataSpec) -> None:
         self.weights = torch.randn(data.features, data.outputs) / math.sqrt(data.features)
@@ -71,7 +71,7 @@ class LogProbabilityModel(TensorModel):
 
 
 def log_softmax(x: Tensor) -> Tensor:
-    """X - log(sum(exp(x))) over the last dimension."""
+    """The softmax's logarithm over the last dimension: x - log(sum(exp(x)))."""
     return x - x.exp().sum(-1).log().unsqueeze(-1)
 
 

@@ -1,0 +1,248 @@
+"""The definitions and imports that a script needs, found from the components' own source."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from experiments.data import DataSpec
+from experiments.errors import ConfigError, Fault, UserError
+from experiments.export_script.rewriting import Known, Rewriter, Text, literal
+from experiments.registry import Component
+
+# What a script calls its own things; a definition that is called so gets an underscore.
+RESERVED = frozenset(
+    {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "valid_order"}
+    | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
+)
+
+
+class Sources:
+    """The definitions of one script, in the order they need each other, and its imports.
+
+    Args:
+        spec: the data spec, written into the definitions.
+        without: methods that the script does not call.
+    """
+
+    def __init__(self, spec: DataSpec, *, without: Sequence[str] = ()) -> None:
+        self.spec, self.without = spec, tuple(without)
+        self.imports: set[str] = set()
+        self._definitions: dict[str, str] = {}
+        self._taken = 0
+
+    def taken(self) -> list[str]:
+        """The definitions that have come since this was last asked."""
+        found = list(self._definitions.values())[self._taken :]
+        self._taken = len(self._definitions)
+        return found
+
+    def made(self, component: Component, arguments: Mapping[str, Any], given: Sequence[Text | None]) -> str | None:
+        """The expression that makes what a component's factory gives; None where that is nothing.
+
+        Args:
+            component: the registered one.
+            arguments: its configuration.
+            given: what the run hands it first, as code; None for the data spec.
+        """
+        factory = component.factory
+        names = list(inspect.signature(factory).parameters)[: len(given)]
+        known: dict[str, Any] = dict(arguments) | {
+            name: code for name, code in zip(names, given, strict=True) if code is not None
+        }
+        spec_names = [name for name, code in zip(names, given, strict=True) if code is None]
+        if not inspect.isclass(factory):
+            rewriter = self._rewriter(factory, known, spec_names)
+            if rewriter.is_empty:
+                return None
+            if (expression := rewriter.returned()) is not None:
+                self._follow(factory, expression)
+                return expression
+        name, left = self._defined(factory, arguments, spec_names)
+        positional = [code.code for code in given if code is not None]
+        return f"{name}({', '.join([*positional, *(f'{key}={literal(arguments[key])}' for key in left)])})"
+
+    def called(self, component: Component, arguments: Mapping[str, Any], *, spec_at: int | None = None) -> str:
+        """The name of a function that stands for a component that is one (a loss, a transform).
+
+        Args:
+            component: the registered one.
+            arguments: its configuration.
+            spec_at: which of its first parameters is the data spec.
+        """
+        names = list(inspect.signature(component.factory).parameters)
+        spec_names = [] if spec_at is None else [names[spec_at]]
+        rewriter = self._rewriter(component.factory, arguments, spec_names)
+        taken = [name for name in names if name not in arguments and name not in spec_names]
+        expression = rewriter.returned()
+        call = None if expression is None else ast.parse(expression, mode="eval").body
+        if isinstance(call, ast.Call) and not call.keywords and [ast.unparse(a) for a in call.args] == taken:
+            name = ast.unparse(call.func)  # it only passes on what it is given
+            self._follow(component.factory, name)
+            return name
+        name, left = self._defined(component.factory, arguments, spec_names)
+        if not left:
+            return name
+        self.imports.add("import functools")
+        return f"functools.partial({name}, {', '.join(f'{key}={literal(arguments[key])}' for key in left)})"
+
+    def defined(self, function: Callable[..., Any], known: Known, name: str) -> None:
+        """Take a plain function over under another name, with what is known of its arguments written in."""
+        self._defined(function, known, [], name=name)
+
+    def _defined(
+        self, factory: Any, known: Known, spec_names: Sequence[str], *, name: str = ""
+    ) -> tuple[str, list[str]]:
+        """Take a definition over; its name in the script, and the configuration that it still has to be given."""
+        left = sorted(set(known) & self._rewriter(factory, {}, spec_names).rebound())
+        rewriter = self._rewriter(factory, {key: value for key, value in known.items() if key not in left}, spec_names)
+        code = rewriter.definition()
+        self._follow(factory, code)
+        own = factory.__name__
+        name = name or (f"{own}_" if own in RESERVED else own)
+        if name != own:
+            code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
+        if self._definitions.setdefault(name, code) != code:
+            problem = f"two different definitions in this script would be called {name}; rename one of them"
+            raise ConfigError(Fault("export_script", problem))
+        return name, left
+
+    def _rewriter(self, factory: Any, known: Known, spec_names: Sequence[str]) -> Rewriter:
+        def resolved(dotted: str) -> Any:
+            first, *rest = dotted.split(".")
+            found = _globals(factory).get(first)
+            for part in rest:
+                found = getattr(found, part, None)
+            return found
+
+        def default_of(function: str, keyword: str) -> Any:
+            try:
+                parameter = inspect.signature(resolved(function)).parameters.get(keyword)
+            except (TypeError, ValueError):  # written in C, or not to be found
+                return inspect.Parameter.empty
+            return inspect.Parameter.empty if parameter is None else parameter.default
+
+        def ours(name: str) -> bool:
+            found = resolved(name)
+            return inspect.isclass(found) and issubclass(found, UserError)
+
+        return Rewriter(
+            source_of(factory),
+            known=known,
+            spec=self.spec,
+            spec_names=spec_names or _spec_names(factory),
+            default_of=default_of,
+            ours=ours,
+            without=self.without,
+        )
+
+    def _follow(self, factory: Any, code: str) -> None:
+        """Import or define what a piece of code names."""
+        known = _globals(factory) | dict(inspect.getclosurevars(_function(factory)).nonlocals)
+        tree = ast.parse(code)
+        bound = {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        }
+        bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id not in bound and node.id in known:
+                self._need(node.id, known[node.id], _module(factory))
+
+    def _need(self, name: str, value: Any, module: ModuleType | None) -> None:
+        if value is getattr(builtins, name, None):
+            return
+        home = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+        if isinstance(value, ModuleType) or (home is not None and not _is_own(home)):
+            self.imports.add(_import_of(name, value, module))
+        elif inspect.isclass(value) or inspect.isfunction(value):
+            if name not in self._definitions:
+                self._defined(value, {}, [])
+        else:
+            self._definitions.setdefault(name, f"{name} = {literal(value)}")
+
+
+def source_of(factory: Any) -> str:
+    """The text of a definition.
+
+    Raises:
+        ConfigError: there is none, since it was typed into a shell.
+    """
+    try:
+        return textwrap.dedent(inspect.getsource(factory))
+    except (OSError, TypeError):
+        name = getattr(factory, "__qualname__", repr(factory))
+        problem = "its source cannot be found (was it typed into a shell?); a script needs it in a file or a notebook"
+        raise ConfigError(Fault(name, problem)) from None
+
+
+def _function(factory: Any) -> Any:
+    """A function to look at the names of: itself, or a class's making."""
+    made = factory.__init__ if inspect.isclass(factory) else factory
+    return made if inspect.isfunction(made) else _function_free
+
+
+def _function_free() -> None:
+    """Names nothing."""
+
+
+def _spec_names(factory: Any) -> list[str]:
+    """Parameters that hold a data spec, by their annotation."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if "DataSpec" in str(parameter.annotation)]
+
+
+def _module(factory: Any) -> ModuleType | None:
+    return sys.modules.get(factory.__module__)
+
+
+def _globals(factory: Any) -> dict[str, Any]:
+    module = _module(factory)
+    return dict(vars(module)) if module is not None else {}
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Whether a module is the product's or the user's own, and so nothing that a script could import."""
+    top = module.__name__.partition(".")[0]
+    if top == "experiments" or module.__name__ == "__main__":
+        return True
+    if top in sys.stdlib_module_names or getattr(module, "__file__", None) is None:
+        return False
+    assert module.__file__ is not None
+    return "site-packages" not in Path(module.__file__).parts and "dist-packages" not in Path(module.__file__).parts
+
+
+@functools.cache
+def _imports(module: ModuleType) -> dict[str, str]:
+    """Import statements of a module, by the name that each binds."""
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError):
+        return {}
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name: f"import {ast.unparse(alias)}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {a.asname or a.name: f"from {node.module} import {ast.unparse(a)}" for a in node.names}
+    return found
+
+
+def _import_of(name: str, value: Any, module: ModuleType | None) -> str:
+    statement = _imports(module).get(name) if module is not None else None
+    if statement is not None:
+        return statement
+    if isinstance(value, ModuleType):
+        return f"import {value.__name__}" if value.__name__ == name else f"import {value.__name__} as {name}"
+    return f"from {value.__module__} import {name}"
