@@ -112,7 +112,7 @@ def assemble(
     return runner
 
 
-class _Progress:
+class ProgressBar:
     """A loader with a bar, where there is a terminal to show it."""
 
     def __init__(self, loader: Any, order: Order, epochs: int) -> None:
@@ -148,7 +148,7 @@ def _batches(
             loader.to(device)
         made.append(Batches(loader, order, split, size, shape))
     train, valid = made
-    return dataclasses.replace(train, loader=_Progress(train.loader, train.order, root.epochs)), valid
+    return dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs)), valid
 
 
 def _transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:

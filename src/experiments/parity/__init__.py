@@ -1,0 +1,38 @@
+"""Whether two configurations are the same training: the proof of a refactoring. Importing it does not import torch.
+
+verdict = experiments.parity.compare(["stage=03_module"], ["stage=04_linear"], steps=200)
+verdict.verdict, verdict.where, verdict.step, verdict.difference
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.parity.differences import Difference
+    from experiments.parity.neighbours import StageVerdict, stages
+    from experiments.parity.proof import compare, resumed
+    from experiments.parity.script import against
+    from experiments.parity.verdict import Drift, Verdict
+
+__all__ = ["Difference", "Drift", "StageVerdict", "Verdict", "against", "compare", "resumed", "stages"]
+
+_HOMES = {
+    "Difference": "differences",
+    "StageVerdict": "neighbours",
+    "stages": "neighbours",
+    "compare": "proof",
+    "resumed": "proof",
+    "against": "script",
+    "Drift": "verdict",
+    "Verdict": "verdict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'experiments.parity' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"experiments.parity.{_HOMES[name]}"), name)

@@ -1,0 +1,131 @@
+"""Which tensor of one model is which of another: by name, else by order, role and shape, transposed where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from experiments.errors import ConfigError, Fault, suggestion
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One tensor of the first model, and the second's that plays its part.
+
+    Args:
+        a: its name in the first.
+        b: its name in the second.
+        transposed: whether the second has it with rows and columns exchanged.
+    """
+
+    a: str
+    b: str
+    transposed: bool = False
+
+    def turned(self, tensor: Tensor) -> Tensor:
+        """The first's tensor as the second has it, or the other way round."""
+        return tensor.t() if self.transposed and tensor.ndim == 2 else tensor  # rows, columns
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The tensors of two models, in the first's order; and what only one of them has, with its shape."""
+
+    pairs: tuple[Pair, ...]
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor has its other."""
+        return not self.only_a and not self.only_b
+
+    @property
+    def plain(self) -> bool:
+        """Whether the names say it all."""
+        return all(pair.a == pair.b and not pair.transposed for pair in self.pairs)
+
+    def to_b(self, tensors: Tensors) -> dict[str, Tensor]:
+        """The first's tensors under the second's names, as the second has them."""
+        return {pair.b: pair.turned(tensors[pair.a]) for pair in self.pairs if pair.a in tensors}
+
+    def to_a(self, tensors: Tensors) -> dict[str, Tensor]:
+        """The second's tensors under the first's names, as the first has them."""
+        return {pair.a: pair.turned(tensors[pair.b]) for pair in self.pairs if pair.b in tensors}
+
+
+def match(a: Tensors, b: Tensors, transpose: Sequence[str] = ()) -> Matching:
+    """Find for each tensor of the first the second's.
+
+    Models with the same names are matched by them. Else a name counts where it says what a tensor is; one that holds
+    an index (`2.weight` in an nn.Sequential) says where it stands, which a layer more or less changes. What is left
+    is matched in order: equal shape, and the same last word (`weight`, `bias`) before another.
+
+    Args:
+        a: the first's parameters and buffers.
+        b: the second's.
+        transpose: names, in either, of square matrices that the other has transposed; a matrix whose shape tells is
+            transposed by itself, one whose shape is equal never.
+
+    Raises:
+        ConfigError: `transpose` names no matrix that could be.
+    """
+    _check(transpose, {**b, **a})
+    left, found = dict(b), {}
+
+    def take(name: str, other: str | None) -> None:
+        if other is not None:
+            found[name] = other
+            del left[other]
+
+    same_names = a.keys() == b.keys()
+    for fits in (_fits_straight, _fits_turned):
+        for name, tensor in a.items():
+            named = name in left and name not in found and (same_names or not _is_indexed(name))
+            take(name, name if named and fits(tensor, left[name]) else None)
+    for fits in (_fits_straight, _fits_turned):
+        for name, tensor in a.items():
+            if name not in found:
+                fitting = [other for other, there in left.items() if fits(tensor, there)]
+                take(name, min(fitting, key=lambda other: _role(other) != _role(name), default=None))
+    pairs = []
+    for name, tensor in a.items():
+        if name in found:
+            other = found[name]
+            turned = not _fits_straight(tensor, b[other]) or bool({name, other} & set(transpose))
+            pairs.append(Pair(name, other, turned))
+    return Matching(tuple(pairs), _told(a, set(a) - set(found)), _told(b, set(left)))
+
+
+def _fits_straight(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
+
+
+def _fits_turned(one: Tensor, other: Tensor) -> bool:
+    return one.ndim == 2 and _fits_straight(one.t(), other)  # rows, columns
+
+
+def _is_indexed(name: str) -> bool:
+    return any(part.isdecimal() for part in name.split("."))
+
+
+def _role(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _told(tensors: Tensors, names: set[str]) -> tuple[str, ...]:
+    return tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items() if name in names)
+
+
+def _check(transpose: Sequence[str], tensors: Tensors) -> None:
+    for name in transpose:
+        if name not in tensors:
+            raise ConfigError(Fault("--transpose", f"no tensor is called {name!r}{suggestion(name, tensors)}"))
+        shape = tuple(tensors[name].shape)
+        if len(shape) != 2 or shape[0] != shape[1]:  # rows, columns
+            problem = f"{name} is {shape}; only a square matrix has to be named, others are transposed where that fits"
+            raise ConfigError(Fault("--transpose", problem))

@@ -1,0 +1,134 @@
+"""A run against a script that should print the same losses: one that was exported, or anyone's own."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from experiments import assembly
+from experiments import device as devices
+from experiments.config import RootConfig
+from experiments.errors import ConfigError, Fault
+from experiments.parity.differences import TOLERANCE, Comparison, Difference
+from experiments.parity.proof import check, configured
+from experiments.parity.verdict import Verdict, Word
+from experiments.preparation import Preparation
+from experiments.result import Metrics
+
+LINE = re.compile(r"epoch (\d+)  (.+)")
+
+
+def against(
+    overrides: Sequence[str], script: Path, *, data: Path | None = None, tolerance: float = TOLERANCE
+) -> Verdict:
+    """Train a configuration as a run does, run a script beside it, and compare the losses of each epoch.
+
+    The script prints a line an epoch, `epoch 0  train/loss 0.31...  valid/loss 0.27...`, in full. What it prints
+    before its last epoch 0 belongs to a training that comes first.
+
+    Args:
+        overrides: of the configuration.
+        script: run as `python SCRIPT DATA`.
+        data: the file it reads; the dataset's own source where there is one, else what was downloaded.
+        tolerance: for `equal`, as of a loss.
+
+    Raises:
+        ConfigError: the script fails or prints no losses, or the configuration cannot be run.
+        DataError: the dataset cannot be had.
+        TrainingError: the training has to stop.
+    """
+    check(1, tolerance)
+    if not script.is_file():
+        raise ConfigError(Fault("--against", f"there is no file {script}"))
+    if data is not None and not data.exists():
+        raise ConfigError(Fault("--data", f"there is no file {data}"))
+    assembly.forget_dataset()
+    prepared = configured(overrides)
+    began = time.perf_counter()
+    printed = _printed(script, data or _data(prepared.root))
+    history = _trained(prepared)
+    word, found = _compared(history, printed, tolerance)
+    return Verdict(word, len(history), tolerance, found, seconds=time.perf_counter() - began, unit="epoch")
+
+
+def _trained(prepared: Preparation) -> list[Metrics]:
+    with devices.settings_kept():
+        if prepared.root.device.threads is not None:
+            torch.set_num_threads(prepared.root.device.threads)
+        torch.use_deterministic_algorithms(prepared.root.deterministic)
+        return prepared.runner(None).fit(prepared.root.epochs).history
+
+
+def _printed(script: Path, data: Path | None) -> list[dict[str, float]]:
+    """The figures that a script prints, by epoch."""
+    command = [sys.executable, str(script), *([str(data)] if data else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the user's own script
+    if done.returncode != 0:
+        said = (done.stderr.strip() or "it says nothing").splitlines()[-1]
+        raise ConfigError(Fault("--against", f"{script} ended with exit code {done.returncode}: {said}"))
+    epochs: list[dict[str, float]] = []
+    for line in done.stdout.splitlines():
+        if match := LINE.fullmatch(line.strip()):
+            if match[1] == "0":
+                epochs.clear()
+            epochs.append(_figures(match[2], script))
+    if not epochs:
+        raise ConfigError(
+            Fault("--against", f"{script} prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'")
+        )
+    return epochs
+
+
+def _figures(text: str, script: Path) -> dict[str, float]:
+    found = {}
+    for field in text.split("  "):
+        name, _, value = field.strip().rpartition(" ")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ConfigError(
+                Fault("--against", f"{script} prints {field.strip()!r} where a figure should be")
+            ) from None
+    return found
+
+
+def _compared(
+    history: Sequence[Mapping[str, float]], printed: Sequence[Mapping[str, float]], tolerance: float
+) -> tuple[Word, Difference | None]:
+    """The first difference beyond the tolerance, else the largest."""
+    largest: Difference | None = None
+    for epoch, (ours, theirs) in enumerate(zip(history, printed, strict=False)):
+        for name in [name for name in theirs if name in ours]:
+            one, other = (torch.tensor(value, dtype=torch.float64) for value in (ours[name], theirs[name]))
+            comparison = Comparison("figure", name, one, other, tolerance * one.abs().clamp(min=1))
+            if comparison.same_bits():
+                continue
+            found = comparison.difference(epoch)
+            if found.share > 1:
+                return "differs", found
+            if largest is None or found.share > largest.share:
+                largest = found
+        if missing := [name for name in ("train/loss", "valid/loss") if name not in theirs]:
+            return "differs", Difference(
+                "figure", missing[0], epoch, math.inf, math.inf, "the script does not print it"
+            )
+    if len(history) != len(printed):
+        told = f"the run has {len(history)} epochs, the script prints {len(printed)}"
+        return "differs", Difference("figure", "epochs", min(len(history), len(printed)), math.inf, math.inf, told)
+    return ("equal" if largest else "identical"), largest
+
+
+def _data(root: RootConfig) -> Path | None:
+    """The file that the dataset was read from, if it is one."""
+    source, place = root.dataset.get("source"), root.dataset.get("root")
+    candidates = [Path(source)] if source else []
+    if place:
+        candidates.append(Path(place) / "mnist" / "mnist.pkl.gz")
+    return next((path for path in candidates if path.is_file()), None)
