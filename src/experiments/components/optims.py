@@ -31,10 +31,9 @@ class ByHand:
                     p -= p.grad * self.lr
 
     def zero_grad(self) -> None:
-        """Set every gradient to zero, since backward() adds to what is there."""
+        """Forget every gradient, since backward() adds to what is there."""
         for p in self.params:
-            if p.grad is not None:
-                p.grad.zero_()
+            p.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """All there is to go on from: the learning rate."""

@@ -9,7 +9,7 @@ from experiments.data import Splits
 from experiments.registry import register
 
 
-@register.dataset("digits")
+@register.dataset("digits", light_on_dark=True, centred=1.0)
 def digits() -> Splits:
     """4/5 for training, 1/5 for validation, each class alike; pixels / 16."""
     from sklearn.datasets import load_digits

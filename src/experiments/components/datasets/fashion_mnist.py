@@ -31,7 +31,7 @@ FASHION = idx.IdxSet(
 ZALANDO = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 
 
-@register.dataset("fashion_mnist")
+@register.dataset("fashion_mnist", light_on_dark=True)
 def fashion_mnist(*, root: str = "data", source: str | None = None) -> Splits:
     """50,000 training, 10,000 validation and 10,000 test pictures of 28x28 as bytes.
 

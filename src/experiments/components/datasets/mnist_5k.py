@@ -16,7 +16,7 @@ from experiments.registry import register
 CONTENT = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 
-@register.dataset("mnist_5k")
+@register.dataset("mnist_5k", light_on_dark=True, centred=20 / 28)
 def mnist_5k() -> Splits:
     """500 digits of each class: 400 for training, 100 for validation, always the same ones."""
     pixels, labels = _read()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -17,27 +17,23 @@ class TensorModel:
     """x @ weights + bias over two bare tensors, with what a training asks of any model."""
 
     def __init__(self, data: DataSpec) -> None:
-        self.weights = torch.randn(data.features, data.outputs) / math.sqrt(data.features)
-        # Set after the scaling, so that the scaling is not recorded for the gradient.
-        self.weights.requires_grad_()
+        # requires_grad after the scaling, so that the scaling is not recorded for the gradient
+        self.weights = (torch.randn(data.features, data.outputs) / math.sqrt(data.features)).requires_grad_()
         self.bias = torch.zeros(data.outputs, requires_grad=True)
 
     def __call__(self, xb: Tensor) -> Tensor:
         """Logits (batch, outputs) of flat rows (batch, features)."""
         return xb @ self.weights + self.bias
 
-    def parameters(self) -> Iterator[Tensor]:
+    def parameters(self) -> list[Tensor]:
         """The two tensors."""
-        yield self.weights
-        yield self.bias
+        return [self.weights, self.bias]
 
     def train(self) -> Self:
-        """Nothing differs in training."""
+        """Nothing differs between training and evaluation."""
         return self
 
-    def eval(self) -> Self:
-        """Nothing differs in evaluation."""
-        return self
+    eval = train
 
     def to(self, device: torch.device) -> Self:
         """Move both tensors, as leaves."""
@@ -63,16 +59,12 @@ class TensorModel:
 
 
 class LogProbabilityModel(TensorModel):
-    """The same, ended by a log-softmax written out."""
+    """The same, ended by a log-softmax written out: x - log(sum(exp(x)))."""
 
     def __call__(self, xb: Tensor) -> Tensor:
         """Log-probabilities (batch, outputs)."""
-        return log_softmax(super().__call__(xb))
-
-
-def log_softmax(x: Tensor) -> Tensor:
-    """The softmax's logarithm over the last dimension: x - log(sum(exp(x)))."""
-    return x - x.exp().sum(-1).log().unsqueeze(-1)
+        x = super().__call__(xb)
+        return x - x.exp().sum(-1).log().unsqueeze(-1)
 
 
 @register.model("logistic_tensors", input="flat", output="log_probabilities")

@@ -1,0 +1,46 @@
+"""`python -m experiments.export_script OVERRIDE ... > plain.py`, or with RUN: a run as one script of plain PyTorch.
+
+RUN is a run's folder or its MLflow id. The script needs torch, numpy and requests, and neither this package, Hydra nor
+MLflow. It trains and validates as the run does and prints the same losses, on the same machine to the last bit. MNIST
+it reads as the tutorial does; the rows of any other dataset are written beside it with --rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments import __main__ as command_line
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the script to standard output."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.export_script",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="*", metavar="OVERRIDE | RUN", help="as on the command line of a run, or a run")
+    parser.add_argument("--rows", type=Path, metavar="FILE.npz", help="write the rows that the script reads there")
+    parser.add_argument("--output-root", default="outputs", help="where a run with an id is looked for")
+    given = parser.parse_args(arguments)
+    command_line.guarded(lambda: _export(given.what, given.rows, given.output_root))
+
+
+def _export(what: list[str], rows: Path | None, output_root: str) -> None:
+    # Imported now: it takes torch, which --help should not wait for.
+    from experiments.export_script.exporting import export
+
+    exported = export(what, rows=str(rows or "rows.npz"), output_root=output_root)
+    if rows is not None:
+        exported.write_rows(rows)
+    elif exported.reads_rows:
+        print("note: it reads its rows from rows.npz; --rows rows.npz writes them", file=sys.stderr)
+    for note in exported.notes:
+        print(f"note: {note}", file=sys.stderr)
+    sys.stdout.write(exported.text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""From a configuration, or a run that is there, to its script."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments import assembly, composing, config, device, preparation, resumption, runs, secrets
+from experiments.config import RootConfig
+from experiments.data import Splits
+from experiments.errors import ConfigError, Fault
+from experiments.export_script.script import Script, Training, note
+from experiments.files import replacing
+from experiments.identity import differences, without_length
+from experiments.preparation import Preparation
+from experiments.registry import register
+from experiments.seeds import derive, noise_state, restore_noise
+from experiments.tracking import delivery, journal
+from experiments.views.terminal import relative
+
+# How the way to it is told where nothing else is given.
+COMMAND = ("python", "-m", "experiments")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A script, and what a reader of it should know.
+
+    Args:
+        text: the script.
+        splits: the rows it was made for.
+        reads_rows: whether it reads them from a file that has to come with it (`write_rows`).
+        notes: what it leaves out, or what has changed since the run it is of.
+    """
+
+    text: str
+    splits: Splits
+    reads_rows: bool
+    notes: Sequence[str] = ()
+
+    def write_rows(self, path: Path) -> None:
+        """Keep the rows that the script reads: x and y of both splits, as .npz."""
+        parts = {"train": self.splits.train, "valid": self.splits.valid}
+        arrays = {
+            f"{axis}_{part}": split.tensors[index] for part, split in parts.items() for index, axis in enumerate("xy")
+        }
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            content: Any = {name: tensor.numpy() for name, tensor in arrays.items()}
+            np.savez_compressed(file, **content)
+
+
+def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Path = "outputs") -> Exported:
+    """The script of a configuration (its overrides), or of a run that is there (its folder or MLflow id, alone).
+
+    Raises:
+        ConfigError: there is no such run, or no one script can hold it.
+        DataError: the dataset cannot be had.
+    """
+    if len(what) == 1 and "=" not in what[0]:
+        return _of_run(runs.find(what[0], output_root), rows)
+    cfg = composing.compose(what)
+    secrets.learn(cfg)
+    root = config.check(config.resolve(cfg))
+    return of(root, what, origin=shlex.join([*COMMAND, *what]), rows=rows)
+
+
+def of(
+    root: RootConfig,
+    overrides: Sequence[str],
+    *,
+    origin: str,
+    rows: str = "rows.npz",
+    notes: Sequence[str] = (),
+) -> Exported:
+    """The script of a checked configuration.
+
+    Args:
+        root: the configuration.
+        overrides: the command line's, for a stage that `init_from` names.
+        origin: which run it is of, in words.
+        rows: the file it reads its rows from, where its dataset has no plain form.
+        notes: what is to be told beside.
+    """
+    prepared = Preparation(
+        root,
+        device.pick(root.device),
+        assembly.load_dataset(root.dataset),
+        derive(root.seed, root.seeds.model_dump()),
+        None,
+    )
+    trainings = list(_trainings(root, overrides))
+    notes = [text for text in (*notes, note(root)) if text]
+    heading = [
+        f"Plain PyTorch of {origin}",
+        "",
+        f"On the same machine, with torch {torch.__version__}, it prints that run's losses to the last bit.",
+        *notes,
+    ]
+    script = Script(
+        heading,
+        trainings,
+        prepared.splits.spec,
+        draws_noise=_draws_noise(prepared),
+        rows=rows,
+        as_bytes=prepared.splits.train.tensors[0].dtype == torch.uint8,
+    )
+    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
+    return Exported(script.text(), prepared.splits, reads_rows, notes)
+
+
+def _of_run(folder: Path, rows: str) -> Exported:
+    root = runs.configuration(folder)
+    begun, trained = resumption.begun(folder), len(journal.history(folder))
+    if not trained:
+        raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
+    root = root.model_copy(update={"epochs": trained})
+    prepared = preparation.prepare(root.model_copy(update={"init_from": None}), ())
+    before, now = without_length(begun["identity"]), without_length(prepared.identity)
+    changed = [line for line in differences(before, now) if not line.startswith("content of init_from")]
+    notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
+    run_id = delivery.state(folder).get("run_id", "not in MLflow")
+    origin = f"the run {begun['name']} ({run_id}) in {relative(folder)}"
+    return of(root, resumption.said(folder), origin=origin, rows=rows, notes=notes)
+
+
+def _trainings(root: RootConfig, overrides: Sequence[str]) -> Iterator[Training]:
+    """The run's own training, after those that give it its weights."""
+    if root.init_from is not None:
+        run = runs.find(root.init_from, root.output_root) if _is_run(root) else None
+        first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
+        yield from _trainings(first, overrides if run is None else resumption.said(run))
+    name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
+    yield Training(name, root, derive(root.seed, root.seeds.model_dump()))
+
+
+def _is_run(root: RootConfig) -> bool:
+    from experiments import weights
+
+    return weights.find_run(Path(root.output_root), str(root.init_from)) is not None
+
+
+def _draws_noise(prepared: Preparation) -> bool:
+    """Whether a training step takes from torch's global generator, for dropout or a transform."""
+    with _noise_kept(prepared.device):
+        runner = prepared.runner(None)
+        model = copy.deepcopy(runner.model).train()
+        xb, _ = next(runner.valid.epoch(0))
+        before = noise_state(runner.device)
+        with torch.no_grad():
+            xb = xb.to(runner.device)
+            for transform in runner.train_transforms:
+                xb = transform(xb)
+            model(xb)
+        after = noise_state(runner.device)
+        return any(not torch.equal(before[key], after[key]) for key in ("torch", "device") if key in before)
+
+
+@contextmanager
+def _noise_kept(on: torch.device) -> Iterator[None]:
+    """Leave the random streams of a training that is going on as they are."""
+    kept = noise_state(on)
+    try:
+        yield
+    finally:
+        restore_noise(kept, on)

@@ -1,0 +1,323 @@
+"""One readable script of plain PyTorch out of a configuration: data, model, loss, batches, loop, training, in order."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.components import plain
+from experiments.config import LoaderSettings, RootConfig
+from experiments.data import DataSpec
+from experiments.errors import ConfigError, Fault
+from experiments.export_script.rewriting import Text
+from experiments.export_script.sources import Sources
+from experiments.registry import register
+from experiments.seeds import Seeds, epoch_seed
+
+# What two trainings have to have in common, so that one `fit` does for both.
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm")
+IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
+DEVICES = {
+    "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
+    "mps": '"mps"',
+}
+# How a script reads the rows of any dataset that has no plain form of its own.
+ROWS = """\
+import sys
+
+import numpy as np
+
+# The data: the file that the script came with
+rows = np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}")
+x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows.files)
+"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a script: the run's, or one before it whose weights it starts from.
+
+    Args:
+        name: what it is called in a comment.
+        root: its configuration.
+        seeds: its random streams.
+    """
+
+    name: str
+    root: RootConfig
+    seeds: Seeds
+
+    def component(self, group: str) -> tuple[Any, dict[str, Any]]:
+        """The component chosen in a group of one, and its arguments."""
+        arguments = dict(getattr(self.root, group))
+        component = getattr(register, group).get(arguments.pop("name"))
+        if group == "loader":
+            arguments = {key: value for key, value in arguments.items() if key not in LoaderSettings.model_fields}
+        return component, arguments
+
+
+class Script:
+    """The text of one script.
+
+    Args:
+        heading: the lines that say what it is.
+        trainings: the run's own, last, and those before it that give it its weights.
+        spec: what its dataset says of itself.
+        draws_noise: whether a training step takes from torch's global generator.
+        rows: the file with its rows, for a dataset that has no plain form; it holds bytes where `as_bytes`.
+        as_bytes: whether the rows' pixels come as bytes.
+    """
+
+    def __init__(
+        self,
+        heading: Sequence[str],
+        trainings: Sequence[Training],
+        spec: DataSpec,
+        *,
+        draws_noise: bool,
+        rows: str = "rows.npz",
+        as_bytes: bool = False,
+    ) -> None:
+        self.heading, self.trainings, self.spec, self.draws_noise = heading, trainings, spec, draws_noise
+        self.rows, self.as_bytes = rows, as_bytes
+        self.root = trainings[-1].root
+        for training in trainings:
+            _require_shared(training, trainings[-1])
+        self.moves = any(training.root.device.name != "cpu" for training in trainings)
+        self.loader = LoaderSettings(**{key: self.root.loader[key] for key in LoaderSettings.model_fields})
+        self.sources = Sources(spec, without=() if self.moves else ("to",))
+        self.sources.imports.add("import torch")
+
+    def text(self) -> str:
+        """The whole script."""
+        body = [self._data(), *self._model(), *self._loss(), *self._transforms(), *self._batches()]
+        trainings = "\n\n".join(self._training(training) for training in self.trainings)
+        body += [*self.sources.taken(), self._fit(), trainings]  # what optimisers and schedulers need, and the loop
+        heading = '"""' + "\n".join(self.heading) + '\n"""'
+        return _joined([heading, _imports(self.sources.imports), *body])
+
+    def _data(self) -> str:
+        text = register.dataset.get(self.root.dataset["name"]).facts.get("plain") or ROWS.replace("{file}", self.rows)
+        self.sources.imports |= {line.strip() for line in text.splitlines() if IMPORT.fullmatch(f"{line}\n")}
+        lines = [IMPORT.sub("", text).strip()]
+        if self.as_bytes and "plain" not in register.dataset.get(self.root.dataset["name"]).facts:
+            lines.append("x_train, x_valid = x_train.float() / 256, x_valid.float() / 256")
+        if not self._flat and "shape" not in self._batches_parameters:
+            shape = ", ".join(map(str, self.spec.shape))
+            lines.append(f"x_train, x_valid = x_train.view(-1, {shape}), x_valid.view(-1, {shape})")
+        return "\n".join(lines)
+
+    def _model(self) -> list[str]:
+        self.model = self._made(self.trainings[-1], "model", [None])
+        return self.sources.taken()
+
+    def _loss(self) -> list[str]:
+        component, arguments = self.trainings[-1].component("loss")
+        self.loss = self.sources.called(component, arguments)
+        return self.sources.taken()
+
+    def _transforms(self) -> list[str]:
+        self.transforms = []
+        for name, arguments in self.root.transforms.items():
+            component = register.transform.get(name)
+            called = self.sources.called(component, arguments, spec_at=1)
+            self.transforms.append((f"xb = {called}(xb)", bool(component.facts.get("training_only"))))
+        return self.sources.taken()
+
+    @property
+    def _flat(self) -> bool:
+        return register.model.get(self.root.model["name"]).facts.get("input") == "flat"
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.spec.features,) if self._flat else self.spec.shape
+
+    @property
+    def _batches_parameters(self) -> Sequence[str]:
+        """What the plain form of the loader takes."""
+        function = register.loader.get(self.root.loader["name"]).facts.get("plain")
+        return ["shape"] if function is None else list(inspect.signature(function).parameters)
+
+    def _batches(self) -> list[str]:
+        component, arguments = self.trainings[-1].component("loader")
+        ordered = self.loader.shuffle or self.loader.valid_shuffle
+        function = component.facts.get("plain")
+        if function is not None:
+            known = {"shape": self._shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
+            given = {key: value for key, value in known.items() if key in self._batches_parameters}
+            self.sources.defined(function, given, "batches")
+            return self.sources.taken()
+        for handed in (plain.Rows, plain.RowOrder):
+            self.sources.defined(handed, {}, handed.__name__)
+        given_first = [Text("Rows(x, y)"), Text("batch_size"), Text("RowOrder(len(x), order)"), Text(repr(self._shape))]
+        made = self.sources.made(component, arguments, given_first)
+        return [*self.sources.taken(), f"def batches(x, y, batch_size, order=None):\n    return {made}"]
+
+    def _fit(self) -> str:
+        """The loop, with what this training needs and nothing else."""
+        root, samples = self.root, self.root.evaluation.mean == "samples"
+        per = {register.scheduler.get(t.root.scheduler["name"]).facts.get("per", "epoch") for t in self._scheduled}
+        move = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
+        clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
+        steps = [
+            *move,
+            *(line for line, _ in self.transforms),
+            f"loss = {self.loss}(model(xb), yb)",
+            "loss.backward()",
+            *([clip] if root.max_grad_norm is not None else []),
+            "optimizer.step()",
+            "optimizer.zero_grad()",
+            *(["scheduler.step()"] if "step" in per else []),
+            *_summed(by_rows=True),
+        ]
+        valid = [
+            *move,
+            *(line for line, training_only in self.transforms if not training_only),
+            f"loss = {self.loss}(model(xb), yb)",
+            *_summed(by_rows=samples),
+        ]
+        order = f"torch.Generator().manual_seed({epoch_seed(self.trainings[-1].seeds.data_order, 0)} + epoch)"
+        train_pass = self._pass("train", self.loader.batch_size, self.loader.shuffle)
+        valid_pass = self._pass("valid", self.loader.valid_batch_size, self.loader.valid_shuffle)
+        lines = [
+            f"def fit(model, optimizer, {'scheduler, ' if self._scheduled else ''}epochs):",
+            '    """Train, evaluate and print, epoch by epoch."""',
+            "    for epoch in range(epochs):",
+            *([f"        order = torch.randperm(len(x_train), generator={order})"] if self.loader.shuffle else []),
+            "        model.train()",
+            "        total = count = 0",
+            f"        for xb, yb in {train_pass}:",
+            *(f"            {line}" for line in steps),
+            "        train_loss = total / count",
+            "",
+            *(
+                [f"        order = torch.randperm(len(x_valid), generator={order})"]
+                if self.loader.valid_shuffle
+                else []
+            ),
+            "        model.eval()",
+            "        total = count = 0",
+            "        with torch.no_grad():",
+            f"            for xb, yb in {valid_pass}:",
+            *(f"                {line}" for line in valid),
+            "        valid_loss = total / count",
+            '        print(f"epoch {epoch}  train/loss {train_loss!r}  valid/loss {valid_loss!r}")',
+            *(["        scheduler.step()"] if "epoch" in per else []),
+        ]
+        return "\n".join(lines)
+
+    def _pass(self, part: str, batch_size: int, shuffle: bool) -> str:
+        code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
+        if self.root.limit_batches is None:
+            return code
+        self.sources.imports.add("from itertools import islice")
+        return f"islice({code}, {self.root.limit_batches})"
+
+    @property
+    def _scheduled(self) -> list[Training]:
+        """The trainings that have a scheduler."""
+        return [training for training in self.trainings if self._scheduler(training) is not None]
+
+    def _scheduler(self, training: Training) -> str | None:
+        rows = self.spec.sizes["train"]
+        steps = -(-rows // self.loader.batch_size)
+        steps = min(steps, self.root.limit_batches or steps)
+        return self._made(training, "scheduler", [Text("optimizer"), Text(str(training.root.epochs)), Text(str(steps))])
+
+    def _training(self, training: Training) -> str:
+        first, only = training is self.trainings[0], len(self.trainings) == 1
+        lines = [
+            "# Training"
+            if only
+            else f"# {training.name}"
+            + (", from whose weights the next one starts" if training is not self.trainings[-1] else "")
+        ]
+        if first:
+            lines += self._settings()
+            lines += [f"torch.manual_seed({training.seeds.init})  # the initial weights"]
+            lines += [f"model = {self.model}"]
+        if self.moves:
+            card = f'"cuda:{training.root.device.index or 0}"' if training.root.device.name == "cuda" else ""
+            kind = card or DEVICES.get(training.root.device.name, '"cpu"')
+            lines += [f"device = torch.device({kind})", "model.to(device)"]
+        lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
+        scheduler = self._scheduler(training)
+        if self._scheduled:
+            lines += [f"scheduler = {scheduler}"]
+        if self.draws_noise:
+            lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and the like"]
+        handed = "model, optimizer, scheduler" if self._scheduled else "model, optimizer"
+        return "\n".join([*lines, f"fit({handed}, epochs={training.root.epochs})"])
+
+    def _settings(self) -> list[str]:
+        found = []
+        if self.root.device.threads is not None:
+            found.append(f"torch.set_num_threads({self.root.device.threads})")
+        if self.root.deterministic:
+            self.sources.imports.add("import os")
+            found.append('os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")')
+            found.append("torch.use_deterministic_algorithms(True)")
+        return found
+
+    def _made(self, training: Training, group: str, given: Sequence[Text | None]) -> str | None:
+        component, arguments = training.component(group)
+        return self.sources.made(component, arguments, given)
+
+
+def note(root: RootConfig) -> str:
+    """That the script leaves something out which may end the training before its time; empty where it does not."""
+    told = "early_stopping" in root.callbacks
+    return "Without early stopping: it trains all epochs, and prints the figures of the last ones too." if told else ""
+
+
+def _summed(*, by_rows: bool) -> list[str]:
+    if by_rows:
+        return ["total += loss.item() * len(xb)", "count += len(xb)"]
+    return ["total += loss.item()", "count += 1"]
+
+
+def _require_shared(training: Training, last: Training) -> None:
+    different = [key for key in SHARED if getattr(training.root, key) != getattr(last.root, key)]
+    if training.seeds.data_order != last.seeds.data_order:
+        different.append("seeds.data_order")
+    if different:
+        problem = (
+            f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
+            "one script has one of each: export that one, and then this one from its weights"
+        )
+        raise ConfigError(Fault("init_from", problem))
+
+
+def _imports(statements: set[str]) -> str:
+    """Import statements in the usual order, those from one module together."""
+    from_modules: dict[str, set[str]] = {}
+    whole = set()
+    for statement in statements:
+        if statement.startswith("from "):
+            module, _, names = statement.removeprefix("from ").partition(" import ")
+            from_modules.setdefault(module, set()).update(names.split(", "))
+        else:
+            whole.add(statement)
+    lines = [*whole, *(f"from {module} import {', '.join(sorted(names))}" for module, names in from_modules.items())]
+    groups: list[list[str]] = [[], []]
+    for line in sorted(lines, key=lambda line: (line.startswith("from "), line)):
+        groups[line.split()[1].partition(".")[0] not in _standard()].append(line)
+    return "\n\n".join("\n".join(group) for group in groups if group)
+
+
+def _standard() -> Mapping[str, Any] | frozenset[str]:
+    import sys
+
+    return sys.stdlib_module_names
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """The parts with blank lines between them as usual: two around definitions, one elsewhere."""
+    text = ""
+    for index, part in enumerate(parts):
+        defines = [piece.startswith(("def ", "class ", "@")) for piece in parts[max(0, index - 1) : index + 1]]
+        text += ("" if not text else "\n\n\n" if any(defines) else "\n\n") + part.strip()
+    return text + "\n"
