@@ -21,8 +21,8 @@ def settings(run: Mapping[str, Any]) -> dict[str, str]:
         tags = run["start"]["tags"]
         return {**{group: tags[group] for group in GROUPS if group in tags}, **run["start"]["params"]}
     path = run["folder"] / ".hydra" / "overrides.yaml"
-    given = OmegaConf.load(path) if path.is_file() else []
-    return dict(str(item).lstrip("+").split("=", 1) for item in given if "=" in str(item))
+    given = [str(item) for item in OmegaConf.load(path)] if path.is_file() else []
+    return dict(item.lstrip("+").split("=", 1) for item in given if "=" in item)
 
 
 def differing(given: Sequence[Mapping[str, str]]) -> list[str]:

@@ -1,0 +1,102 @@
+"""`python -m experiments.compare [WHAT ...]`: runs side by side; with nothing named, those of the latest sweep.
+
+WHAT is the folder of a run or of a sweep, an MLflow run id, or the name of an MLflow experiment. The first run is what
+the others are measured by. Runs that differ by seed alone are one group, and what is said of groups says how sure it
+is. Everything is read from the journals in the output folders, so no MLflow is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import __main__ as command_line
+from experiments.compare import rows, seeds
+from experiments.compare.chosen import choose
+from experiments.compare.comparison import METRIC, Comparison, compare
+from experiments.errors import ConfigError, Fault
+from experiments.files import folder_fault, replacing
+from experiments.sweeps.summary import table
+from experiments.tracking import delivery
+from experiments.tracking.uri import masked, store_uri
+from experiments.views import links
+from experiments.views.terminal import relative, ui_command
+
+FOLDER = "comparisons"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Show them; exit codes: 0, 2 for what cannot be compared."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", metavar="WHAT", help="default: the latest sweep")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that can be handed out, too")
+    parser.add_argument("--axis", choices=("epoch", "samples", "seconds"), default="epoch", help="of the curves")
+    parser.add_argument("--metric", default=METRIC, help=f"what they are compared by; default: {METRIC}")
+    parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
+    given = parser.parse_args(arguments)
+    command_line.guarded(lambda: _compare(given))
+
+
+def _compare(given: argparse.Namespace) -> None:
+    for folder in (given.output_root, *([given.html.absolute().parent] if given.html else [])):
+        if problem := folder_fault(folder):
+            raise ConfigError(Fault(str(folder), problem))
+    if given.html and (given.html.is_dir() or not given.html.absolute().parent.is_dir()):
+        raise ConfigError(Fault(f"--html {given.html}", "this is a folder, or lies in one that is not there"))
+    chosen = choose(given.what, given.output_root)
+    comparison = compare(chosen, given.metric)
+    _show(comparison)
+    # Imported now: an answer that is read meanwhile need not wait for matplotlib.
+    from experiments.compare import curves
+
+    now = datetime.datetime.now().astimezone()
+    picture = given.output_root / FOLDER / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(picture) as temporary:
+        curves.png(comparison, given.axis, temporary)
+    print(f"curves  {relative(picture)}")
+    if given.html:
+        from experiments.compare import page
+
+        with replacing(given.html) as temporary:
+            temporary.write_text(page.page(comparison, chosen.sweeps, given.axis), encoding="utf-8")
+        print(f"page    {relative(given.html)}")
+    _look([run.job["folder"] for run in comparison.runs if run.job["start"]], given.metric)
+
+
+def _show(comparison: Comparison) -> None:
+    print(f"{table(rows.rows(comparison), 'simple')}\n")
+    found = seeds.groups(comparison)
+    if seeds.repeated(found):
+        told = seeds.rows(found, comparison.metrics)
+        print(f"{table(told, 'simple')}\n")
+    for line in (rows.headline(comparison), *comparison.notes, *seeds.notes(found)):
+        print(line)
+
+
+def _look(folders: Sequence[Path], metric: str) -> None:
+    """The runs' curves in the UI of each store that they are in."""
+    stores: dict[str, list[dict[str, str]]] = {}
+    missing = 0
+    for folder in folders:
+        state = delivery.state(folder)
+        if state["store"] and "run_id" in state:
+            stores.setdefault(state["store"], []).append(state)
+        else:
+            missing += delivery.meant_for(folder) is not None
+    for store, delivered in stores.items():
+        own = store_uri(None)
+        uri = own if masked(own) == store else store
+        print(f"MLflow  {links.runs(uri, delivered, metric)}")
+        if served := ui_command(uri):
+            print(f"        (after: {served})")
+    if missing:
+        print(f"{missing} of {len(folders)} runs are not in MLflow; python -m experiments.sync brings them there")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Runs made comparable: the settings that differ, a metric that they have, and what has to be said beside it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.compare.chosen import Chosen
+from experiments.errors import ConfigError, Fault, suggestion
+from experiments.sweeps.settings import GROUPS, differing, follows, settings
+from experiments.sweeps.summary import are_stages
+from experiments.tracking import journal
+
+METRIC = "valid/loss"
+# Presets over several groups: their name tells all that they settle.
+OVERLAYS = ("stage", "experiment")
+# What a run's identity has as what it came to: three streams, a digest, a device.
+RESOLVED = ("seed", "seeds", "init_from", "device")
+
+Points = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs that are compared.
+
+    Args:
+        job: its journal's summary.
+        label: what tells it from the others.
+        group: what tells it from others but those that differ by seed alone.
+        settings: its values of the settings that differ.
+        points: each figure by name and epoch.
+    """
+
+    job: Mapping[str, Any]
+    label: str
+    group: str
+    settings: Mapping[str, str]
+    points: Mapping[str, Points]
+
+    def best(self, metric: str) -> tuple[int, float] | None:
+        """The epoch with the best value, and the value; None where it has none that is a number."""
+        sign = -1 if larger_is_better(metric) else 1
+        found = [(sign * value, epoch) for epoch, value in self.points.get(metric, {}).items() if math.isfinite(value)]
+        return (min(found)[1], sign * min(found)[0]) if found else None
+
+    def last(self, metric: str) -> float | None:
+        """The value after the last epoch."""
+        points = self.points.get(metric)
+        return points[max(points)] if points else None
+
+    def best_is_last(self, metric: str) -> bool:
+        """Whether its best value is what it ended with."""
+        found = self.best(metric)
+        return found is not None and found[1] == self.last(metric)
+
+    @property
+    def seconds(self) -> float:
+        """What its epochs took."""
+        return sum(self.points.get("time/epoch_seconds", {}).values())
+
+    @property
+    def seed(self) -> tuple[str, ...]:
+        """What its random numbers come from: two runs with the same are paired."""
+        start = self.job["start"]
+        given = start.get("identity") or start.get("params", {})
+        return tuple(str(given[name]) for name in sorted(given) if _is_seed(name))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is shown.
+
+    Args:
+        runs: in the order in which they were asked for; the first is what the others are measured by.
+        metrics: the one that they are compared by, and the accuracy beside it where there is one.
+        keys: the settings that differ.
+        notes: what a reader should know before believing the figures.
+    """
+
+    runs: Sequence[Run]
+    metrics: Sequence[str]
+    keys: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def metric(self) -> str:
+        """What they are compared by."""
+        return self.metrics[0]
+
+    @property
+    def best(self) -> Run:
+        """The run with the best value."""
+        return min(self.runs, key=self.rank)
+
+    def rank(self, run: Run) -> float:
+        """Smaller is better; a run without a value is last."""
+        found = run.best(self.metric)
+        return math.inf if found is None else -found[1] if larger_is_better(self.metric) else found[1]
+
+
+def larger_is_better(metric: str) -> bool:
+    """Of accuracy more is better; of everything else, less."""
+    return "accuracy" in metric
+
+
+def compare(chosen: Chosen, metric: str) -> Comparison:
+    """Lay the runs side by side.
+
+    Raises:
+        ConfigError: none of them has an epoch, or they have no such metric, or none in common.
+    """
+    points = [_points(job) for job in chosen.jobs]
+    _check(metric, chosen.jobs, points)
+    values = [_with_effect(job, chosen.jobs) for job in chosen.jobs]
+    keys = _keys(chosen.jobs, values)
+    labels = _labels(values, keys, chosen.jobs)
+    plain = [key for key in keys if not _is_seed(key)]
+    runs = [
+        Run(job, label, _label(given, plain) or "all", {key: given.get(key, "") for key in keys}, found)
+        for job, label, given, found in zip(chosen.jobs, labels, values, points, strict=True)
+    ]
+    accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
+    beside = [accuracy] if accuracy != metric and any(run.points.get(accuracy) for run in runs) else []
+    return Comparison(runs, [metric, *beside], keys, _notes(runs, metric))
+
+
+def _points(job: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+    """Each figure of a run by name and epoch."""
+    found: dict[str, dict[int, float]] = {}
+    for event in journal.read(job["folder"]) if job["start"] else ():
+        if event["event"] == "metrics":
+            for name, value in event["values"].items():
+                found.setdefault(name, {})[event["step"]] = value
+    return found
+
+
+def _check(metric: str, jobs: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Points]]) -> None:
+    begun = [found for found in points if "train/loss" in found or metric in found]
+    if not begun:
+        states = ", ".join(f"{job['job']} {job['status']}" for job in jobs)
+        raise ConfigError(Fault("compare", f"none of these runs has finished an epoch: {states}"))
+    per_epoch = [{name for name in found if not name.startswith(("untrained/", "tutorial/"))} for found in begun]
+    if not set.intersection(*per_epoch):
+        told = "; ".join(
+            f"{job['job']} has {', '.join(sorted(found))}" for job, found in zip(jobs, points, strict=True) if found
+        )
+        raise ConfigError(Fault("compare", f"these runs have no metric in common: {told}"))
+    if not any(metric in found for found in begun):
+        problem = f"none of these runs has this metric{suggestion(metric, set.union(*per_epoch))}"
+        raise ConfigError(Fault(f"--metric {metric}", problem))
+
+
+def _with_effect(job: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The settings that can change a result; of where the data lies only if it is not the same data."""
+    given = settings(job)
+    identity = job["start"].get("identity")
+    if identity is None:  # of a job that never began, or an old journal
+        return given
+    roots = (*RESOLVED, "dataset") if len(_differing_facts(jobs).get("content of dataset", ())) > 1 else RESOLVED
+    return {
+        key: value
+        for key, value in given.items()
+        if key in identity or key in GROUPS or key.split(".", maxsplit=1)[0] in roots
+    }
+
+
+def _keys(jobs: Sequence[Mapping[str, Any]], values: Sequence[Mapping[str, str]]) -> list[str]:
+    """The settings that differ, without what a stage or an experiment settles."""
+    begun = [given for given, job in zip(values, jobs, strict=True) if job["start"]]
+    keys = differing(begun)
+    said = {str(item).lstrip("+").split("=")[0] for job in jobs for item in job["start"].get("overrides", ())}
+    for overlay in OVERLAYS:
+        if overlay in keys:
+            keys = [key for key in keys if key == overlay or key in said or not follows(key, overlay, begun)]
+    never = [given for given, job in zip(values, jobs, strict=True) if not job["start"]]
+    told = {key for given in never for key, value in given.items() if {value} != {other.get(key) for other in begun}}
+    return sorted(keys + sorted(told - set(keys)), key=lambda key: key not in OVERLAYS)
+
+
+def _label(given: Mapping[str, str], keys: Sequence[str]) -> str:
+    return ", ".join(given[key] if key in OVERLAYS else f"{key}={given[key]}" for key in keys if key in given)
+
+
+def _labels(values: Sequence[Mapping[str, str]], keys: Sequence[str], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each run is called: by what differs, else by its name; each of them different from all others."""
+    labels = [
+        _label(given, keys) or job["start"].get("name", job["job"]) for given, job in zip(values, jobs, strict=True)
+    ]
+    often = Counter(labels)
+    return [f"{label} ({job['job']})" if often[label] > 1 else label for label, job in zip(labels, jobs, strict=True)]
+
+
+def _is_seed(key: str) -> bool:
+    return key == "seed" or key.startswith("seeds.")
+
+
+def _differing_facts(jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of code, data and machine, what is not the same in all the runs that have it."""
+    seen: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for name, value in job["start"].get("identity", {}).items():
+            if name.startswith(("code of ", "content of dataset", "machine.")):
+                seen.setdefault(name, {})[str(value)] = None
+    return {name: list(values) for name, values in seen.items() if len(values) > 1}
+
+
+def _notes(runs: Sequence[Run], metric: str) -> list[str]:
+    jobs = [run.job for run in runs]
+    notes = []
+    if len(runs) == 1:
+        notes.append("one run only: there is nothing to compare it with")
+    facts = _differing_facts(jobs)
+    if facts.pop("content of dataset", None):
+        notes.append("not all were trained and validated on the same data")
+    losses = {job["start"]["params"].get("loss.name") for job in jobs if job["start"]}
+    if metric.endswith("/loss") and len(losses) > 1 and not are_stages(jobs):
+        notes.append(f"{metric} is one measure only if these losses are: {', '.join(sorted(map(str, losses)))}")
+    codes = [name.removeprefix("code of ") for name in facts if name.startswith("code of ")]
+    if codes:
+        notes.append(f"the source of {', '.join(codes)} was another in some runs")
+    notes += [f"{name} differs: {', '.join(values)}" for name, values in facts.items() if name.startswith("machine.")]
+    for run in runs:
+        if run.job["status"] != "FINISHED":
+            reason = f": {run.job['reason'].splitlines()[0]}" if run.job["reason"] else ""
+            notes.append(f"{run.label} is {run.job['status']}{reason}")
+        elif run.best(metric) is None:
+            notes.append(f"{run.label} has no {metric}")
+    return notes

@@ -1,0 +1,157 @@
+"""Runs that differ by seed alone, as one group: its mean and spread, and what can be said of it against the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from experiments.compare.comparison import Comparison, Run, larger_is_better
+
+if TYPE_CHECKING:
+    from experiments.compare.evidence import Difference
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that have all settings in common but the seed.
+
+    Args:
+        label: what tells it from the other groups.
+        runs: those that finished, one of each seed.
+        left_out: how many others there are: not finished, or a seed once more.
+    """
+
+    label: str
+    runs: Sequence[Run]
+    left_out: int
+
+    def figures(self, metric: str) -> dict[tuple[str, ...], float]:
+        """Each run's best value by its seed."""
+        return {run.seed: found[1] for run in self.runs if (found := run.best(metric))}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the seeds tell of a group against the first one.
+
+    Args:
+        first: the group that it is measured by.
+        other: the group.
+        metric: by what.
+    """
+
+    first: Group
+    other: Group
+    metric: str
+
+    @cached_property
+    def difference(self) -> Difference | None:
+        """Positive where the other is better; None where one run is all there is of either."""
+        first, other = self.first.figures(self.metric), self.other.figures(self.metric)
+        if min(len(first), len(other)) < 2:
+            return None
+        # Imported now: scipy takes a second or two, which single runs need not wait for.
+        from experiments.compare import evidence
+
+        sign = 1 if larger_is_better(self.metric) else -1
+        # Pairs are worth more than all that they leave out, unless those are most.
+        common = [seed for seed in first if seed in other]
+        if len(common) >= 2 and 2 * len(common) >= min(len(first), len(other)):
+            return evidence.paired([sign * first[seed] for seed in common], [sign * other[seed] for seed in common])
+        return evidence.unpaired([sign * value for value in first.values()], [sign * value for value in other.values()])
+
+    @property
+    def runs(self) -> int:
+        """Of how many of each group it tells."""
+        first, other = self.first.figures(self.metric), self.other.figures(self.metric)
+        assert self.difference is not None
+        return len(first.keys() & other.keys()) if self.difference.paired else min(len(first), len(other))
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence."""
+        found = self.difference
+        if found is None:
+            single = min((self.first, self.other), key=lambda group: len(group.runs))
+            return f"one run of {single.label} tells nothing about seeds"
+        how = f"{self.runs} seeds, {'paired' if found.paired else 'unpaired'}"
+        if found.low == found.high:
+            same = "no difference" if not found.estimate else f"{_amount(found.estimate)}, the same"
+            return f"{same} for every seed ({how})"
+        if found.decided:
+            ends = sorted((abs(found.low), abs(found.high)))
+            return f"{_amount(found.estimate)} [{figure(ends[0])}, {figure(ends[1])}] (95 %, {how})"
+        needed = f"about {found.needed} are" if found.needed else "more than 100 are"
+        told = f"{figure(found.estimate)} [{figure(found.low)}, {figure(found.high)}], 95 %, "
+        return f"cannot tell apart with {self.runs} seeds; {needed} needed (better by {told}{how.split(', ')[1]})"
+
+
+def _amount(gain: float) -> str:
+    return f"{'better' if gain > 0 else 'worse'} by {figure(abs(gain))}"
+
+
+def figure(value: float) -> str:
+    """A number as it is read in a table: four decimals, more where those would be zeros."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+
+
+def groups(comparison: Comparison) -> list[Group]:
+    """The groups in the order of their first runs."""
+    members: dict[str, list[Run]] = {}
+    for run in comparison.runs:
+        members.setdefault(run.group, []).append(run)
+    found = []
+    for label, runs in members.items():
+        by_seed = {
+            run.seed: run for run in runs if run.job["status"] == "FINISHED" and run.best(comparison.metric) is not None
+        }
+        found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed)))
+    return found
+
+
+def verdicts(found: Sequence[Group], metric: str) -> list[Verdict]:
+    """Each group but the first, against the first."""
+    return [Verdict(found[0], other, metric) for other in found[1:] if found[0].runs and other.runs]
+
+
+def repeated(found: Sequence[Group]) -> bool:
+    """Whether anything was run with several seeds."""
+    return any(len(group.runs) > 1 for group in found)
+
+
+def notes(found: Sequence[Group]) -> list[str]:
+    """What a reader should know of how sure the verdicts are."""
+    if not repeated(found):
+        return ["one run each: how much of a difference is the seed's, nothing tells; -m seed=0,1,2 would"] * (
+            len(found) > 1
+        )
+    told = []
+    if (compared := sum(len(group.runs) > 1 for group in found[1:])) > 1:
+        told.append(f"each of the {compared} intervals is 95 % sure by itself; one in twenty misses the truth")
+    if any(group.left_out for group in found):
+        told.append("left out of the means: runs that have not finished, and all but one run of the same seed")
+    return told
+
+
+def rows(found: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, str]]:
+    """A row a group: how many runs, and of each metric's best values the mean and the spread."""
+    told = {verdict.other.label: verdict.words for verdict in verdicts(found, metrics[0])}
+    table = []
+    for group in found:
+        row = {"runs alike but for the seed": group.label, "seeds": str(len(group.runs))}
+        for metric in metrics:
+            row |= _moments(list(group.figures(metric).values()), metric)
+        row["left out"] = str(group.left_out or "")
+        table.append(row | {"against the first": told.get(group.label, "")})
+    return [
+        {key: value for key, value in row.items() if key != "left out" or any(other["left out"] for other in table)}
+        for row in table
+    ]
+
+
+def _moments(values: Sequence[float], metric: str) -> Mapping[str, str]:
+    mean = figure(fmean(values)) if values else ""
+    return {f"{metric} mean": mean, f"{metric} sd": figure(stdev(values)) if len(values) > 1 else ""}
