@@ -104,6 +104,19 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint in {self.folder} can be used:\n  {listed}")
         return None
 
+    def best_weights(self) -> tuple[State, int] | None:
+        """The weights that `save_best` kept, and their epoch; None where there are none.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        files = self._files("best")
+        if not files:
+            return None
+        match = NAME.fullmatch(files[-1].name)
+        assert match is not None
+        return _read(files[-1]), int(match[2])
+
     def tidy(self) -> None:
         """Remove what a process that died left half written; for the run's owner."""
         for leftover in self.folder.glob(f"*{TEMPORARY}"):

@@ -39,7 +39,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
     if not (folder / journal.FILE).is_file():
         raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
-    _as_begun(next(iter(journal.read(folder)), {}).get("place", {}))
+    as_begun(next(iter(journal.read(folder)), {}).get("place", {}))
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
@@ -58,13 +58,13 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
         )
     from experiments.resumption import together
 
-    _as_begun(plan["place"])
+    as_begun(plan["place"])
     again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true"]
     sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], []), *again]
     command_line.compose_and_run()
 
 
-def _as_begun(place: dict[str, str]) -> None:
+def as_begun(place: dict[str, str]) -> None:
     """Work in the folder that it was begun in, where its data and its MLflow store are found under the same names."""
     if not place:
         return

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from experiments import composing, config, resumption, secrets, weights
-from experiments.assembly import build_model
+from experiments.assembly import assemble, build_model
+from experiments.checkpoint import FOLDER, Checkpoints
 from experiments.config import RootConfig
-from experiments.data import DataSpec
+from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.result import Result
+from experiments.runner import Runner
 from experiments.seeds import derive
 from experiments.tracking import journal
 from experiments.views.terminal import relative
+
+Which = Literal["last", "best"]
+# A model that was trained on a card is looked at where there is none.
+HERE = ("device=cpu", "device.index=null")
 
 
 def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
@@ -35,10 +43,16 @@ def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
 def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
     """The checked configuration that the run in a folder had, with other settings where they are given.
 
+    An option that is chosen anew (dataset=fashion_mnist) is that option, without what the run said of its own one.
+
     Raises:
         ConfigError: it cannot be had, or is none with these settings.
     """
-    cfg = composing.compose(resumption.together(resumption.said(folder), overrides))
+    chosen = [override.partition("=")[0] for override in overrides]
+    anew = tuple(f"{group}." for group in chosen if group in composing.SINGLE)
+    said = [override for override in resumption.said(folder) if not override.lstrip("+~").startswith(anew)]
+    cfg = composing.compose(resumption.together(said, overrides))
+    composing.require_single(cfg.hydra)
     secrets.learn(cfg)
     return config.check(config.resolve(cfg))
 
@@ -59,12 +73,57 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
     Raises:
         ConfigError: there is no such run, or it has no weights.
     """
+    if isinstance(run, Result) and run.folder is None:
+        return run.model
+    folder = folder_of(run, output_root)
+    model, _ = _trained(folder, configuration(folder, HERE), "last")
+    return model.eval()
+
+
+def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> Path:
+    """The folder of a run that is told by its folder, its MLflow id, or what `experiments.run` gave.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
     if isinstance(run, Result):
         if run.folder is None:
-            return run.model
+            raise ConfigError(Fault("run", "this result is of no run that is kept in a folder"))
         run = run.folder
-    folder = find(run, output_root)
-    root = configuration(folder)
+    return find(run, output_root)
+
+
+def trained_runner(
+    folder: Path, root: RootConfig, splits: Splits, device: torch.device, which: Which = "last"
+) -> tuple[Runner, int]:
+    """A run's trained model with the loss, metrics and transforms it had, and the epoch that its weights are of.
+
+    Args:
+        folder: the run's.
+        root: its configuration, with what is to be another now.
+        splits: what the runner has before it, the run's own dataset or any other that fits the model.
+        device: where it computes.
+        which: the weights after the last epoch, or those of the best validation loss.
+
+    Raises:
+        ConfigError: there are no such weights, or the dataset does not fit them.
+    """
+    model, epoch = _trained(folder, root, which)
+    # Callbacks belong to a training, and one that watches it may ask for more than is measured now.
+    root = root.model_copy(update={"callbacks": {}})
+    seeds = derive(root.seed, root.seeds.model_dump())
+    return assemble(root, splits=splits, model=model, device=device, seeds=seeds, folder=None), epoch
+
+
+def _trained(folder: Path, root: RootConfig, which: Which) -> tuple[Any, int]:
+    """The model for the data that it was trained on, with its trained weights, and the epoch they are of."""
     model = build_model(root, data_spec(folder), derive(root.seed, root.seeds.model_dump()))
-    weights.into(model, weights.load(folder, key=str(run)), str(run), key=str(run))
-    return model.eval()
+    told = relative(folder)
+    if which == "last":
+        weights.into(model, weights.load(folder, key=told), told, key=told)
+        return model, len(journal.history(folder)) - 1
+    kept = Checkpoints(folder / FOLDER).best_weights()
+    if kept is None:
+        raise ConfigError(Fault(told, f"it has no best weights in {FOLDER}; checkpoint.best keeps them"))
+    weights.into(model, kept[0], told, key=told)
+    return model, kept[1]
