@@ -164,6 +164,8 @@ class Registry:
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if variadic:
             problem = f"takes *{variadic[0]}; its parameters are its schema, so write each one out"
+        elif not self.many and "name" in [p.name for p in parameters[len(self.takes) :]]:
+            problem = "has an argument called name, which is what its configuration calls the component by"
         elif len(positional) < len(self.takes):
             problem = (
                 f"takes {len(positional)} positional parameters; "

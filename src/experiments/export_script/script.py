@@ -31,8 +31,8 @@ import sys
 import numpy as np
 
 # The data: the file that the script came with
-rows = np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}")
-x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows.files)
+with np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}") as rows:
+    x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows)
 """
 
 
