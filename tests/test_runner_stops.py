@@ -17,6 +17,7 @@ from experiments.components.optims import by_hand
 from experiments.errors import TrainingError
 from experiments.result import Metrics, Result
 from experiments.runner import Runner, weights_of
+from experiments.signals import workers_watched
 
 from .training import (
     BATCH,
@@ -238,9 +239,13 @@ class FromTheDead(LossGoneBad):
 
 
 def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> None:
-    assert "a worker process of the loader is gone: EOFError" in stop(make(loss=FromTheDead(fetched=True)))
+    runner = make(loss=FromTheDead(fetched=True))
+    told = "a worker process of the loader is gone: EOFError"
+    with pytest.raises(TrainingError, match=told), workers_watched(runner):
+        runner.fit(1)
 
 
 def test_a_broken_connection_of_a_datasets_own_is_left_as_it_is() -> None:
-    with pytest.raises(ConnectionResetError, match="the dataset's own"):
-        make(loss=FromTheDead(fetched=False)).fit(1)
+    runner = make(loss=FromTheDead(fetched=False))
+    with pytest.raises(ConnectionResetError, match="the dataset's own"), workers_watched(runner):
+        runner.fit(1)
