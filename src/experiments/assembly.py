@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from experiments import returned
+from experiments.callback import Callback
 from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig
 from experiments.data import Batches, DataSpec, Order, Splits
@@ -52,7 +54,9 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """The model with its initial weights, on the CPU: the same ones for every device."""
     _check_shape(register.model.get(root.model["name"]), spec)
     torch.manual_seed(seeds.init)
-    return _bound(register.model, root.model)(spec)
+    model = _bound(register.model, root.model)(spec)
+    returned.require_model(model, root.model["name"])
+    return model
 
 
 def assemble(
@@ -83,6 +87,7 @@ def assemble(
     shape = (spec.features,) if register.model.get(root.model["name"]).facts.get("input") == "flat" else spec.shape
     train, valid = _batches(root, splits, shape, device, seeds)
     optimizer = _bound(register.optim, root.optim)(model.parameters())
+    returned.require_optimizer(optimizer, root.optim["name"])
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
     _check_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
@@ -99,13 +104,15 @@ def assemble(
         metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
         train_transforms=[function for function, _ in transforms],
         valid_transforms=[function for function, training_only in transforms if not training_only],
-        callbacks=[register.callback.bind(name, given)() for name, given in root.callbacks.items()],
+        callbacks=_callbacks(root),
         limit_batches=root.limit_batches,
         max_grad_norm=root.max_grad_norm,
         mean_over=root.evaluation.mean,
         pause=root.inspect.breakpoint,
         folder=folder,
     )
+    for name in root.metrics:
+        returned.require_figures([name], f"metrics.{name}")
     _check_watched(runner, list(root.callbacks))
     _try_one_batch(runner, root, spec)
     seed_noise(seeds.noise)
@@ -157,6 +164,13 @@ def _transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor
         function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
         found.append((function, bool(register.transform.get(name).facts.get("training_only"))))
     return found
+
+
+def _callbacks(root: RootConfig) -> list[Callback]:
+    made = {name: register.callback.bind(name, given)() for name, given in root.callbacks.items()}
+    for name, callback in made.items():
+        returned.require_callback(callback, name)
+    return list(made.values())
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
@@ -239,20 +253,23 @@ def _try_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
     except (RuntimeError, ValueError, IndexError) as error:
         problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {_first_line(error)}"
         raise ConfigError(Fault("model", problem)) from error
-    if pred.ndim != 2 or pred.shape[0] != len(xb) or pred.shape[1] != spec.outputs:  # rows, columns
+    if not isinstance(pred, Tensor) or pred.shape != (len(xb), spec.outputs):
         kind = "classes" if spec.classes else "target columns"
+        given = tuple(pred.shape) if isinstance(pred, Tensor) else returned.told(pred)
         problem = (
-            f"{name} gives {tuple(pred.shape)} for {len(xb)} rows; dataset {spec.name} has {spec.outputs} {kind}, "
+            f"{name} gives {given} for {len(xb)} rows; dataset {spec.name} has {spec.outputs} {kind}, "
             f"so {(len(xb), spec.outputs)} is expected"
         )
         raise ConfigError(Fault("model", problem))
-    try:
-        loss = runner.loss(pred, yb)
-    except (RuntimeError, ValueError, IndexError) as error:
-        problem = f"{root.loss['name']} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
-        raise ConfigError(Fault("loss", f"{problem}: {_first_line(error)}")) from error
-    if loss.ndim:
-        raise ConfigError(Fault("loss", f"{root.loss['name']} gives {tuple(loss.shape)}; a scalar mean is expected"))
+    measured = {"loss": (root.loss["name"], runner.loss, "a scalar mean")}
+    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in runner.metrics.items()}
+    for key, (name, function, expected) in measured.items():
+        try:
+            value = function(pred, yb)
+        except (RuntimeError, ValueError, IndexError) as error:
+            problem = f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
+            raise ConfigError(Fault(key, f"{problem}: {_first_line(error)}")) from error
+        returned.require_scalar(value, key, name, expected)
 
 
 def _first_line(error: Exception) -> str:

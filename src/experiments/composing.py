@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -71,9 +74,11 @@ def _chooses_no_name(error: Exception) -> bool:
 
 def in_words(error: Exception) -> ConfigError:
     """Hydra's composition error as one of ours: what was asked, what there is, the nearest."""
-    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        problem = f"there is no such option{suggestion(option, error.options)}"
+        # Of one in a list, callbacks=[early_stopping], Hydra does not say what there is.
+        options = _options(group) if error.options is None else error.options
+        problem = f"there is no such option{suggestion(option, options)}"
         if group == "device" and ":" in option:
             problem += "; one card of several is chosen with device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
@@ -91,6 +96,15 @@ def in_words(error: Exception) -> ConfigError:
     if cause is not error and str(cause) not in text:
         text += f" ({str(cause).splitlines()[0]})"
     return ConfigError(Fault("configuration", " ".join(text.split())))
+
+
+def _options(group: str) -> list[str]:
+    """The options of a group, shipped and own."""
+    shipped = resources.files("experiments.conf").joinpath(group)
+    names = [file.name for file in shipped.iterdir()] if shipped.is_dir() else []
+    with contextlib.suppress(OSError):  # nobody has stored any
+        names += ConfigStore.instance().list(group)
+    return sorted({name.removesuffix(".yaml") for name in names if name.endswith(".yaml")})
 
 
 def require_single(hydra: Any) -> None:

@@ -91,6 +91,26 @@ class TrackingConfig(_Strict):
     wait_seconds: Annotated[float, Ge(0)] = 60
 
 
+class WordsConfig(_Strict):
+    """The same in each language."""
+
+    en: str
+    uz: str
+
+
+class TutorialConfig(_Strict):
+    """What a stage's file says of it; more may stand there for those who read it."""
+
+    model_config = {**STRICT, "extra": "allow"}
+
+    number: int
+    title: WordsConfig
+    changes: WordsConfig
+    why: WordsConfig
+    gain: WordsConfig
+    prints: dict[str, Any]
+
+
 class RootConfig(_Strict):
     """Everything of a run but the components' own arguments, which their signatures check."""
 
@@ -182,6 +202,8 @@ def check(values: dict[str, Any]) -> RootConfig:
     if not faults:
         root = RootConfig.model_validate(values)
         faults = [*device_faults(root.device), *_pair_faults(root)]
+        if root.tutorial:  # checked but kept as it is, since its readers take it by key
+            faults += model_faults(TutorialConfig, root.tutorial, "tutorial")
         if not faults:
             return root
     raise ConfigError(*faults)

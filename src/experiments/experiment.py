@@ -34,7 +34,7 @@ from experiments.describe import Job
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
-from experiments.result import Metrics, Result
+from experiments.result import Metrics, Result, sound
 from experiments.runner import weights_of
 from experiments.sweeps import parent
 from experiments.tracking import delivery, process
@@ -150,6 +150,7 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner)
 
     def record(values: Metrics, step: int) -> None:
+        values = sound(values)
         journal.metrics(values, step)
         terminal.figures(values, step)
         if tracked is not None:

@@ -44,16 +44,13 @@ def read(path: Path, channels: int) -> Image.Image:
     Raises:
         DataError: it is none that can be read.
     """
+    _require_file(path)
     try:
-        if not path.is_file():  # what is none, a pipe say, might never end
-            raise DataError(f"{path}: {'no file' if path.exists() else 'there is no such file'}")
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of details in a file that change no pixel
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as picture:
                 return _flat(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
-    except DataError:
-        raise
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         raise DataError(f"{path}: {'an empty file' if empty else f'no picture ({_words(FORMATS)})'}") from None
@@ -63,6 +60,17 @@ def read(path: Path, channels: int) -> Image.Image:
     except Exception as error:  # noqa: BLE001  # foreign bytes raise whatever they like
         told = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: cannot be read as a picture: {told}") from None
+
+
+def _require_file(path: Path) -> None:
+    """See that there is a file; what is none, a pipe say, might never end."""
+    try:
+        if path.is_file():
+            return
+        problem = "no file" if path.exists() else "there is no such file"
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    raise DataError(f"{path}: {problem}")
 
 
 def edge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,0 +1,189 @@
+"""Own parts that give back something else than they should are one message before there is a run, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import experiments
+from experiments import config, preparation
+from experiments.callback import Callback
+from experiments.composing import compose
+from experiments.config import RootConfig
+from experiments.registry import Component, Registry, register
+from experiments.result import is_figure, sound
+
+SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.classes=3", "dataset.train=16", "dataset.valid=6"]
+SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=false"]
+
+
+@pytest.fixture(scope="module")
+def root() -> RootConfig:
+    return config.check(config.resolve(compose(SMALL)))
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The one message where a factory, chosen as `mine`, does not do."""
+
+    def message(kind: Registry, factory: Any, name: str = "mine", **facts: Any) -> str:
+        monkeypatch.setitem(kind._components, name, Component(kind.kind, name, factory, facts))
+        mine = {name: {}} if kind.many else {**kind.common, "name": name}
+        changed = root.model_copy(update={kind.group: mine})
+        with pytest.raises(experiments.ConfigError) as caught:
+            preparation.prepare(changed, ()).runner(None)
+        return str(caught.value)
+
+    return message
+
+
+class Giving(nn.Module):
+    """A model that gives whatever it is told to."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.linear, self.change = nn.Linear(16, 3), change
+
+    def forward(self, xb: Tensor) -> Any:
+        return self.change(self.linear(xb.flatten(1)))
+
+
+EXPECTED = "an nn.Module is expected, or what has parameters(), train(), eval(), to(), state_dict()"
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (None, "None"),
+        (3, "a int"),
+        (nn.Linear, "a type"),
+        (lambda xb: xb, "a function"),
+        (SimpleNamespace(), "a Simpl"),
+    ],
+)
+def test_a_model_that_is_none(made: Any, kind: str, told: Told) -> None:
+    message = told(register.model, lambda data: made)
+    assert message.startswith(f"model: mine gives {kind}") and message.endswith(EXPECTED)
+
+
+def test_a_model_without_parameters(told: Told) -> None:
+    message = told(register.model, lambda data: nn.Flatten())
+    assert message == "model: mine has no parameters, so there is nothing to train"
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        (lambda pred: None, "None"),
+        (lambda pred: (pred, pred), "a tuple"),
+        (lambda pred: pred.tolist(), "a list"),
+        (lambda pred: pred.sum(), "()"),
+        (lambda pred: pred[:, :2], "(6, 2)"),
+    ],
+)
+def test_an_output_that_is_none(change: Any, given: str, told: Told) -> None:
+    message = told(register.model, lambda data: Giving(change))
+    expected = "dataset synthetic has 3 classes, so (6, 3) is expected"
+    assert message == f"model: mine gives {given} for 6 rows; {expected}"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(1, "a int"), (0.5, "a float"), (None, "None"), (torch.ones(6), "a tensor of the shape (6,)")],
+)
+def test_losses_and_metrics_that_are_no_scalars(value: Any, kind: str, told: Told) -> None:
+    assert told(register.loss, lambda pred, target: value) == f"loss: mine gives {kind}; a scalar mean is expected"
+    message = told(register.metric, lambda pred, target: value)
+    assert message == f"metrics.mine: mine gives {kind}; a scalar sum over rows is expected"
+
+
+def test_a_metric_that_cannot_take_the_targets(told: Told) -> None:
+    message = told(register.metric, lambda pred, target: (pred - target[:, None, None, :2]).view(5))
+    assert message.startswith("metrics.mine: mine cannot take predictions (6, 3), targets (6,): ")
+
+
+@pytest.mark.parametrize(("made", "kind"), [(None, "None"), (Callback, "a type"), (lambda: 1, "a function")])
+def test_a_callback_that_is_none(made: Any, kind: str, told: Told) -> None:
+    message = told(register.callback, lambda: made)
+    assert message == f"callbacks.mine: mine gives {kind}; an experiments.Callback is expected"
+
+
+@pytest.mark.parametrize(("made", "kind"), [(None, "None"), (torch.optim.SGD, "a type")])
+def test_an_optimiser_that_is_none(made: Any, kind: str, told: Told) -> None:
+    message = told(register.optim, lambda params: made)
+    assert message == f"optim: mine gives {kind}; an optimiser has step() and zero_grad()"
+
+
+# Figures that MLflow would refuse, and with them the run
+
+
+def test_a_metric_of_a_name_that_mlflow_refuses_is_refused_before_the_run(told: Told) -> None:
+    message = told(register.metric, lambda pred, target: pred.sum(), name="top@5")
+    assert message.startswith("metrics.top@5: the figure 'top@5' cannot be called so: a figure's name has letters, dig")
+
+
+def test_a_callback_that_adds_such_a_name_is_refused_before_the_run(told: Told) -> None:
+    class Adding(Callback):
+        adds = ("train/top@5",)
+
+    assert told(register.callback, Adding).startswith("callbacks.mine: the figure 'train/top@5' cannot be called so")
+
+
+@pytest.mark.parametrize("name", ["valid/loss", "top-5", "a b", "F1.macro", "x:y", "\u0443\u0440\u043e\u043d"])
+def test_names_that_mlflow_takes(name: str) -> None:
+    assert is_figure(name)
+
+
+@pytest.mark.parametrize("name", ["", "a@b", "a%", "a(b)", "/a", "a/", "a//b", "../a", "a/./b", "a\nb", "a\n"])
+def test_names_that_it_does_not_take(name: str) -> None:
+    assert not is_figure(name)
+
+
+def test_figures_that_are_none_are_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"a": 1, "b": "two", "c": torch.tensor(3.0), "d": torch.ones(2), "e@": 1.0, "f": None, "g": float("nan")}
+    with caplog.at_level(logging.WARNING):
+        kept = sound(given)
+    assert list(kept) == ["a", "c", "g"] and all(type(value) is float for value in kept.values())
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "the figure 'b' is left out, for it is no number",
+        "the figure 'd' is left out, for it is no number",
+        "the figure 'e@' is left out",
+        "the figure 'f' is left out, for it is no number",
+    ]
+
+
+# What is composed
+
+
+@pytest.mark.parametrize("option", ["callbacks=[early_stoping]", "callbacks=[weight_images,early_stoping]"])
+def test_an_unknown_name_in_a_list_is_told_with_the_nearest(option: str) -> None:
+    with pytest.raises(experiments.ConfigError) as caught:
+        compose([option])
+    told = (
+        "callbacks=early_stoping: there is no such option; did you mean 'early_stopping'? there is: early_stopping, n"
+    )
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["tutorial={a:1}"], "tutorial.title: a value is required"),
+        (["stage=03_module", "~tutorial.why"], "tutorial.why: a value is required"),
+        (["stage=03_module", "tutorial.number=x"], "tutorial.number: 'x' is not allowed"),
+        (["stage=03_module", "~tutorial.title.uz"], "tutorial.title.uz: a value is required"),
+    ],
+)
+def test_a_stages_words_that_are_missing_are_told(overrides: list[str], told: str) -> None:
+    with pytest.raises(experiments.ConfigError) as caught:
+        config.check(config.resolve(compose(overrides)))
+    assert told in str(caught.value)
