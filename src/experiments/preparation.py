@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+
 from experiments import assembly, composing, config, weights
 from experiments import device as devices
 from experiments.checkpoint import FOLDER, Checkpoints

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments import assembly, composing, config, device, preparation, resumption, runs, secrets
+from experiments import assembly, composing, config, preparation, resumption, runs, secrets
 from experiments.config import RootConfig
-from experiments.data import Splits
+from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.script import Script, Training, note
 from experiments.files import replacing
 from experiments.identity import differences, without_length
-from experiments.preparation import Preparation
 from experiments.registry import register
-from experiments.seeds import derive, noise_state, restore_noise
+from experiments.seeds import derive
 from experiments.tracking import delivery, journal
 from experiments.views.terminal import relative
 
@@ -89,31 +86,29 @@ def of(
         rows: the file it reads its rows from, where its dataset has no plain form.
         notes: what is to be told beside.
     """
-    prepared = Preparation(
-        root,
-        device.pick(root.device),
-        assembly.load_dataset(root.dataset),
-        derive(root.seed, root.seeds.model_dump()),
-        None,
-    )
+    splits = assembly.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides))
     notes = [text for text in (*notes, note(root)) if text]
+    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
+    told = (
+        [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
+    )
     heading = [
         f"Plain PyTorch of {origin}",
         "",
         f"On the same machine, with torch {torch.__version__}, it prints that run's losses to the last bit.",
+        *told,
         *notes,
     ]
     script = Script(
         heading,
         trainings,
-        prepared.splits.spec,
-        draws_noise=_draws_noise(prepared),
+        splits.spec,
+        draws_noise=_draws_noise(trainings[-1], splits.spec),
         rows=rows,
-        as_bytes=prepared.splits.train.tensors[0].dtype == torch.uint8,
+        as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     )
-    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
-    return Exported(script.text(), prepared.splits, reads_rows, notes)
+    return Exported(script.text(), splits, reads_rows, notes)
 
 
 def _of_run(folder: Path, rows: str) -> Exported:
@@ -147,27 +142,17 @@ def _is_run(root: RootConfig) -> bool:
     return weights.find_run(Path(root.output_root), str(root.init_from)) is not None
 
 
-def _draws_noise(prepared: Preparation) -> bool:
+def _draws_noise(training: Training, spec: DataSpec) -> bool:
     """Whether a training step takes from torch's global generator, for dropout or a transform."""
-    with _noise_kept(prepared.device):
-        runner = prepared.runner(None)
-        model = copy.deepcopy(runner.model).train()
-        xb, _ = next(runner.valid.epoch(0))
-        before = noise_state(runner.device)
+    kept = torch.get_rng_state()  # a training may be going on with it
+    try:
+        model = assembly.build_model(training.root, spec, training.seeds).train()
+        before = torch.get_rng_state()
         with torch.no_grad():
-            xb = xb.to(runner.device)
-            for transform in runner.train_transforms:
+            xb = torch.zeros(2, *assembly.input_shape(training.root, spec))
+            for transform, _ in assembly.transforms(training.root, spec):
                 xb = transform(xb)
             model(xb)
-        after = noise_state(runner.device)
-        return any(not torch.equal(before[key], after[key]) for key in ("torch", "device") if key in before)
-
-
-@contextmanager
-def _noise_kept(on: torch.device) -> Iterator[None]:
-    """Leave the random streams of a training that is going on as they are."""
-    kept = noise_state(on)
-    try:
-        yield
+        return not torch.equal(before, torch.get_rng_state())
     finally:
-        restore_noise(kept, on)
+        torch.set_rng_state(kept)
