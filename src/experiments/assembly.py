@@ -59,6 +59,21 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     return model
 
 
+def input_shape(root: RootConfig, spec: DataSpec) -> tuple[int, ...]:
+    """The shape of one input as the configured model takes it."""
+    flat = register.model.get(root.model["name"]).facts.get("input") == "flat"
+    return (spec.features,) if flat else spec.shape
+
+
+def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
+    """The configured functions of a batch, in order, each with whether it is for training alone."""
+    found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
+    for name, given in root.transforms.items():
+        function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
+        found.append((function, bool(register.transform.get(name).facts.get("training_only"))))
+    return found
+
+
 def assemble(
     root: RootConfig,
     *,
@@ -84,14 +99,13 @@ def assemble(
     spec = splits.spec
     _check_targets(root, spec)
     model = model.to(device)
-    shape = (spec.features,) if register.model.get(root.model["name"]).facts.get("input") == "flat" else spec.shape
-    train, valid = _batches(root, splits, shape, device, seeds)
+    train, valid = _batches(root, splits, input_shape(root, spec), device, seeds)
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
     _check_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
-    transforms = _transforms(root, spec)
+    found = transforms(root, spec)
     runner = Runner(
         model=model,
         loss=_bound(register.loss, root.loss),
@@ -102,8 +116,8 @@ def assemble(
         scheduler=scheduler,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).facts.get("per", "epoch"),
         metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
-        train_transforms=[function for function, _ in transforms],
-        valid_transforms=[function for function, training_only in transforms if not training_only],
+        train_transforms=[function for function, _ in found],
+        valid_transforms=[function for function, training_only in found if not training_only],
         callbacks=_callbacks(root),
         limit_batches=root.limit_batches,
         max_grad_norm=root.max_grad_norm,
@@ -156,14 +170,6 @@ def _batches(
         made.append(Batches(loader, order, split, size, shape))
     train, valid = made
     return dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs)), valid
-
-
-def _transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
-    found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
-    for name, given in root.transforms.items():
-        function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
-        found.append((function, bool(register.transform.get(name).facts.get("training_only"))))
-    return found
 
 
 def _callbacks(root: RootConfig) -> list[Callback]:
