@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -198,6 +200,68 @@ def test_annotations_are_resolved_though_they_are_text(things: Registry) -> None
 def test_a_parameter_without_annotation_takes_anything(things: Registry) -> None:
     exec("@things('free')\ndef free(data, *, x=1): return x", {"__name__": __name__, "things": things})
     assert things.bind("free", {"x": "text"})(None) == "text"
+
+
+class Colour(enum.Enum):
+    """A choice of two."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@pytest.fixture
+def typed(things: Registry) -> Registry:
+    """With a component of types that YAML has no values of."""
+
+    @things("typed")
+    def typed(
+        data: Any,
+        *,
+        size: tuple[Annotated[int, Ge(1)], int] = (3, 3),
+        sizes: tuple[int, ...] | None = None,
+        kept: set[str] = set(),  # noqa: B006  # never changed
+        path: Path = Path(),
+        paths: list[Path | None] = [],  # noqa: B006  # never changed
+        colour: Colour = Colour.RED,
+    ) -> Any:
+        return {"size": size, "sizes": sizes, "kept": kept, "path": path, "paths": paths, "colour": colour}
+
+    return things
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("size", [1, 2], (1, 2)),
+        ("sizes", [1, 2, 3], (1, 2, 3)),
+        ("sizes", None, None),
+        ("kept", ["a", "b"], {"a", "b"}),
+        ("path", "a/b", Path("a/b")),
+        ("paths", ["a", None], [Path("a"), None]),
+        ("colour", "blue", Colour.BLUE),
+    ],
+)
+def test_tuples_sets_paths_and_enumerations_are_made_of_what_yaml_has(
+    name: str, given: Any, taken: Any, typed: Registry
+) -> None:
+    assert typed.faults("typed", {name: given}) == []
+    found = typed.bind("typed", {name: given})(None)[name]
+    assert found == taken and type(found) is type(taken)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("size", [0, 2], "things.size.0: 0 is not allowed: it should be greater than or equal to 1"),
+        ("size", [1, "2"], "things.size.1: '2' is not allowed: it should be a valid integer"),
+        ("size", [1], "things.size.1: a value is required"),
+        ("size", "12", "things.size: '12' is not allowed: it should be a valid tuple"),
+        ("path", 3, "things.path: 3 is not allowed: input is not a valid path for <class 'pathlib.Path'>"),
+        ("colour", "green", "things.colour: 'green' is not allowed: it should be 'red' or 'blue'"),
+    ],
+)
+def test_what_does_not_fit_them_is_told(name: str, given: Any, expected: str, typed: Registry) -> None:
+    assert [str(fault) for fault in typed.faults("typed", {name: given})] == [expected]
 
 
 class Ball:

@@ -148,7 +148,10 @@ class Registry:
         """
         if faults := self.faults(name, arguments):
             raise ConfigError(*faults)
-        return functools.partial(self.get(name).factory, **arguments)
+        from experiments.schema import converted
+
+        factory = self.get(name).factory
+        return functools.partial(factory, **converted(factory, self.arguments(name), arguments))
 
     def preset(self, name: str) -> dict[str, Any]:
         """The configuration that a component's own signature and defaults make."""

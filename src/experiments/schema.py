@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from experiments.errors import Fault, suggestion
@@ -26,15 +28,42 @@ def argument_faults(
 ) -> list[Fault]:
     """What is wrong with `arguments` for `factory`, each fault under the key `where.argument`."""
     try:
-        hints = _hints(factory, parameters)
+        schema = _schema(factory, parameters)
     except (NameError, AttributeError) as error:
         return [Fault(where, f"the annotations of {factory.__qualname__} cannot be read: {error}")]
+    return model_faults(schema, arguments, where)
+
+
+def converted(
+    factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments without a fault as `factory` takes them: tuples, sets, paths and members of enumerations."""
+    found = _schema(factory, parameters).model_validate(dict(arguments))
+    return {name: getattr(found, name) for name in arguments}
+
+
+def _schema(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> type[BaseModel]:
+    hints = _hints(factory, parameters)
     fields: dict[str, Any] = {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        name: (_from_yaml(hints[name]), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in parameters.items()
     }
-    schema = create_model("Arguments", __config__=STRICT, **fields)
-    return model_faults(schema, arguments, where)
+    return create_model("Arguments", __config__=STRICT, **fields)
+
+
+def _from_yaml(hint: Any) -> Any:
+    """The same type, but met by what YAML has for it: a list for a tuple or a set, text for a path."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return Annotated[(_from_yaml(inner[0]), *hint.__metadata__)]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(map(_from_yaml, inner))]  # noqa: UP007  # of as many as there are
+    if origin in (list, dict, tuple, set, frozenset):
+        hint = origin[tuple(map(_from_yaml, inner))]
+    kind = origin or hint
+    if inspect.isclass(kind) and issubclass(kind, tuple | set | frozenset | PurePath | enum.Enum):
+        return Annotated[hint, Strict(False)]
+    return hint
 
 
 def _hints(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
