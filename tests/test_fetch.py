@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,7 +112,7 @@ def test_no_file_is_left_by_a_failure(failure: str, server: FaultServer, tmp_pat
     url = server.script(*FAILURES[failure][0])
     with pytest.raises(DataError):
         fetched(url, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_503_twice_and_then_good_is_three_requests(server: FaultServer, tmp_path: Path) -> None:
@@ -278,3 +280,29 @@ def test_a_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
     kill(process)
     with fetch.exclusive(tmp_path):
         pass
+
+
+def test_a_folder_that_was_there_stays_and_one_that_was_made_does_not(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "a" / "b"):
+        with pytest.raises(DataError), fetch.exclusive(folder):
+            raise DataError("refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and list((tmp_path / "mine").iterdir()) == []
+
+
+def test_who_waits_for_a_folder_that_goes_away_makes_it_again(tmp_path: Path) -> None:
+    folder, had = tmp_path / "a", threading.Event()
+
+    def refused() -> None:
+        with contextlib.suppress(DataError), fetch.exclusive(folder):
+            had.set()
+            time.sleep(0.3)
+            raise DataError("refused")
+
+    other = threading.Thread(target=refused)
+    other.start()
+    had.wait()
+    with fetch.exclusive(folder):
+        (folder / "kept").touch()
+    other.join()
+    assert (folder / "kept").exists()

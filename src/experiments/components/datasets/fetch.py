@@ -28,6 +28,7 @@ ATTEMPTS = 3
 PAUSE_SECONDS = 0.5  # before the second attempt, twice that before the third
 REDIRECTS = 5
 CHUNK = 1 << 16
+LOCK = ".lock"
 
 # Where GitHub keeps what its `raw` addresses redirect to.
 GITHUB_HOSTS = frozenset(
@@ -48,16 +49,39 @@ class _TransientError(Exception):
 def exclusive(folder: Path) -> Iterator[None]:
     """One process at a time in a folder; what a dead one left half done there is removed.
 
-    The lock is the operating system's, so that a dead process holds none.
+    The lock is the operating system's, so that a dead process holds none. Where nothing comes of it, neither the lock's
+    file nor a folder that was made for it stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    fresh = not (folder / LOCK).exists()
+    with _locked(folder):
         for leftover in folder.glob(f"*{TEMPORARY}"):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # something is kept there, or Windows keeps what is open
+                if fresh and [path.name for path in folder.iterdir()] == [LOCK]:
+                    (folder / LOCK).unlink()
+                    for path in made:
+                        path.rmdir()
+            raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK)
+    while not lock.is_locked:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # who had it before took the folder away
+            lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
