@@ -74,8 +74,7 @@ def _show(comparison: Comparison) -> None:
     if seeds.repeated(found):
         told = seeds.rows(found, comparison.metrics)
         print(f"{table(told, 'simple')}\n")
-    for line in (rows.headline(comparison), *comparison.notes, *seeds.notes(found)):
-        print(line)
+    print("\n".join([rows.headline(comparison), *comparison.notes, *seeds.notes(found, comparison.metric)]))
 
 
 def _look(folders: Sequence[Path], metric: str) -> None:

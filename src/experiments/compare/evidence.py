@@ -54,28 +54,42 @@ class Difference:
         return needed_pairs(self.estimate, *self.spreads) if self.paired else needed_each(self.estimate, *self.spreads)
 
 
-def paired(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Difference:
+def paired(first: ArrayLike, second: ArrayLike) -> Difference:
     """From at least two pairs, in the same order: what each pair has in common (its seed) cancels out."""
     differences = np.asarray(second, float) - np.asarray(first, float)
     mean, spread = float(differences.mean()), float(differences.std(ddof=1))
     if spread == 0:
         return Difference(mean, mean, mean, (spread,))
-    low, high = stats.t.interval(level, len(differences) - 1, loc=mean, scale=stats.sem(differences))
+    low, high = paired_interval(first, second)
     return Difference(mean, float(low), float(high), (spread,))
 
 
-def unpaired(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Difference:
-    """From at least two figures each, of which none belong together, and whose spreads may differ (Welch's t)."""
+def unpaired(first: ArrayLike, second: ArrayLike) -> Difference:
+    """From at least two figures each, of which none belong together, and whose spreads may differ."""
     one, other = np.asarray(first, float), np.asarray(second, float)
     mean = float(other.mean() - one.mean())
     spreads = float(one.std(ddof=1)), float(other.std(ddof=1))
     if not any(spreads):
         return Difference(mean, mean, mean, spreads)
+    low, high = unpaired_interval(one, other)
+    return Difference(mean, float(low), float(high), spreads)
+
+
+def paired_interval(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
+    """Student's, along the last axis."""
+    differences = np.asarray(second, float) - np.asarray(first, float)
+    middle, error = differences.mean(axis=-1), stats.sem(differences, axis=-1)
+    low, high = stats.t.interval(LEVEL, differences.shape[-1] - 1, loc=middle, scale=error)
+    return low, high
+
+
+def unpaired_interval(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
+    """Welch's, along the last axis."""
     with warnings.catch_warnings():
         # Of a group whose figures are all the same, whose spread of zero is meant.
         warnings.filterwarnings("ignore", message="Precision loss", category=RuntimeWarning)
-        interval = stats.ttest_ind(other, one, equal_var=False).confidence_interval(level)
-    return Difference(mean, float(interval.low), float(interval.high), spreads)
+        found = stats.ttest_ind(second, first, axis=-1, equal_var=False).confidence_interval(LEVEL)
+    return found.low, found.high
 
 
 def needed_pairs(difference: float, spread: float) -> int | None:

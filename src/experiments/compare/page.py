@@ -84,7 +84,7 @@ def _opening(title: str, comparison: Comparison) -> str:
     return (
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="soft">{count} {"run" if count == 1 else "runs"}, trained {when}. {escape(comparison.metric)}: '
-        f"{direction} is better; each run counts by its best epoch.</p>\n"
+        f"{direction} is better, and each run counts by its best epoch.</p>\n"
         f'<p class="answer">{escape(rows.headline(comparison, seeds.figure))}</p>'
     )
 
@@ -110,15 +110,18 @@ def _table(comparison: Comparison, stages: Mapping[Path, Mapping[str, str]]) -> 
     told = rows.rows(comparison)
     if stages:
         yield (
-            "<p>What each refactoring gains; the training figure that the tutorial prints (from unseeded runs) and the "
-            "same figure of this run; what the validation gave after the best and the last epoch.</p>"
+            "<p>What each refactoring gains, a training figure that the tutorial prints (from unseeded runs) beside "
+            "the same of this run, and what came out on the validation pictures.</p>"
         )
         told = [_with_stage(row, stages.get(run.job["folder"])) for run, row in zip(comparison.runs, told, strict=True)]
-    yield table(told, best=comparison.runs.index(comparison.best))
+    # Of several seeds the best one is luck.
+    single = not seeds.repeated(seeds.groups(comparison))
+    yield table(told, best=comparison.runs.index(comparison.best) if single else None)
 
 
 def _with_stage(row: Mapping[str, str], stage: Mapping[str, str] | None) -> dict[str, str]:
-    extra = {key: stage[key] if stage else "-" for key in ("gain", "printed", "ours")}
+    names = {"gain": "gain", "printed": "the tutorial\nprints", "ours": "this run\ngives"}
+    extra = {name: stage[key] if stage else "-" for key, name in names.items()}
     return {"stage": row["stage"], **extra, **{key: text for key, text in row.items() if key not in ("run", "stage")}}
 
 
@@ -165,7 +168,7 @@ def _verdict(item: Mapping[str, object]) -> dict[str, str]:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    notes = [*comparison.notes, *seeds.notes(seeds.groups(comparison))]
+    notes = [*comparison.notes, *seeds.notes(seeds.groups(comparison), comparison.metric)]
     if notes:
         yield "<h2>Before you believe it</h2>"
         yield f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"

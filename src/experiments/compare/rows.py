@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from experiments.compare import seeds
 from experiments.compare.comparison import Comparison, Run, larger_is_better
 from experiments.compare.seeds import figure
 
@@ -53,6 +54,8 @@ def headline(comparison: Comparison, shown: Callable[[float], str] = repr) -> st
         comparison: what is shown.
         shown: how its figure is written; by itself in full.
     """
+    if seeds.repeated(groups := seeds.groups(comparison)):
+        return seeds.headline(groups, comparison.metric)
     best, metric = comparison.best, comparison.metric
     found = best.best(metric)
     assert found is not None

@@ -28,8 +28,10 @@ class Group:
     runs: Sequence[Run]
     left_out: int
 
-    def figures(self, metric: str) -> dict[tuple[str, ...], float]:
-        """Each run's best value by its seed."""
+    def figures(self, metric: str, *, last: bool = False) -> dict[tuple[str, ...], float]:
+        """Each run's best value, or its last one, by its seed."""
+        if last:
+            return {run.seed: value for run in self.runs if (value := run.last(metric)) is not None}
         return {run.seed: found[1] for run in self.runs if (found := run.best(metric))}
 
 
@@ -41,16 +43,18 @@ class Verdict:
         first: the group that it is measured by.
         other: the group.
         metric: by what.
+        last: by the last epochs' values, instead of the best ones.
     """
 
     first: Group
     other: Group
     metric: str
+    last: bool = False
 
     @cached_property
     def difference(self) -> Difference | None:
         """Positive where the other is better; None where one run is all there is of either."""
-        first, other = self.first.figures(self.metric), self.other.figures(self.metric)
+        first, other = self._figures
         if min(len(first), len(other)) < 2:
             return None
         # Imported now: scipy takes a second or two, which single runs need not wait for.
@@ -66,9 +70,19 @@ class Verdict:
     @property
     def runs(self) -> int:
         """Of how many of each group it tells."""
-        first, other = self.first.figures(self.metric), self.other.figures(self.metric)
+        first, other = self._figures
         assert self.difference is not None
         return len(first.keys() & other.keys()) if self.difference.paired else min(len(first), len(other))
+
+    @property
+    def _figures(self) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]]:
+        return self.first.figures(self.metric, last=self.last), self.other.figures(self.metric, last=self.last)
+
+    @property
+    def direction(self) -> int:
+        """1 where the other is better, -1 where it is worse, 0 where that cannot be told."""
+        found = self.difference
+        return 0 if found is None or not found.decided else 1 if found.estimate > 0 else -1
 
     @property
     def words(self) -> str:
@@ -112,9 +126,9 @@ def groups(comparison: Comparison) -> list[Group]:
     return found
 
 
-def verdicts(found: Sequence[Group], metric: str) -> list[Verdict]:
+def verdicts(found: Sequence[Group], metric: str, *, last: bool = False) -> list[Verdict]:
     """Each group but the first, against the first."""
-    return [Verdict(found[0], other, metric) for other in found[1:] if found[0].runs and other.runs]
+    return [Verdict(found[0], other, metric, last) for other in found[1:] if found[0].runs and other.runs]
 
 
 def repeated(found: Sequence[Group]) -> bool:
@@ -122,7 +136,17 @@ def repeated(found: Sequence[Group]) -> bool:
     return any(len(group.runs) > 1 for group in found)
 
 
-def notes(found: Sequence[Group]) -> list[str]:
+def headline(found: Sequence[Group], metric: str) -> str:
+    """The answer in a sentence: which group is best by its mean, and whether that is more than chance."""
+    sign = -1 if larger_is_better(metric) else 1
+    means = {group.label: fmean(group.figures(metric).values()) for group in found if group.runs}
+    best = min(means, key=lambda label: sign * means[label])
+    told = f"best mean: {best}, {metric} {figure(means[best])}"
+    words = [verdict.words for verdict in verdicts(found, metric) if verdict.other.label == best]
+    return "; ".join([told, *(f"against the first, {found[0].label}: {line}" for line in words)])
+
+
+def notes(found: Sequence[Group], metric: str) -> list[str]:
     """What a reader should know of how sure the verdicts are."""
     if not repeated(found):
         return ["one run each: how much of a difference is the seed's, nothing tells; -m seed=0,1,2 would"] * (
@@ -133,6 +157,9 @@ def notes(found: Sequence[Group]) -> list[str]:
         told.append(f"each of the {compared} intervals is 95 % sure by itself; one in twenty misses the truth")
     if any(group.left_out for group in found):
         told.append("left out of the means: runs that have not finished, and all but one run of the same seed")
+    for by_best, by_last in zip(verdicts(found, metric), verdicts(found, metric, last=True), strict=True):
+        if by_best.direction != by_last.direction:
+            told.append(f"{by_best.other.label} by its last epochs, not its best ones: {by_last.words}")
     return told
 
 

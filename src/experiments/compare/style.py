@@ -13,7 +13,7 @@ body { margin: 0; background: var(--paper); color: var(--ink);
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; }
-p { margin: .25rem 0 .75rem; max-width: 46rem; }
+p, ul { margin: .25rem 0 .75rem; max-width: 50rem; }
 .soft, figcaption, caption { color: var(--soft); }
 .answer { border-left: .3rem solid var(--good); background: var(--shade); padding: .6rem .9rem; margin: 1rem 0; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: .4rem; }
@@ -22,7 +22,7 @@ th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; border-to
 thead th { background: var(--shade); border-top: 0; vertical-align: bottom; font-weight: 600; white-space: pre; }
 td.n, th.n { text-align: right; }
 td.n, td.better { white-space: nowrap; }
-td.words { min-width: 11rem; }
+td.words { min-width: 13.5rem; }
 tr.best td { font-weight: 600; background: var(--shade); }
 td.better { color: var(--good); }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
