@@ -78,6 +78,7 @@ class SweepConfig(_Strict):
 
     limit: Positive
     resume: bool
+    parity: Positive | None
 
 
 class TrackingConfig(_Strict):

@@ -23,6 +23,10 @@ from experiments.data import DataSpec
 
 # Words and switches that say nothing of how a run was trained.
 NO_PARAMS = ("tutorial", "language", "sweep")
+VERDICTS = {
+    "en": {"identical": "identical", "equal": "equal", "differs": "differs"},
+    "uz": {"identical": "aynan bir xil", "equal": "teng", "differs": "farq qiladi"},
+}
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
 
 
@@ -94,15 +98,17 @@ def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
     """A stage's words as the run's description (Markdown); empty outside the stages."""
     if not tutorial:
         return ""
-    heading, printed = {
-        "en": ("Stage", "The tutorial prints (unseeded)"),
-        "uz": ("Bosqich", "Qo'llanma bosib chiqaradi (urug'siz)"),
+    heading, printed, against = {
+        "en": ("Stage", "The tutorial prints (unseeded)", "Against the stage before, from the same weights"),
+        "uz": ("Bosqich", "Qo'llanma bosib chiqaradi (urug'siz)", "Oldingi bosqichga nisbatan, bir xil vaznlardan"),
     }[language]
     lines = [
         f"## {heading} {tutorial['number']}: {tutorial['title'][language]}",
         tutorial["changes"][language],
         tutorial["why"][language],
     ]
+    if expected := tutorial.get("expects"):
+        lines.append(f"**{against}: {VERDICTS[language][expected['verdict']]}.** {expected['why'][language]}")
     if tutorial["prints"]:
         figures = "\n".join(f"- `{name}`: {value}" for name, value in tutorial["prints"].items())
         lines.append(f"**{printed}:**\n\n{figures}")

@@ -32,6 +32,7 @@ from experiments import (
 from experiments.config import RootConfig
 from experiments.describe import Job
 from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.export_script.refactoring import refactoring
 from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
 from experiments.result import Metrics, Result, sound
@@ -191,7 +192,7 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
         "experiment": root.tracking.experiment,
         "tags": describe.tags(job, prepared.key),
         "params": describe.params(values),
-        "note": describe.note(root.tutorial, root.language),
+        "note": _note(root, job),
         "inputs": describe.inputs(prepared.splits.spec),
         "data": asdict(prepared.splits.spec),
         "parent": str(parent.begin(job.sweep, root.tracking)) if job.sweep else None,
@@ -203,6 +204,16 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
     store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
     journal.start(store=store, **secrets.masked_deep(details))
     return journal
+
+
+def _note(root: RootConfig, job: Job) -> str:
+    """A stage's words, and what it changes in the code; its script is left in the run's folder."""
+    note = describe.note(root.tutorial, root.language)
+    if not note or "stage" not in job.choices:
+        return note
+    changes = refactoring(job.choices["stage"], root, job.overrides)
+    changes.keep(job.folder)
+    return changes.described(note, root.language)
 
 
 def _go_on(values: dict[str, Any], job: Job, journal: Journal) -> Journal:

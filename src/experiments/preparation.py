@@ -127,15 +127,19 @@ def stage(name: str, overrides: Sequence[str]) -> RootConfig:
     Raises:
         ConfigError: there is no such stage.
     """
-    kept = [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]
     problem = f"{name!r} is neither a run's folder, nor its MLflow id (32 hexadecimal digits), nor a stage"
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(Fault("init_from", problem))
     try:
-        cfg = composing.compose([*kept, f"stage={name}"])
+        cfg = composing.compose([*unchosen(overrides), f"stage={name}"])
     except ConfigError as error:
         if error.faults[0].key != f"stage={name}":
             raise
         told = error.faults[0].problem.removeprefix("there is no such option")
         raise ConfigError(Fault("init_from", f"{problem}{told}")) from error
     return config.check(config.resolve(cfg))
+
+
+def unchosen(overrides: Sequence[str]) -> list[str]:
+    """Overrides without those that choose what is trained: what another stage can be given as well."""
+    return [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 from experiments import assembly
+from experiments import stages as tutorial
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE
 from experiments.parity.proof import STEPS, check, configured, judge
@@ -50,6 +51,18 @@ class StageVerdict:
         found = self.verdict.found
         return self.expected != "differs" or (found is not None and self.where in (found.kind, found.name))
 
+    def told(self) -> dict[str, Any]:
+        """As plain values, for a file."""
+        value = self.verdict.difference
+        return {
+            "pair": [self.before, self.stage],
+            "verdict": self.verdict.verdict,
+            "where": self.verdict.where,
+            "difference": value if self.verdict.found and math.isfinite(value) else None,
+            "expected": self.expected,
+            "holds": self.holds,
+        }
+
 
 def stages(overrides: Sequence[str] = (), *, steps: int = STEPS, tolerance: float = TOLERANCE) -> list[StageVerdict]:
     """All pairs of neighbouring stages under the same overrides.
@@ -64,29 +77,25 @@ def stages(overrides: Sequence[str] = (), *, steps: int = STEPS, tolerance: floa
     return list(each(overrides, steps=steps, tolerance=tolerance))
 
 
-def each(overrides: Sequence[str], *, steps: int, tolerance: float) -> Iterator[StageVerdict]:
-    """The same one by one, as they are found."""
+def each(
+    overrides: Sequence[str], *, steps: int, tolerance: float = TOLERANCE, among: Collection[str] | None = None
+) -> Iterator[StageVerdict]:
+    """The same one by one, as they are found; only of the stages `among`, where that is given."""
     check(steps, tolerance)
     assembly.forget_dataset()
     before, one = "", None
-    for name in names():
+    for name in tutorial.names():
         other = configured([f"stage={name}", *overrides], fresh=True)
-        if one is not None:
+        if one is not None and (among is None or name in among):
             expected = _expectation(name, other.root.tutorial)
             verdict = judge(one, other, steps, tolerance)
             yield StageVerdict(before, name, verdict, expected["verdict"], expected.get("in", ""), expected["why"])
         before, one = name, other
 
 
-def names() -> list[str]:
-    """The stages' names, in order."""
-    folder = resources.files("experiments.conf") / "stage"
-    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
-
-
 def pairs() -> list[tuple[str, str]]:
     """The names of neighbours."""
-    return list(pairwise(names()))
+    return list(pairwise(tutorial.names()))
 
 
 def _expectation(name: str, tutorial: Mapping[str, Any] | None) -> Mapping[str, Any]:

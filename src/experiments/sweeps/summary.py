@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,16 +12,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
+from experiments.errors import UserError
+from experiments.files import replacing
 from experiments.folders import ERROR
 from experiments.sweeps import parent
 from experiments.sweeps.settings import differing, settings
 from experiments.tracking import journal, process
 from experiments.tracking.uri import store_uri
 from experiments.views import terminal
+from experiments.views.notes import shown
 
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.md"
+PARITY = "parity.json"
 # The figures that the table shows, where there are any.
 SHOWN = ("best/valid_loss", "valid/loss", "valid/accuracy")
 
@@ -32,17 +37,22 @@ def finish(config: DictConfig) -> None:
     if not jobs:
         return
     failed = [job for job in jobs if job["status"] != "FINISHED"]
-    rows = stage_rows(jobs) if are_stages(jobs) else job_rows(jobs, parent.varied(sweep))
+    if are_stages(jobs):
+        rows = stage_rows(jobs, [] if failed else judged(sweep, jobs, config.sweep.parity))
+    else:
+        rows = job_rows(jobs, parent.varied(sweep))
     log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
         log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
-    (sweep / SUMMARY).write_text(table(rows, "github") + "\n", encoding="utf-8")
+    whole = table(rows, "github")
+    (sweep / SUMMARY).write_text(whole + "\n", encoding="utf-8")
     log.info("sweep   %s", terminal.relative(sweep))
     if (sweep / journal.FILE).exists():
         journal.end(
             sweep,
             "FAILED" if failed else "FINISHED",
             f"{len(failed)} of {len(jobs)} jobs failed" if failed else "",
+            note=shown(whole, f"The rest is in the artifact `{SUMMARY}`."),
         )
         _arrive(config, sweep, jobs)
 
@@ -73,19 +83,43 @@ def job_rows(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[d
     values = [settings(job) for job in jobs]
     keys = differing([given for given, job in zip(values, jobs, strict=True) if job["start"]])
     keys += sorted({key for given in values for key in given if key in varied} - set(keys))
-    shown = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
+    figures = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
     rows = []
     for job, given in zip(jobs, values, strict=True):
         seconds = sum(job["series"].get("time/epoch_seconds", []))
         row = {"job": job["job"], **{key: given.get(key, "") for key in keys}}
-        row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in shown}
+        row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in figures}
         rows.append(row | {"seconds": f"{seconds:.1f}", "status": job["status"]})
     order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
     return [rows[index] for index in order]
 
 
-def stage_rows(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def judged(sweep: Path, jobs: Sequence[Mapping[str, Any]], steps: int | None) -> list[dict[str, Any]]:
+    """Each stage against the one before, kept in the sweep's folder; nothing where `steps` is None."""
+    if steps is None:
+        return []
+    # Imported now: it takes torch, which a sweep's own process may have done without.
+    from experiments.parity import neighbours
+    from experiments.preparation import unchosen
+
+    log.info("each stage against the one before, from the same weights, over %d steps ...", steps)
+    among = {job["start"]["tags"]["stage"] for job in jobs}
+    found: list[dict[str, Any]] = []
+    try:
+        for pair in neighbours.each(unchosen(jobs[0]["start"]["overrides"]), steps=steps, among=among):
+            found.append(pair.told())
+            if not pair.holds:
+                log.warning("stage %s: %s was expected; it %s", pair.stage, pair.expected, pair.verdict)
+    except UserError as error:
+        log.warning("they cannot be compared: %s", error)
+    with replacing(sweep / PARITY) as temporary:
+        temporary.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    return found
+
+
+def stage_rows(jobs: Sequence[Mapping[str, Any]], parity: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
     """The tutorial's stages in their order: what is gained, what the tutorial prints, what this run gave."""
+    verdicts = {pair["pair"][1]: _verdict(pair) for pair in parity}
     rows = []
     for job in jobs:
         tutorial = OmegaConf.load(job["folder"] / "config.yaml").tutorial
@@ -97,11 +131,17 @@ def stage_rows(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 "printed": _printed(tutorial.prints),
                 "ours": _ours(tutorial.prints, job["series"]),
                 "valid/loss": "  ".join(f"{loss:.4f}" for loss in job["series"].get("valid/loss", [])),
+                **({"parity": verdicts.get(job["start"]["tags"]["stage"], "")} if verdicts else {}),
                 "seconds": f"{sum(job['series'].get('time/epoch_seconds', [])):.1f}",
                 "status": job["status"],
             }
         )
     return rows
+
+
+def _verdict(pair: Mapping[str, Any]) -> str:
+    """How a stage compares to the one before, in a word and a place."""
+    return f"{pair['verdict']} ({pair['where']})" if pair["verdict"] == "differs" else str(pair["verdict"])
 
 
 def table(rows: Sequence[Mapping[str, str]], style: str) -> str:

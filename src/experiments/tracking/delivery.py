@@ -27,7 +27,8 @@ ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
     "env": ("environment.json",),
     "weights": ("weights.pt",),
-    "": ("experiments.log", "error.txt", "profile.txt", "summary.md"),
+    "script": ("plain.py", "refactoring.diff"),
+    "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "parity.json"),
 }
 
 
@@ -100,6 +101,8 @@ class Delivery:
             if event["event"] == "end":
                 if event["reason"]:
                     self.store.tags(progress["run_id"], {"experiments.reason": event["reason"][:5000]})
+                if event.get("note"):
+                    self.store.tags(progress["run_id"], {"mlflow.note.content": event["note"]})
                 self.store.end(progress["run_id"], event["status"], event["time"])
                 progress["ended"] = True
 

@@ -2,7 +2,7 @@
 
 It is the truth of a run, whatever becomes of the tracker. Events, each with its `time` in ms:
 `start` (id, name, experiment, tags, params, note, inputs, parent, owner, and what `resume` needs), `metrics` (step,
-values), `end` (status, reason), `resume` (owner, changed): a run goes on after its process ended or died.
+values), `end` (status, reason, note), `resume` (owner, changed): a run goes on after its process ended or died.
 Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
 
 While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
@@ -116,12 +116,12 @@ def owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def end(folder: Path, status: str, reason: str = "") -> None:
-    """End a journal that no process has open."""
+def end(folder: Path, status: str, reason: str = "", *, note: str = "") -> None:
+    """End a journal that no process has open; a note becomes the run's description."""
     file = os.open(folder / FILE, os.O_RDWR | os.O_APPEND)
     try:
         _mend(folder / FILE, file)
-        event = {"event": "end", "time": time.time_ns() // 1_000_000, "status": status, "reason": reason}
+        event = {"event": "end", "time": time.time_ns() // 1_000_000, "status": status, "reason": reason, "note": note}
         os.write(file, json.dumps(event).encode() + b"\n")
         os.fsync(file)
     finally:

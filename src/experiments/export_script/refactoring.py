@@ -1,0 +1,100 @@
+"""What a stage changes in the code: its script against that of the stage before, for the run's description."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import composing, config, stages
+from experiments.config import RootConfig
+from experiments.errors import UserError
+from experiments.export_script.exporting import COMMAND, of
+from experiments.preparation import unchosen
+from experiments.views.notes import shown
+
+SCRIPT = "plain.py"
+DIFF = "refactoring.diff"
+WORDS = {
+    "en": {
+        "heading": "What changes in the code",
+        "whole": "The whole script is the artifact `script/plain.py`.",
+        "cut": "The rest is in the artifact `script/refactoring.diff`.",
+        "none": "There is no script to set against the stage before:",
+    },
+    "uz": {
+        "heading": "Kodda nima o'zgaradi",
+        "whole": "To'liq skript `script/plain.py` artefaktida.",
+        "cut": "Qolgani `script/refactoring.diff` artefaktida.",
+        "none": "Oldingi bosqich bilan solishtiradigan skript yo'q:",
+    },
+}
+_latest: dict[tuple[str, ...], str] = {}  # a sweep's next stage is set against this one
+
+
+@dataclass(frozen=True)
+class Refactoring:
+    """A stage's script, and what it changes.
+
+    Args:
+        script: the whole of it; empty where there is none.
+        diff: against the stage before, without the heading; empty for the first stage.
+        problem: why there is no script or no diff, in words; empty where there is.
+    """
+
+    script: str = ""
+    diff: str = ""
+    problem: str = ""
+
+    def keep(self, folder: Path) -> None:
+        """Leave both beside the run."""
+        for name, content in ((SCRIPT, self.script), (DIFF, self.diff)):
+            if content:
+                (folder / name).write_text(content, encoding="utf-8")
+
+    def described(self, note: str, language: str) -> str:
+        """A stage's words with the diff after them, within what MLflow shows."""
+        words = WORDS[language]
+        heading = f"{note}\n\n### {words['heading']}\n\n"
+        if self.problem:
+            return f"{heading}{words['none']} {self.problem}"
+        if not self.diff:
+            return f"{heading}{words['whole']}"
+        return shown(self.diff.rstrip(), words["cut"], before=f"{heading}```diff\n", after=f"\n```\n\n{words['whole']}")
+
+
+def refactoring(stage: str, root: RootConfig, overrides: Sequence[str]) -> Refactoring:
+    """What a stage changes against the one before it, both under the same overrides.
+
+    Args:
+        stage: its name.
+        root: its configuration.
+        overrides: the command line's, the stage's choice among them.
+    """
+    others = unchosen(overrides)
+    try:
+        before = stages.before(stage)
+        earlier = _text(before, None, others) if before else ""
+        script = _text(stage, root, others)
+    except UserError as error:  # a setting that only this stage has, say
+        return Refactoring(problem=str(error))
+    if before is None:
+        return Refactoring(script)
+    # The first line names the stage: it always differs.
+    lines = difflib.unified_diff(earlier.splitlines()[1:], script.splitlines()[1:], before, stage, lineterm="", n=2)
+    return Refactoring(script, "\n".join(lines) + "\n")
+
+
+def _text(stage: str, root: RootConfig | None, others: Sequence[str]) -> str:
+    """The script of a stage; of the one before, the one that was just made, if it is that."""
+    key = (stage, *others)
+    if root is None and key in _latest:
+        return _latest[key]
+    overrides = [f"stage={stage}", *others]
+    root = root or config.check(config.resolve(composing.compose(overrides)))
+    text = of(root, overrides, origin=shlex.join([*COMMAND, *overrides])).text
+    _latest.clear()
+    _latest[key] = text
+    return text
