@@ -78,23 +78,23 @@ def svg(comparison: Comparison, metric: str, axis: str) -> str:
 
 def _figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure:
     """A panel a metric, and below them what is which."""
-    curves = _curves(comparison, axis)
-    columns = len(metrics) if len(curves) < 4 else 2 * len(metrics)
-    lines = sum(max(map(_lines, curves[at : at + columns])) for at in range(0, len(curves), columns))
+    drawn = curves(comparison, axis)
+    columns = len(metrics) if len(drawn) < 4 else 2 * len(metrics)
+    lines = sum(max(map(_lines, drawn[at : at + columns])) for at in range(0, len(drawn), columns))
     figure = Figure(figsize=(5.2 * len(metrics), 3.2 + 0.19 * lines), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        _draw(axes, curves, metric, axis)
+        _draw(axes, drawn, metric, axis)
     entries = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     look: dict[str, Any] = {"fontsize": 8, "frameon": False, "handlelength": 3.5, "ncols": columns}
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", **look)
-    if len(curves) == MOST:
+    if len(drawn) == MOST:
         figure.suptitle(f"{MOST} curves: the first and the best", fontsize=9)
     return figure
 
 
-def _curves(comparison: Comparison, axis: str) -> list[Curve]:
+def curves(comparison: Comparison, axis: str) -> list[Curve]:
     """What is drawn: runs that differ by seed alone share a curve, and so do those whose figures are the same."""
     members: dict[str, list[Run]] = {}
     for run in comparison.runs:
@@ -127,9 +127,9 @@ def _rows_an_epoch(run: Run) -> int:
     return rows if limit == "null" else min(rows, int(limit) * int(params["loader.batch_size"]))
 
 
-def _draw(axes: Axes, curves: Sequence[Curve], metric: str, axis: str) -> None:
+def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
     """A line a curve; of runs that differ by seed alone, thin ones and their mean."""
-    for number, curve in enumerate(curves):
+    for number, curve in enumerate(drawn):
         look: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": STYLES[number // len(COLOURS)],
