@@ -75,14 +75,14 @@ def sweep(folder: Path, seeds: int = 0) -> Path:
     return folder
 
 
-def pictures(folder: Path, wrong: int = 3) -> None:
+def pictures(folder: Path, wrong: int = 3, labels: Sequence[str] = ("0", "1", "2")) -> None:
     """What a run keeps of the digits that it reads wrongly."""
     rng = np.random.default_rng(0)
     np.savez(
         folder / "pictures.npz",
-        labels=np.array([]),
+        labels=np.array(labels),
         worst=rng.random((wrong, 1, 8, 8), np.float32),
         worst_true=np.arange(wrong),
-        worst_predicted=np.arange(wrong) + 1,
+        worst_predicted=(np.arange(wrong) + 1) % len(labels),
         worst_probability=np.full(wrong, 0.9, np.float32),
     )

@@ -33,7 +33,8 @@ def sections(comparison: Comparison) -> Iterator[str]:
 def _kept(folder: Path) -> Mapping[str, np.ndarray]:
     """A run's pictures; empty where there are none that can be read."""
     try:
-        with np.load(folder / PICTURES, allow_pickle=False) as content:
+        # Opened here, since numpy leaves a file open that it cannot read.
+        with (folder / PICTURES).open("rb") as file, np.load(file, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, zipfile.BadZipFile):
         return {}

@@ -11,10 +11,9 @@ from pathlib import Path
 from experiments.compare import curves, digits, rows, seeds
 from experiments.compare.comparison import Comparison, larger_is_better
 from experiments.compare.style import CSS
-from experiments.sweeps.summary import are_stages, stage_rows
+from experiments.sweeps.summary import PARITY, are_stages, stage_rows
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-PARITY = "parity.json"  # what `python -m experiments.parity --stages` found, in a sweep's folder
 WORDS = ("gain", "against the first")  # columns that hold sentences
 
 FRAME = """<!doctype html>
@@ -147,7 +146,7 @@ def _parity(sweeps: Sequence[Path]) -> Iterator[str]:
             yield f"<p>{PARITY} of {escape(sweep.name)} cannot be read.</p>"
             continue
         yield (
-            "<p>Each two stages were trained from the same weights on the same batches and compared step by step: "
+            "<p>Each two neighbours were trained from the same weights on the same batches and compared step by step: "
             "identical in every bit, equal but for rounding, or different from some step on.</p>"
         )
         yield table(told) if told else "<p>No pair was compared.</p>"
@@ -164,6 +163,7 @@ def _verdict(item: Mapping[str, object]) -> dict[str, str]:
         "where": str(item.get("where") or "-"),
         "largest difference": f"{difference:.1e}" if isinstance(difference, int | float) else "-",
         "expected": str(item.get("expected") or "-"),
+        "as expected": "-" if "holds" not in item else "yes" if item["holds"] else "no",
     }
 
 

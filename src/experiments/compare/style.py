@@ -11,6 +11,7 @@ html { color-scheme: light dark; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1, h2, p, li, figcaption { overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; }
 p, ul { margin: .25rem 0 .75rem; max-width: 50rem; }
