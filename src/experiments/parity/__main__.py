@@ -60,6 +60,7 @@ def _compare(given: argparse.Namespace) -> None:
     from experiments.parity.proof import STEPS, compare, resumed
 
     steps = STEPS if given.steps is None else given.steps
+    _check(given)
     if given.stages:
         sys.exit(_stages(given, steps))
     if given.resume_at is not None:
@@ -73,7 +74,7 @@ def _compare(given: argparse.Namespace) -> None:
     else:
         a, b, common = _two(given.overrides)
         verdict = compare(
-            [*_words([a]), *common], [*_words([b]), *common],
+            [*common, *_words([a])], [*common, *_words([b])],
             steps=steps, tolerance=given.tolerance, transpose=given.transpose,
         )  # fmt: skip
         _print(f"A  {a or '(defaults)'}\nB  {b or '(defaults)'}")
@@ -81,6 +82,19 @@ def _compare(given: argparse.Namespace) -> None:
             _print("tensors, A = B\n  " + "\n  ".join(verdict.matching))
     _print(str(verdict))
     sys.exit(int(verdict.verdict == "differs"))
+
+
+def _check(given: argparse.Namespace) -> None:
+    """See that no option is given that would be left out of account."""
+    two = not given.stages and given.resume_at is None and given.against is None
+    if given.data is not None and given.against is None:
+        raise ConfigError(Fault("--data", "it goes with --against"))
+    if given.transpose and not two:
+        raise ConfigError(Fault("--transpose", "it goes with two configurations"))
+    if given.steps is not None and given.against is not None:
+        raise ConfigError(Fault("--steps", "a script is compared by its epochs: epochs=1"))
+    if given.stages and any(word.startswith("stage=") for word in _words(given.overrides)):
+        raise ConfigError(Fault("stage", "it is chosen by --stages"))
 
 
 def _stages(given: argparse.Namespace, steps: int) -> int:

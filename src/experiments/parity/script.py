@@ -127,8 +127,8 @@ def _compared(
 
 def _data(root: RootConfig) -> Path | None:
     """The file that the dataset was read from, if it is one."""
-    source, place = root.dataset.get("source"), root.dataset.get("root")
+    source = root.dataset.get("source")
     candidates = [Path(source)] if source else []
-    if place:
-        candidates.append(Path(place) / "mnist" / "mnist.pkl.gz")
+    if root.dataset["name"] == "mnist":
+        candidates.append(Path(root.dataset["root"]) / "mnist" / "mnist.pkl.gz")
     return next((path for path in candidates if path.is_file()), None)
