@@ -27,7 +27,7 @@ class CheckedSweeper(BasicSweeper):
         """Check all jobs, keep the plan, run them, and show the table however it went."""
         # Late, since Hydra imports every plugin at each start, for other applications too.
         from experiments import secrets
-        from experiments.errors import UserError
+        from experiments.errors import TrainingError, UserError
         from experiments.sweeps import parent, summary
         from experiments.sweeps.hooks import reject
         from experiments.tracking import process
@@ -46,9 +46,11 @@ class CheckedSweeper(BasicSweeper):
                 process.uploader(tracking, self.config.output_root).follow(sweep)
             try:
                 return super().sweep(arguments)
-            except BaseException:
+            except BaseException as error:
                 # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
                 summary.finish(self.config)
+                if isinstance(error, UserError):  # one job could not begin; the command as a whole was not refused
+                    raise TrainingError(str(error)) from error
                 raise
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
