@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.compare.chosen import Chosen
+from experiments.compare.differences import (
+    differing_facts,
+    differing_keys,
+    is_seed,
+    label_of,
+    labels_of,
+    with_effect,
+)
 from experiments.errors import ConfigError, Fault, suggestion
-from experiments.sweeps.settings import GROUPS, differing, follows, settings
 from experiments.sweeps.summary import are_stages
 from experiments.tracking import journal
 
 METRIC = "valid/loss"
-# Presets over several groups: their name tells all that they settle.
-OVERLAYS = ("stage", "experiment")
-# What a run's identity has as what it came to: three streams, a digest, a device.
-RESOLVED = ("seed", "seeds", "init_from", "device")
 
 Points = Mapping[int, float]
 
@@ -67,7 +69,7 @@ class Run:
         """What its random numbers come from: two runs with the same are paired."""
         start = self.job["start"]
         given = start.get("identity") or start.get("params", {})
-        return tuple(str(given[name]) for name in sorted(given) if _is_seed(name))
+        return tuple(str(given[name]) for name in sorted(given) if is_seed(name))
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,12 @@ def compare(chosen: Chosen, metric: str) -> Comparison:
     """
     points = [_points(job) for job in chosen.jobs]
     _check(metric, chosen.jobs, points)
-    values = [_with_effect(job, chosen.jobs) for job in chosen.jobs]
-    keys = _keys(chosen.jobs, values)
-    labels = _labels(values, keys, chosen.jobs)
-    plain = [key for key in keys if not _is_seed(key)]
+    values = with_effect(chosen.jobs)
+    keys = differing_keys(chosen.jobs, values)
+    labels = labels_of(values, keys, chosen.jobs)
+    plain = [key for key in keys if not is_seed(key)]
     runs = [
-        Run(job, label, _label(given, plain) or "all", {key: given.get(key, "") for key in keys}, found)
+        Run(job, label, label_of(given, plain) or "all", {key: given.get(key, "") for key in keys}, found)
         for job, label, given, found in zip(chosen.jobs, labels, values, points, strict=True)
     ]
     accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
@@ -154,66 +156,12 @@ def _check(metric: str, jobs: Sequence[Mapping[str, Any]], points: Sequence[Mapp
         raise ConfigError(Fault(f"--metric {metric}", problem))
 
 
-def _with_effect(job: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The settings that can change a result; of where the data lies only if it is not the same data."""
-    given = settings(job)
-    identity = job["start"].get("identity")
-    if identity is None:  # of a job that never began, or an old journal
-        return given
-    roots = (*RESOLVED, "dataset") if len(_differing_facts(jobs).get("content of dataset", ())) > 1 else RESOLVED
-    return {
-        key: value
-        for key, value in given.items()
-        if key in identity or key in GROUPS or key.split(".", maxsplit=1)[0] in roots
-    }
-
-
-def _keys(jobs: Sequence[Mapping[str, Any]], values: Sequence[Mapping[str, str]]) -> list[str]:
-    """The settings that differ, without what a stage or an experiment settles."""
-    begun = [given for given, job in zip(values, jobs, strict=True) if job["start"]]
-    keys = differing(begun)
-    said = {str(item).lstrip("+").split("=")[0] for job in jobs for item in job["start"].get("overrides", ())}
-    for overlay in OVERLAYS:
-        if overlay in keys:
-            keys = [key for key in keys if key == overlay or key in said or not follows(key, overlay, begun)]
-    never = [given for given, job in zip(values, jobs, strict=True) if not job["start"]]
-    told = {key for given in never for key, value in given.items() if {value} != {other.get(key) for other in begun}}
-    return sorted(keys + sorted(told - set(keys)), key=lambda key: key not in OVERLAYS)
-
-
-def _label(given: Mapping[str, str], keys: Sequence[str]) -> str:
-    return ", ".join(given[key] if key in OVERLAYS else f"{key}={given[key]}" for key in keys if key in given)
-
-
-def _labels(values: Sequence[Mapping[str, str]], keys: Sequence[str], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each run is called: by what differs, else by its name; each of them different from all others."""
-    labels = [
-        _label(given, keys) or job["start"].get("name", job["job"]) for given, job in zip(values, jobs, strict=True)
-    ]
-    often = Counter(labels)
-    return [f"{label} ({job['job']})" if often[label] > 1 else label for label, job in zip(labels, jobs, strict=True)]
-
-
-def _is_seed(key: str) -> bool:
-    return key == "seed" or key.startswith("seeds.")
-
-
-def _differing_facts(jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Of code, data and machine, what is not the same in all the runs that have it."""
-    seen: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        for name, value in job["start"].get("identity", {}).items():
-            if name.startswith(("code of ", "content of dataset", "machine.")):
-                seen.setdefault(name, {})[str(value)] = None
-    return {name: list(values) for name, values in seen.items() if len(values) > 1}
-
-
 def _notes(runs: Sequence[Run], metric: str) -> list[str]:
     jobs = [run.job for run in runs]
     notes = []
     if len(runs) == 1:
         notes.append("one run only: there is nothing to compare it with")
-    facts = _differing_facts(jobs)
+    facts = differing_facts(jobs)
     if facts.pop("content of dataset", None):
         notes.append("not all were trained and validated on the same data")
     losses = {job["start"]["params"].get("loss.name") for job in jobs if job["start"]}

@@ -35,8 +35,9 @@ figure { margin: 0; }
 footer { margin-top: 2.5rem; font-size: .8rem; color: var(--soft); }
 @media print {
   @page { margin: 14mm; }
-  html { color-scheme: light; }
-  body { font-size: 11px; }
+  html { color-scheme: light; font-size: 11px; }
+  body { font-size: 1rem; }
+  p, ul { max-width: none; }
   main { max-width: none; padding: 0; }
   .wide { overflow: visible; border: 0; }
   th, td { padding: .2rem .35rem; }

@@ -1,0 +1,68 @@
+"""In which settings the compared runs differ, what each is called by that, and what else was not the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.sweeps.settings import GROUPS, differing, follows, settings
+
+# Presets over several groups: their name tells all that they settle.
+OVERLAYS = ("stage", "experiment")
+# What a run's identity has as what it came to: three streams, a digest, a device.
+RESOLVED = ("seed", "seeds", "init_from", "device")
+
+
+def with_effect(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Each job's settings that can change a result; of where the data lies only if it is not the same data."""
+    roots = {*RESOLVED, "dataset"} if "content of dataset" in differing_facts(jobs) else set(RESOLVED)
+    found = []
+    for job in jobs:
+        given = settings(job)
+        identity = job["start"].get("identity", given)  # an old journal, or a job that never began, has none
+        kept = {*identity, *GROUPS}
+        found.append({key: text for key, text in given.items() if key in kept or key.split(".")[0] in roots})
+    return found
+
+
+def differing_keys(jobs: Sequence[Mapping[str, Any]], values: Sequence[Mapping[str, str]]) -> list[str]:
+    """The settings that differ, without what a stage or an experiment settles."""
+    begun = [given for given, job in zip(values, jobs, strict=True) if job["start"]]
+    keys = differing(begun)
+    said = {str(item).lstrip("+").split("=")[0] for job in jobs for item in job["start"].get("overrides", ())}
+    for overlay in OVERLAYS:
+        if overlay in keys:
+            keys = [key for key in keys if key == overlay or key in said or not follows(key, overlay, begun)]
+    never = [given for given, job in zip(values, jobs, strict=True) if not job["start"]]
+    told = {key for given in never for key, value in given.items() if {value} != {other.get(key) for other in begun}}
+    return sorted(keys + sorted(told - set(keys)), key=lambda key: key not in OVERLAYS)
+
+
+def label_of(given: Mapping[str, str], keys: Sequence[str]) -> str:
+    """The settings that differ, in one line."""
+    return ", ".join(given[key] if key in OVERLAYS else f"{key}={given[key]}" for key in keys if key in given)
+
+
+def labels_of(values: Sequence[Mapping[str, str]], keys: Sequence[str], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each run is called: by what differs, else by its name; each of them different from all others."""
+    labels = [
+        label_of(given, keys) or job["start"].get("name", job["job"]) for given, job in zip(values, jobs, strict=True)
+    ]
+    often = Counter(labels)
+    return [f"{label} ({job['job']})" if often[label] > 1 else label for label, job in zip(labels, jobs, strict=True)]
+
+
+def is_seed(key: str) -> bool:
+    """Whether a setting is where random numbers come from, and nothing else."""
+    return key == "seed" or key.startswith("seeds.")
+
+
+def differing_facts(jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of code, data and machine, what is not the same in all the runs that have it."""
+    seen: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for name, value in job["start"].get("identity", {}).items():
+            if name.startswith(("code of ", "content of dataset", "machine.")):
+                seen.setdefault(name, {})[str(value)] = None
+    return {name: list(values) for name, values in seen.items() if len(values) > 1}
