@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -418,3 +421,11 @@ def test_the_command_imports_neither_torch_nor_mlflow(outputs: Path, cli: Cli) -
     assert done.returncode == 0
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "scipy" in imported and not imported & {"torch", "mlflow"}
+
+
+def test_a_reader_who_has_read_enough_is_no_fault(outputs: Path) -> None:
+    sweep(outputs / "s", seeds=2)
+    command = f"{shlex.quote(sys.executable)} -m experiments.compare --html page.html | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("page.html").is_file()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments import __main__ as command_line
 from experiments.compare import rows, seeds
-from experiments.compare.chosen import choose
+from experiments.compare.chosen import Chosen, choose
 from experiments.compare.comparison import METRIC, Comparison, compare
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
@@ -49,8 +51,25 @@ def _compare(given: argparse.Namespace) -> None:
         raise ConfigError(Fault(f"--html {given.html}", "this is a folder, or lies in one that is not there"))
     chosen = choose(given.what, given.output_root)
     comparison = compare(chosen, given.metric)
-    _show(comparison)
-    # Imported now: an answer that is read meanwhile need not wait for matplotlib.
+    told = [*_answer(comparison), *_pictures(comparison, chosen, given)]
+    told += _look([run.job["folder"] for run in comparison.runs if run.job["start"]], given.metric)
+    try:
+        print("\n".join(told), flush=True)
+    except BrokenPipeError:  # whoever read it has read enough; what is left is flushed into nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(comparison: Comparison) -> Iterator[str]:
+    yield f"{table(rows.rows(comparison), 'simple')}\n"
+    found = seeds.groups(comparison)
+    if seeds.repeated(found):
+        yield f"{table(seeds.rows(found, comparison.metrics), 'simple')}\n"
+    yield from (rows.headline(comparison), *comparison.notes, *seeds.notes(found, comparison.metric))
+
+
+def _pictures(comparison: Comparison, chosen: Chosen, given: argparse.Namespace) -> Iterator[str]:
+    """Draw the curves, write the page if one is asked for, and tell where they are."""
+    # Imported now: what cannot be compared is told without waiting for matplotlib.
     from experiments.compare import curves
 
     now = datetime.datetime.now().astimezone()
@@ -58,26 +77,16 @@ def _compare(given: argparse.Namespace) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     with replacing(picture) as temporary:
         curves.png(comparison, given.axis, temporary)
-    print(f"curves  {relative(picture)}")
+    yield f"curves  {relative(picture)}"
     if given.html:
         from experiments.compare import page
 
         with replacing(given.html) as temporary:
             temporary.write_text(page.page(comparison, chosen.sweeps, given.axis), encoding="utf-8")
-        print(f"page    {relative(given.html)}")
-    _look([run.job["folder"] for run in comparison.runs if run.job["start"]], given.metric)
+        yield f"page    {relative(given.html)}"
 
 
-def _show(comparison: Comparison) -> None:
-    print(f"{table(rows.rows(comparison), 'simple')}\n")
-    found = seeds.groups(comparison)
-    if seeds.repeated(found):
-        told = seeds.rows(found, comparison.metrics)
-        print(f"{table(told, 'simple')}\n")
-    print("\n".join([rows.headline(comparison), *comparison.notes, *seeds.notes(found, comparison.metric)]))
-
-
-def _look(folders: Sequence[Path], metric: str) -> None:
+def _look(folders: Sequence[Path], metric: str) -> Iterator[str]:
     """The runs' curves in the UI of each store that they are in."""
     stores: dict[str, list[dict[str, str]]] = {}
     missing = 0
@@ -90,11 +99,11 @@ def _look(folders: Sequence[Path], metric: str) -> None:
     for store, delivered in stores.items():
         own = store_uri(None)
         uri = own if masked(own) == store else store
-        print(f"MLflow  {links.runs(uri, delivered, metric)}")
+        yield f"MLflow  {links.runs(uri, delivered, metric)}"
         if served := ui_command(uri):
-            print(f"        (after: {served})")
+            yield f"        (after: {served})"
     if missing:
-        print(f"{missing} of {len(folders)} runs are not in MLflow; python -m experiments.sync brings them there")
+        yield f"{missing} of {len(folders)} runs are not in MLflow; python -m experiments.sync brings them there"
 
 
 if __name__ == "__main__":
