@@ -38,7 +38,9 @@ def locked(data, *, token: str = "none", note: str = "none"):
 
 @experiments.register.metric("locked_out")
 def locked_out(pred, target, *, password: str = "none"):
-    raise RuntimeError(f"no access with {password}")
+    if len(pred) > 50:  # the training rows; on the validation rows it is tried before there is a run
+        raise RuntimeError(f"no access with {password}")
+    return target.sum()
 """
 TINY = ["dataset=synthetic", "dataset.train=200", "dataset.valid=50", "epochs=1", "figures=false", "model=locked"]
 # Where MLflow is out of reach, quickly.
