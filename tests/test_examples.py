@@ -13,6 +13,7 @@ slow = pytest.mark.slow
 QUICK = ["tracking=none", "figures=false"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "overrides", "figure"),
     [

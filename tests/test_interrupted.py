@@ -177,6 +177,7 @@ def note_workers(folder: Path, number: int) -> None:
         os.kill(workers[0].pid, number)
 
 
+@pytest.mark.slow
 def test_a_worker_process_that_is_killed_is_told_and_none_is_left(workplace: Path, gone: Callable[[], bool]) -> None:
     done = run(*WORKERS, before=partial(at_step, 6, partial(note_workers, workplace, signal.SIGKILL)))
     assert done.code == 1

@@ -238,6 +238,7 @@ def test_a_difference_ends_with_1_and_is_told_with_both_values(capsys: pytest.Ca
     assert lines[3].startswith("  by ") and " times what is allowed): " in lines[3] and " and " in lines[3]
 
 
+@pytest.mark.slow
 def test_the_stages_are_a_table_that_ends_with_1_where_an_expectation_is_broken(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -118,6 +118,7 @@ def one(request: pytest.FixtureRequest, left: dict[str, Left]) -> Left:
     return left[str(request.param)]
 
 
+@pytest.mark.slow
 def test_the_commands_do_what_they_are_here_for(left: dict[str, Left]) -> None:
     assert {name: known.code for name, known in left.items()} == CODES
     assert all(name in str(left["run"].files) for name in ("mlflow.db", "uploader.log", "environment.json"))
@@ -127,15 +128,18 @@ def test_the_commands_do_what_they_are_here_for(left: dict[str, Left]) -> None:
         assert "error.txt" in str(left[name].files)
 
 
+@pytest.mark.slow
 def test_no_output_holds_a_secret(one: Left) -> None:
     assert "canary" not in one.output
     assert "***" in one.output or one.code == 0
 
 
+@pytest.mark.slow
 def test_no_file_holds_a_secret(one: Left) -> None:
     assert one.holding("canary") == []
 
 
+@pytest.mark.slow
 def test_what_comes_from_the_environment_is_told_by_its_name(left: dict[str, Left]) -> None:
     (name,) = (name for name in left["run"].files if name.endswith(journal.FILE))
     start = json.loads(left["run"].files[name].splitlines()[0])

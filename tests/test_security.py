@@ -296,6 +296,7 @@ def test_a_jobs_folder_may_lie_deeper(workplace: Path) -> None:
     parent.require_free(workplace / "sweep", ["lr/0.1", "lr/0.2"])
 
 
+@pytest.mark.slow
 def test_a_sweep_that_leads_out_of_its_folder_leaves_nothing(cli: Cli, workplace: Path) -> None:
     loosened = {"HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE": "os.unlink"}
     done = cli("-m", *QUICK, "seed=1,2", "hydra.sweep.subdir=../../${seed}", env=loosened)

@@ -63,6 +63,7 @@ def assert_there_once(uri: str, folder: Path, status: str = "FINISHED") -> None:
     assert len(runs(uri)) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_costs_one_warning_and_sync_brings_all_later(
     tracker: FaultyTracker, cli: Cli, workplace: Path, capsys: Out
 ) -> None:
