@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from experiments.export_script.values import UNKNOWN, Known, Text, Values, literal
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef
@@ -23,16 +23,6 @@ REMARK = re.compile(r"[ \t]*# (noqa|type: ignore|fmt: )[^\n]*")
 UNCALLED = ("state_dict", "load_state_dict")
 # Where one looks for it, whatever a library's default is.
 ALWAYS_TOLD = ("lr",)
-
-
-@dataclass(frozen=True)
-class Text:
-    """An expression that stands for a name."""
-
-    code: str
-
-
-Known = Mapping[str, Any]
 
 
 class Rewriter:
@@ -61,7 +51,8 @@ class Rewriter:
     ) -> None:
         self.text = source.encode()
         self.node = _definition(ast.parse(source))
-        self.known, self.spec, self.spec_names = dict(known), spec, tuple(spec_names)
+        self.known, self.spec_names = dict(known), tuple(spec_names)
+        self.values = Values(known, spec, spec_names)
         self.default_of, self.ours, self.without = default_of, ours, (*UNCALLED, *without)
         self._starts = [0]
         for line in self.text.splitlines(keepends=True):
@@ -130,19 +121,19 @@ class Rewriter:
             if node.value is not None:
                 yield self._end(node.target), self._end(node.annotation), ""
                 yield from self._edits(node.value)
-        elif isinstance(node, ast.If) and self._value(node.test) is not UNKNOWN:
+        elif isinstance(node, ast.If) and self.values.of(node.test) is not UNKNOWN:
             yield self._line_start(node), self._line_end(node), self._branch(node)
-        elif isinstance(node, ast.IfExp) and (test := self._value(node.test)) is not UNKNOWN:
+        elif isinstance(node, ast.IfExp) and (test := self.values.of(node.test)) is not UNKNOWN:
             chosen = node.body if test else node.orelse
             yield self._start(node), self._end(node), self._render(self._start(chosen), self._end(chosen), [chosen])
         elif (
             isinstance(node, ast.expr)
             and not isinstance(node, ast.Constant | ast.Tuple)
-            and self._value(node) is not UNKNOWN
+            and self.values.of(node) is not UNKNOWN
         ):
-            yield self._start(node), self._end(node), literal(self._value(node))
-        elif isinstance(node, ast.Starred) and isinstance(self._value(node.value), tuple | list):
-            yield self._start(node), self._end(node), ", ".join(map(literal, self._value(node.value)))
+            yield self._start(node), self._end(node), literal(self.values.of(node))
+        elif isinstance(node, ast.Starred) and isinstance(self.values.of(node.value), tuple | list):
+            yield self._start(node), self._end(node), ", ".join(map(literal, self.values.of(node.value)))
         elif isinstance(node, ast.Name) and isinstance(self.known.get(node.id), Text):
             yield self._start(node), self._end(node), self.known[node.id].code
         elif isinstance(node, ast.Call) and (left_out := self._left_out(node)):
@@ -230,37 +221,12 @@ class Rewriter:
             argument for argument in node.args if isinstance(argument, ast.Name) and argument.id in self.spec_names
         ]
         for keyword in node.keywords:
-            value = UNKNOWN if isinstance(keyword.value, ast.Constant) else self._value(keyword.value)
+            value = UNKNOWN if isinstance(keyword.value, ast.Constant) else self.values.of(keyword.value)
             if keyword.arg not in (None, *ALWAYS_TOLD) and value is not UNKNOWN:
                 default = self.default_of(ast.unparse(node.func), str(keyword.arg))
                 if default is not inspect.Parameter.empty and default == value and (default is None) == (value is None):
                     left_out.append(keyword)
         return left_out
-
-    def _value(self, node: ast.expr) -> Any:
-        """What an expression comes to, as far as that is known."""
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.Name):
-            value = self.known.get(node.id, UNKNOWN)
-            return UNKNOWN if isinstance(value, Text) else value
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in self.spec_names:
-            return getattr(self.spec, node.attr)
-        if isinstance(node, ast.Tuple):
-            values = [self._value(part) for part in node.elts]
-            return UNKNOWN if UNKNOWN in values else tuple(values)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            value = self._value(node.value)
-            return UNKNOWN if value is UNKNOWN else value[node.slice.value]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            value = self._value(node.operand)
-            return UNKNOWN if value is UNKNOWN else not value
-        if isinstance(node, ast.IfExp) and (test := self._value(node.test)) is not UNKNOWN:
-            return self._value(node.body if test else node.orelse)
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
-            left, right = self._value(node.left), self._value(node.comparators[0])
-            return UNKNOWN if UNKNOWN in (left, right) else COMPARISONS[type(node.ops[0])](left, right)
-        return UNKNOWN
 
     def _is_check(self, node: ast.stmt) -> bool:
         """Whether a statement only refuses what cannot be; this configuration was accepted."""
@@ -272,7 +238,7 @@ class Rewriter:
 
     def _branch(self, node: ast.If) -> str:
         """The statements of an `if` that is decided, one level up."""
-        chosen = node.body if self._value(node.test) else node.orelse
+        chosen = node.body if self.values.of(node.test) else node.orelse
         if not chosen:
             return ""
         code = self._render(self._line_start(chosen[0]), self._line_end(chosen[-1]), chosen)
@@ -293,30 +259,6 @@ class Rewriter:
     def _line_end(self, node: Any) -> int:
         position: int = self._starts[node.end_lineno]
         return position
-
-
-class _Unknown:
-    """What is not known before the script runs."""
-
-
-UNKNOWN: Any = _Unknown()
-COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Gt: lambda a, b: a > b,
-    ast.Lt: lambda a, b: a < b,
-}
-
-
-def literal(value: Any) -> str:
-    """A value as it is written in Python."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    return (
-        f'"{value}"' if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value) else repr(value)
-    )
 
 
 def _definition(tree: ast.Module) -> Definition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from experiments.components import plain
 from experiments.config import LoaderSettings, RootConfig
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, Fault
-from experiments.export_script.rewriting import Text
+from experiments.export_script.layout import imports, joined
 from experiments.export_script.sources import Sources
+from experiments.export_script.values import Text
 from experiments.registry import register
 from experiments.seeds import Seeds, epoch_seed
 
@@ -97,7 +98,7 @@ class Script:
         trainings = "\n\n".join(self._training(training) for training in self.trainings)
         body += [*self.sources.taken(), self._fit(), trainings]  # what optimisers and schedulers need, and the loop
         heading = '"""' + "\n".join(self.heading) + '\n"""'
-        return _joined([heading, _imports(self.sources.imports), *body])
+        return joined([heading, imports(self.sources.imports), *body])
 
     def _data(self) -> str:
         text = register.dataset.get(self.root.dataset["name"]).facts.get("plain") or ROWS.replace("{file}", self.rows)
@@ -289,35 +290,3 @@ def _require_shared(training: Training, last: Training) -> None:
             "one script has one of each: export that one, and then this one from its weights"
         )
         raise ConfigError(Fault("init_from", problem))
-
-
-def _imports(statements: set[str]) -> str:
-    """Import statements in the usual order, those from one module together."""
-    from_modules: dict[str, set[str]] = {}
-    whole = set()
-    for statement in statements:
-        if statement.startswith("from "):
-            module, _, names = statement.removeprefix("from ").partition(" import ")
-            from_modules.setdefault(module, set()).update(names.split(", "))
-        else:
-            whole.add(statement)
-    lines = [*whole, *(f"from {module} import {', '.join(sorted(names))}" for module, names in from_modules.items())]
-    groups: list[list[str]] = [[], []]
-    for line in sorted(lines, key=lambda line: (line.startswith("from "), line)):
-        groups[line.split()[1].partition(".")[0] not in _standard()].append(line)
-    return "\n\n".join("\n".join(group) for group in groups if group)
-
-
-def _standard() -> Mapping[str, Any] | frozenset[str]:
-    import sys
-
-    return sys.stdlib_module_names
-
-
-def _joined(parts: Sequence[str]) -> str:
-    """The parts with blank lines between them as usual: two around definitions, one elsewhere."""
-    text = ""
-    for index, part in enumerate(parts):
-        defines = [piece.startswith(("def ", "class ", "@")) for piece in parts[max(0, index - 1) : index + 1]]
-        text += ("" if not text else "\n\n\n" if any(defines) else "\n\n") + part.strip()
-    return text + "\n"

@@ -15,7 +15,8 @@ from typing import Any
 
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
-from experiments.export_script.rewriting import Known, Rewriter, Text, literal
+from experiments.export_script.rewriting import Rewriter
+from experiments.export_script.values import Known, Text, literal
 from experiments.registry import Component
 
 # What a script calls its own things; a definition that is called so gets an underscore.

@@ -1,0 +1,81 @@
+"""What is known before a script runs: of a name, of the data spec, and of the expressions made of them."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Text:
+    """An expression that stands for a name."""
+
+    code: str
+
+
+Known = Mapping[str, Any]
+
+
+class _Unknown:
+    """What is not known before the script runs."""
+
+
+UNKNOWN: Any = _Unknown()
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Is: lambda a, b: a is b,
+    ast.IsNot: lambda a, b: a is not b,
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+    ast.Gt: lambda a, b: a > b,
+    ast.Lt: lambda a, b: a < b,
+}
+
+
+class Values:
+    """What expressions come to, as far as that is known.
+
+    Args:
+        known: values by name; a `Text` is none.
+        spec: the data spec.
+        spec_names: the names that hold it.
+    """
+
+    def __init__(self, known: Known, spec: Any, spec_names: Sequence[str]) -> None:
+        self.known, self.spec, self.spec_names = known, spec, spec_names
+
+    def of(self, node: ast.expr) -> Any:
+        """What an expression comes to, as far as that is known."""
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.Name):
+            value = self.known.get(node.id, UNKNOWN)
+            return UNKNOWN if isinstance(value, Text) else value
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in self.spec_names:
+            return getattr(self.spec, node.attr)
+        if isinstance(node, ast.Tuple):
+            values = [self.of(part) for part in node.elts]
+            return UNKNOWN if UNKNOWN in values else tuple(values)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            value = self.of(node.value)
+            return UNKNOWN if value is UNKNOWN else value[node.slice.value]
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            value = self.of(node.operand)
+            return UNKNOWN if value is UNKNOWN else not value
+        if isinstance(node, ast.IfExp) and (test := self.of(node.test)) is not UNKNOWN:
+            return self.of(node.body if test else node.orelse)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
+            left, right = self.of(node.left), self.of(node.comparators[0])
+            return UNKNOWN if UNKNOWN in (left, right) else COMPARISONS[type(node.ops[0])](left, right)
+        return UNKNOWN
+
+
+def literal(value: Any) -> str:
+    """A value as it is written in Python."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return (
+        f'"{value}"' if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value) else repr(value)
+    )
