@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments import assembly, composing, config, preparation, resumption, runs, secrets
+from experiments import assembly, composing, config, preparation, resumption, runs, secrets, weights
 from experiments.config import RootConfig
 from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
@@ -129,17 +129,11 @@ def _of_run(folder: Path, rows: str) -> Exported:
 def _trainings(root: RootConfig, overrides: Sequence[str]) -> Iterator[Training]:
     """The run's own training, after those that give it its weights."""
     if root.init_from is not None:
-        run = runs.find(root.init_from, root.output_root) if _is_run(root) else None
+        run = weights.find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
         yield from _trainings(first, overrides if run is None else resumption.said(run))
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()))
-
-
-def _is_run(root: RootConfig) -> bool:
-    from experiments import weights
-
-    return weights.find_run(Path(root.output_root), str(root.init_from)) is not None
 
 
 def _draws_noise(training: Training, spec: DataSpec) -> bool:
