@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from experiments.components.loaders import GATHERED
+from experiments.components import loaders
 from experiments.data import Batches, Order, Split, Splits
 from experiments.registry import register
 
@@ -145,9 +145,13 @@ def test_some_loader_has_workers() -> None:
     assert with_workers == ["dataloader", "wrapped_dataloader"]
 
 
-@pytest.mark.parametrize("size", [GATHERED * BATCH - 1, GATHERED * BATCH, GATHERED * BATCH + 1])
+@pytest.mark.parametrize("size", [5 * BATCH - 1, 5 * BATCH, 5 * BATCH + 1, 23 * BATCH + 1])
+@pytest.mark.parametrize("gathered", [0, 5])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_gathering_many_batches_at_once_changes_none(size: int, shuffle: bool) -> None:
+def test_gathering_many_batches_at_once_changes_none(
+    size: int, gathered: int, shuffle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "GATHERED_BYTES", gathered * BATCH * 4 * 4)
     x, y = torch.arange(size * 4).view(size, 2, 2) % 256, torch.arange(size) % 3
     split = split_of((x.to(torch.uint8), y))
     one, other = (load(name, split, (4,), shuffle=shuffle) for name in ("in_memory", "slices"))

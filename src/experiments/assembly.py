@@ -16,7 +16,7 @@ from tqdm import tqdm
 from experiments import returned
 from experiments.callback import Callback
 from experiments.components.loaders import InMemory
-from experiments.config import LoaderSettings, RootConfig
+from experiments.config import LoaderSettings, RootConfig, channels_last
 from experiments.data import Batches, DataSpec, Order, Splits
 from experiments.errors import ConfigError, DataError, Fault, suggestion
 from experiments.registry import Component, Registry, register
@@ -99,6 +99,10 @@ def assemble(
     spec = splits.spec
     _check_targets(root, spec)
     model = model.to(device)
+    if channels_last(root):
+        if not isinstance(model, torch.nn.Module):
+            raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
+        model = model.to(memory_format=torch.channels_last)
     train, valid = _batches(root, splits, input_shape(root, spec), device, seeds)
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])

@@ -210,6 +210,15 @@ def check(values: dict[str, Any]) -> RootConfig:
     raise ConfigError(*faults)
 
 
+def channels_last(root: RootConfig) -> bool:
+    """Whether the model's weights lie channels-last: as configured, else where the model says that it suits it.
+
+    Never a choice at run time: another memory format gives other last bits.
+    """
+    chosen = root.device.channels_last
+    return bool(register.model.get(root.model["name"]).facts.get("channels_last")) if chosen is None else chosen
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted leaf keys (`optim.lr`) to values; lists stay whole."""
     flat: dict[str, Any] = {}

@@ -23,6 +23,7 @@ class DeviceConfig(BaseModel):
     name: Literal["auto", "cpu", "cuda", "mps"]
     index: Annotated[int, Ge(0)] | None = None
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    channels_last: bool | None = None
 
 
 def faults(config: DeviceConfig) -> list[Fault]:

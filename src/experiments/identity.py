@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.config import RootConfig, flatten
+from experiments.config import RootConfig, channels_last, flatten
 from experiments.registry import register
 
 # What never changes a result.
@@ -46,6 +46,8 @@ def identity(
             found[f"code of {registry.group}.{name}"] = _source(registry.get(name).factory)
     found |= {f"seeds.{name}": seed for name, seed in seeds.items()}
     found |= {"content of dataset": digest, "content of init_from": init}
+    if channels_last(root):
+        found["device.channels_last"] = True
     found |= {"machine.torch": torch.__version__, "machine.device": device.type}
     found |= {"machine.threads": torch.get_num_threads(), "machine.cpu": torch.backends.cpu.get_cpu_capability()}
     return found

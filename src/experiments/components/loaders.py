@@ -24,8 +24,8 @@ from experiments.seeds import epoch_seed
 Batch = tuple[Tensor, Tensor]
 Shape = tuple[int, ...]
 
-# How many batches `in_memory` gathers at once; it changes no bit of any batch.
-GATHERED = 64
+# How much `in_memory` gathers at once, as float32: what stays in a core's cache. It changes no bit of any batch.
+GATHERED_BYTES = 2**21
 
 
 class Passes:
@@ -95,11 +95,13 @@ class InMemory:
         indices = self.order.indices()
         if indices is not None:
             indices = indices.to(self.x.device)
-        for start in range(0, len(self.order), GATHERED * self.batch_size):
-            part = slice(start, start + GATHERED * self.batch_size)
-            chosen = part if indices is None else indices[part]
-            x = to_float(self.x[chosen]).view(-1, *self.shape)
-            yield from zip(torch.split(x, self.batch_size), torch.split(self.y[chosen], self.batch_size), strict=True)
+        batches = max(1, GATHERED_BYTES // (4 * math.prod(self.shape) * self.batch_size))
+        for start in range(0, len(self.order), batches * self.batch_size):
+            part = slice(start, start + batches * self.batch_size)
+            # index_select copies row by row, several times as fast as x[indices], which goes number by number
+            x, y = (t[part] if indices is None else t.index_select(0, indices[part]) for t in (self.x, self.y))
+            x = to_float(x).view(-1, *self.shape)
+            yield from zip(torch.split(x, self.batch_size), torch.split(y, self.batch_size), strict=True)
 
 
 @register.loader("slices", plain=plain.slices)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.components import plain
-from experiments.config import LoaderSettings, RootConfig
+from experiments.config import LoaderSettings, RootConfig, channels_last
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.layout import imports, joined
@@ -244,6 +244,8 @@ class Script:
             card = f'"cuda:{training.root.device.index or 0}"' if training.root.device.name == "cuda" else ""
             kind = card or DEVICES.get(training.root.device.name, '"cpu"')
             lines += [f"device = torch.device({kind})", "model.to(device)"]
+        if first and channels_last(self.root):
+            lines += ["model.to(memory_format=torch.channels_last)"]
         lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
         scheduler = self._scheduler(training)
         if self._scheduled:

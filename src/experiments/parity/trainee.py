@@ -76,7 +76,7 @@ class Trainee:
                 return False
             for key, value in there.items():
                 if isinstance(value, Tensor):
-                    value = pair.turned(value).to(here[key].device, copy=True).contiguous()
+                    value = _laid_out_as(here[key], pair.turned(value))
                 here[key] = value
         return True
 
@@ -115,7 +115,7 @@ class Trainee:
             if p.grad is not None:
                 self._gradients[name] = p.grad.detach().cpu().clone()
             if name in self.given:
-                p.grad = self.given[name].to(p.device, p.dtype, copy=True).contiguous()
+                p.grad = _laid_out_as(p, self.given[name])
 
     @contextlib.contextmanager
     def _in_its_place(self) -> Iterator[None]:
@@ -128,6 +128,11 @@ class Trainee:
             restore_noise(self.noise, self.runner.device)
             yield
             self.noise = noise_state(self.runner.device)
+
+
+def _laid_out_as(own: Tensor, value: Tensor) -> Tensor:
+    """A copy with the strides of one's own tensor, which a fused optimiser takes for granted."""
+    return torch.empty_like(own).copy_(value)
 
 
 def _names_of(runner: Runner) -> list[str]:

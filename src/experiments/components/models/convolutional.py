@@ -44,13 +44,13 @@ class Cnn(nn.Module):
         return xb.view(-1, xb.size(1))
 
 
-@register.model("cnn", input="flat", shape=(1, 28, 28))
+@register.model("cnn", input="flat", shape=(1, 28, 28), channels_last=True)
 def cnn(data: DataSpec) -> nn.Module:
     """Stage 10, as the tutorial has it."""
     return Cnn(data.outputs)
 
 
-@register.model("cnn_sequential", input="flat", shape=(1, 28, 28))
+@register.model("cnn_sequential", input="flat", shape=(1, 28, 28), channels_last=True)
 def cnn_sequential(data: DataSpec) -> nn.Module:
     """Stage 11: the same layers in an nn.Sequential."""
     return nn.Sequential(
@@ -66,7 +66,7 @@ def cnn_sequential(data: DataSpec) -> nn.Module:
     )
 
 
-@register.model("cnn_adaptive", input="image")
+@register.model("cnn_adaptive", input="image", channels_last=True)
 def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Module:
     """Stage 12: any height, width and number of channels, by pooling to the one size that is asked for."""
     return nn.Sequential(
