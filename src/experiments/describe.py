@@ -148,9 +148,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "packages": {package: version(package) for package in PACKAGES},
+        "packages": dict(_packages()),
         "command": sys.argv,
     }
+
+
+@cache
+def _packages() -> Mapping[str, str]:
+    return {package: version(package) for package in PACKAGES}
 
 
 def place() -> dict[str, str]:

@@ -116,7 +116,6 @@ def run_job(cfg: DictConfig) -> Result:
 
     Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
     """
-    secrets.learn(cfg)
     secrets.mask_logs()
     values = config.resolve(cfg)
     root = config.check(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import types
 import typing
@@ -28,7 +29,7 @@ def argument_faults(
 ) -> list[Fault]:
     """What is wrong with `arguments` for `factory`, each fault under the key `where.argument`."""
     try:
-        schema = _schema(factory, parameters)
+        schema = _schema(factory, tuple(parameters))
     except (NameError, AttributeError) as error:
         return [Fault(where, f"the annotations of {factory.__qualname__} cannot be read: {error}")]
     return model_faults(schema, arguments, where)
@@ -38,11 +39,14 @@ def converted(
     factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Arguments without a fault as `factory` takes them: tuples, sets, paths and members of enumerations."""
-    found = _schema(factory, parameters).model_validate(dict(arguments))
+    found = _schema(factory, tuple(parameters)).model_validate(dict(arguments))
     return {name: getattr(found, name) for name in arguments}
 
 
-def _schema(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> type[BaseModel]:
+@functools.cache
+def _schema(factory: Callable[..., Any], names: tuple[str, ...]) -> type[BaseModel]:
+    signature = inspect.signature(factory).parameters
+    parameters = {name: signature[name] for name in names}
     hints = _hints(factory, parameters)
     fields: dict[str, Any] = {
         name: (_from_yaml(hints[name]), ... if parameter.default is parameter.empty else parameter.default)
