@@ -12,9 +12,9 @@ import torch
 import experiments
 from experiments import __main__ as command_line
 from experiments import experiment, resume
-from experiments.runner import Runner
 from experiments.seeds import noise_state
 from experiments.tracking import journal
+from experiments.updates import Update
 
 from .forked import Ended, forked
 from .going_on import TIMED, alike
@@ -79,15 +79,15 @@ def command(*arguments: str, before: Before = nothing) -> Ended:
 
 def at_step(number: int, action: Callable[[], Any]) -> None:
     """Do it in this process within the so-manieth step, before the update."""
-    real, seen = Runner._update, [0]
+    real, seen = Update.__call__, [0]
 
-    def update(self: Runner, *args: Any) -> None:
+    def update(self: Update, *args: Any) -> None:
         seen[0] += 1
         if seen[0] == number:
             action()
         real(self, *args)
 
-    Runner._update = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
+    Update.__call__ = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
 
 
 def signalled(number: int, *signals: int) -> Before:

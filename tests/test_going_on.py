@@ -30,6 +30,7 @@ from experiments.runner import Runner, weights_of
 
 from .going_on import EPOCHS, alike, different, gone_on, interrupt, maker, outcome, points, undisturbed
 from .training import (
+    on_a_device,
     one_thread,  # noqa: F401  # a fixture of every test here
     same,
 )
@@ -102,13 +103,7 @@ def test_it_goes_on_in_the_middle_of_what_is_pooled(tmp_path: Path, monkeypatch:
 
 def test_it_goes_on_where_nothing_waits_for_the_device(tmp_path: Path) -> None:
     plain = maker("optim=adam")
-
-    def make() -> Runner:
-        runner = plain()
-        runner.waits_for_device = True
-        return runner
-
-    assert different(make, tmp_path) == []
+    assert different(lambda: on_a_device(plain()), tmp_path) == []
 
 
 def test_it_may_be_interrupted_again_and_again(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from experiments.checkpoint import FOLDER, Checkpoints
 from experiments.folders import ERROR
 from experiments.runner import Runner
 from experiments.tracking import journal
+from experiments.updates import Update
 
 from .commands import SMALL, at_step, begin, command, resumed, same_run, signalled, status
 from .crashing import Place, crash
@@ -228,12 +229,12 @@ def test_an_exception_is_kept_and_once_its_cause_is_gone_the_run_goes_on(
 
 def losing_number(number: int) -> None:
     """Have the loss of a step be no number."""
-    real = Runner._update
+    real = Update.__call__
 
-    def update(self: Runner, loss: Tensor, step: int) -> None:
+    def update(self: Update, loss: Tensor, step: int | Tensor) -> None:
         real(self, loss * float("nan") if step == number else loss, step)
 
-    Runner._update = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
+    Update.__call__ = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
 
 
 def test_after_a_loss_that_is_no_number_the_last_good_state_is_there(undisturbed: Path, workplace: Path) -> None:

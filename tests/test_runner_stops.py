@@ -23,6 +23,7 @@ from .training import (
     BATCH,
     STEPS,
     make,
+    on_a_device,
     one_thread,  # noqa: F401  # a fixture of every test here
     plain_batches,
     same,
@@ -77,12 +78,6 @@ def stop(runner: Runner, epochs: int = 3) -> str:
     with pytest.raises(TrainingError) as caught:
         runner.fit(epochs)
     return str(caught.value)
-
-
-def on_a_device(runner: Runner) -> Runner:
-    """The same on the CPU, but as on an accelerator: nothing is read before the epoch's end."""
-    runner.waits_for_device = True
-    return runner
 
 
 def test_the_gradient_gone_bad_has_a_finite_loss() -> None:

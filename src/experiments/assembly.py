@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments import returned
+from experiments import graphs, precision, returned
 from experiments.callback import Callback
+from experiments.compiling import compiled, in_words
 from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig, channels_last
 from experiments.data import Batches, DataSpec, Order, Splits
@@ -102,10 +103,12 @@ def assemble(
     if channels_last(root):
         if not isinstance(model, torch.nn.Module):
             raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     train, valid = _batches(root, splits, input_shape(root, spec), device, seeds)
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
+    if root.device.graph and (refused := graphs.faults(optimizer, root.optim["name"])):
+        raise ConfigError(*refused)
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
     _check_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
@@ -117,6 +120,8 @@ def assemble(
         train=train,
         valid=valid,
         device=device,
+        compute=precision.computing(root.device, device),
+        scaler=precision.scaler(root.device, device, optimizer, root.optim["name"]),
         scheduler=scheduler,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).facts.get("per", "epoch"),
         metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
@@ -133,6 +138,10 @@ def assemble(
         returned.require_figures([name], f"metrics.{name}")
     _check_watched(runner, list(root.callbacks))
     _try_one_batch(runner, root, spec)
+    if root.device.compile:
+        _compile(runner, root)
+    if root.device.graph:
+        runner.take = graphs.GraphedStep(runner, graphs.CudaCapture(device))
     seed_noise(seeds.noise)
     return runner
 
@@ -280,6 +289,14 @@ def _try_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
             problem = f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
             raise ConfigError(Fault(key, f"{problem}: {_first_line(error)}")) from error
         returned.require_scalar(value, key, name, expected)
+
+
+def _compile(runner: Runner, root: RootConfig) -> None:
+    """Have the model's calls compiled, the first of them now, so that what cannot be is told before there is a run."""
+    runner.forward = compiled(runner.model, root.model["name"])
+    xb, _ = next(runner.valid.epoch(0))
+    with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
+        runner.predict(xb.to(runner.device))
 
 
 def _first_line(error: Exception) -> str:

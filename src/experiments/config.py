@@ -257,6 +257,8 @@ def _pair_faults(root: RootConfig) -> Iterator[Fault]:
         yield Fault("tracking.uri", problem)
     if root.optim["name"] == "by_hand" and root.scheduler["name"] != "constant":
         yield Fault("scheduler", f"{root.scheduler['name']} steers an optimiser of torch; optim by_hand is none")
+    if root.device.graph and root.inspect.breakpoint:
+        yield Fault("device.graph", "a debugger cannot stop within a graph; device.graph=false with debug=step")
     model = register.model.get(root.model["name"])
     if root.loss["name"] == "nll_by_hand" and model.facts.get("output") != "log_probabilities":
         problem = f"nll_by_hand takes log-probabilities, model {model.name} returns logits; loss=cross_entropy fits"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -23,6 +23,9 @@ class DeviceConfig(BaseModel):
     name: Literal["auto", "cpu", "cuda", "mps"]
     index: Annotated[int, Ge(0)] | None = None
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    graph: bool = False
     channels_last: bool | None = None
 
 
@@ -39,6 +42,8 @@ def faults(config: DeviceConfig) -> list[Fault]:
             found.append(Fault("device.index", f"{config.index} names a CUDA card, but the device is {chosen.type}"))
         elif config.index >= cards:
             found.append(Fault("device.index", f"{config.index} is not there; this machine has {cards}, from 0"))
+    if not found:
+        found += _switch_faults(config, pick(config))
     return found
 
 
@@ -53,31 +58,80 @@ def pick(config: DeviceConfig) -> torch.device:
 
 
 def prepare(config: DeviceConfig, *, deterministic: bool) -> torch.device:
-    """Set torch up for a run, process-wide (threads, determinism; see `settings_kept`), and return its device.
+    """Set torch up for a run, and return its device.
 
     Raises:
         ConfigError: the device is not there.
     """
     if found := faults(config):
         raise ConfigError(*found)
+    set_up(config, deterministic=deterministic)
+    return pick(config)
+
+
+def set_up(config: DeviceConfig, *, deterministic: bool) -> None:
+    """Set what holds for the whole process (threads, determinism, float32's precision); see `settings_kept`."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if deterministic:
         # cuBLAS reads this before the first CUDA call of the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    return pick(config)
+    if pick(config).type == "cuda":  # what autocast leaves in float32 is float32
+        _set_fp32(["tf32" if config.precision == "tf32" else "ieee"] * len(_fp32_operations()))
 
 
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
     """Put back what `prepare` sets for the whole process, so that one run's settings are not the next one's."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fp32 = _fp32()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        if _fp32() != fp32:
+            _set_fp32(fp32)
+
+
+def _fp32_operations() -> list[Any]:
+    """What computes float32 on a card, each in IEEE's format or in TF32, torch's own choice for cuDNN's."""
+    cudnn: Any = torch.backends.cudnn
+    return [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+
+
+def _fp32() -> list[str]:
+    return [operation.fp32_precision for operation in _fp32_operations()]
+
+
+def _set_fp32(values: Sequence[str]) -> None:
+    for operation, value in zip(_fp32_operations(), values, strict=True):
+        operation.fp32_precision = value
+
+
+def _switch_faults(config: DeviceConfig, chosen: torch.device) -> list[Fault]:
+    """What this device cannot compute in, or not as a graph."""
+    found, precision = [], config.precision
+    here = f"{precision} is not for the device {chosen.type}"
+    if precision == "tf32" and chosen.type != "cuda":
+        found.append(Fault("device.precision", f"{here}, but for NVIDIA's cards; fp32 is exact, bf16 faster"))
+    elif precision == "tf32" and torch.version.cuda and torch.cuda.get_device_capability(chosen) < (8, 0):
+        found.append(Fault("device.precision", f"{_card(chosen)} has no tf32; fp32 and fp16 work there"))
+    elif precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        found.append(Fault("device.precision", f"{_card(chosen)} has no bf16; fp32 and fp16 work there"))
+    elif precision == "bf16" and chosen.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        found.append(Fault("device.precision", f"{here} before macOS 14; fp32 works there"))
+    elif precision == "fp16" and chosen.type == "mps":
+        found.append(Fault("device.precision", f"{here}, where torch scales no gradients; fp32 and bf16 work there"))
+    if config.graph and chosen.type != "cuda":
+        problem = f"a CUDA graph needs a CUDA card, and the device is {chosen.type}; device.graph=false trains there"
+        found.append(Fault("device.graph", problem))
+    return found
+
+
+def _card(chosen: torch.device) -> str:
+    return f"the card {torch.cuda.get_device_name(chosen)}"
 
 
 def _missing(name: str, reason: str) -> Fault:

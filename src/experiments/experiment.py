@@ -29,6 +29,7 @@ from experiments import (
     signals,
     weights,
 )
+from experiments.compiling import in_words
 from experiments.config import RootConfig
 from experiments.describe import Job
 from experiments.errors import ConfigError, Fault, TrainingError
@@ -160,6 +161,7 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     with (
         _ending(journal, job.folder),
         signals.workers_watched(runner),
+        in_words(),
         signals.between_steps(runner),
         _profiled(root, job.folder),
     ):

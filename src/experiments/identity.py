@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from experiments.config import RootConfig, channels_last, flatten
+from experiments.device import DeviceConfig
 from experiments.registry import register
 
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
 }
-# What counts as what it came to: the three streams, the weights' digest, the device in use.
+# What counts as what it came to: the three streams, the weights' digest, the device in use and how it is used.
 RESOLVED = {"seed", "seeds", "init_from", "device"}
+SWITCHES = ("precision", "compile", "graph")
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
 
@@ -48,6 +50,8 @@ def identity(
     found |= {"content of dataset": digest, "content of init_from": init}
     if channels_last(root):
         found["device.channels_last"] = True
+    # Where they are at their defaults they are left out, as in runs that were begun before there were such switches.
+    found |= {f"device.{name}": getattr(root.device, name) for name in SWITCHES if _switched(root, name)}
     found |= {"machine.torch": torch.__version__, "machine.device": device.type}
     found |= {"machine.threads": torch.get_num_threads(), "machine.cpu": torch.backends.cpu.get_cpu_capability()}
     return found
@@ -73,6 +77,10 @@ def differences(before: Identity, now: Identity) -> list[str]:
         for name in names
         if before.get(name, missing) != now.get(name, missing)
     ]
+
+
+def _switched(root: RootConfig, name: str) -> bool:
+    return bool(getattr(root.device, name) != DeviceConfig.model_fields[name].default)
 
 
 def _source(factory: Any) -> str:

@@ -36,9 +36,9 @@ class Sums:
         return sum(self.sizes)
 
     def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Take one batch: its predictions, its targets, its mean loss. Nothing is read off the device."""
+        """Take one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read off."""
         self.sizes.append(len(target))
-        self._pending.append((pred.detach(), target, loss.detach()))
+        self._pending.append((pred, target, loss))
         if len(self._pending) == POOLED:
             self._pool()
 

@@ -19,10 +19,11 @@ from torch import Tensor
 from experiments.callback import Callback
 from experiments.checkpoint import Checkpoints
 from experiments.data import Batches
-from experiments.errors import TrainingError
+from experiments.precision import Compute, as_it_is
 from experiments.progress import Progress, Sums
 from experiments.result import Metrics, Result
 from experiments.seeds import noise_state, restore_noise
+from experiments.updates import Update
 
 Record = Callable[[Metrics, int], None]
 Step = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
@@ -39,6 +40,8 @@ class Runner:
         train: the training rows, as batches.
         valid: the validation rows, as batches.
         device: where the batches are wanted.
+        compute: calls the model and the loss, in the run's precision.
+        scaler: scales the loss, where gradients are too small for that precision.
         scheduler: with step(); None for a constant learning rate.
         step_scheduler_each: "step" or "epoch".
         metrics: by name, (pred, target) -> sum over the batch's rows.
@@ -61,6 +64,8 @@ class Runner:
     train: Batches
     valid: Batches
     device: torch.device
+    compute: Compute = as_it_is
+    scaler: torch.amp.GradScaler | None = None
     scheduler: Any = None
     step_scheduler_each: str = "epoch"
     metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
@@ -83,7 +88,18 @@ class Runner:
         self.params = list(self.model.parameters())
         self.progress = Progress(Sums(self.metrics))
         self.waits_for_device = self.device.type != "cpu"
-        self._first_bad_step = torch.full((), -1, device=self.device)
+        self.update = Update(
+            self.params,
+            self.optimizer,
+            device=self.device,
+            steps=self.steps,
+            waits=self.waits_for_device,
+            max_grad_norm=self.max_grad_norm,
+            scaler=self.scaler,
+        )
+        # How the model is called and a step is taken: device.compile and device.graph put their own here.
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        self.take: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = self.step
         self._noise: Mapping[str, Any] | None = None  # where the noise stream goes on, once the batches do
 
     def fit(self, epochs: int) -> Result:
@@ -142,7 +158,7 @@ class Runner:
                 self._leave(self.leave)
             if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + self.progress.step):
                 self._save()
-        self._raise_if_bad()
+        self.update.raise_if_bad()
         return sums.means(), sums.rows
 
     def train_steps(self, epoch: int) -> Iterator[Step]:
@@ -152,7 +168,7 @@ class Runner:
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
-            pred, loss = self.step(xb, yb, epoch * steps + index)
+            pred, loss = self.take(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
             yield xb, yb, pred, loss
@@ -162,18 +178,19 @@ class Runner:
         if self.scheduler is not None and self.step_scheduler_each == each:
             self.scheduler.step()
 
-    def step(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    def step(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, update; the predictions and the loss before it."""
         for transform in self.train_transforms:
             xb = transform(xb)
-        pred = self.model(xb)
-        loss = self.loss(pred, yb)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        pred = self.compute(self.forward, xb)
+        loss = self.compute(self.loss, pred, yb)
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward()
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
-        self._update(loss, number)
+        self.update(loss, number)
         self.optimizer.zero_grad()
-        return pred, loss
+        return pred.detach(), loss.detach()
 
     @torch.inference_mode()
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
@@ -184,7 +201,7 @@ class Runner:
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
-            sums.add(pred, yb, self.loss(pred, yb))
+            sums.add(pred, yb, self.compute(self.loss, pred, yb))
             if self.leave is not None:
                 self._leave(self.leave)
         return sums.means()
@@ -197,7 +214,7 @@ class Runner:
         """The model's output for a batch on its device, as in evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
-        pred: Tensor = self.model(xb)
+        pred: Tensor = self.compute(self.forward, xb)
         return pred
 
     def figure_names(self) -> list[str]:
@@ -219,6 +236,7 @@ class Runner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "noise": self.progress.noise or noise_state(self.device),
@@ -232,6 +250,8 @@ class Runner:
         """Take over a state of a training with the same parts."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
             self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
@@ -257,7 +277,7 @@ class Runner:
 
     def _save(self) -> None:
         assert self.checkpoints is not None
-        self._raise_if_bad()
+        self.update.raise_if_bad()
         self.checkpoints.save(self.state_dict(), epoch=len(self.history), step=self.progress.step)
 
     def _keep_epoch(self) -> None:
@@ -275,50 +295,6 @@ class Runner:
         if self.checkpoints is not None and self.untrained:
             self._save()
         raise reason
-
-    def _update(self, loss: Tensor, number: int) -> None:
-        """Step the optimiser, but keep a loss or gradient that is not finite from the weights."""
-        terms = [loss.detach()]
-        if self.max_grad_norm is not None:
-            terms.append(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
-        # A sum is finite only if each of its terms is.
-        terms += [p.grad.sum() for p in self.params if p.grad is not None]
-        if self.waits_for_device:
-            self._masked_update(~torch.stack(terms).sum().isfinite(), number)
-            return
-        if not math.isfinite(sum(term.item() for term in terms)):
-            self._first_bad_step.fill_(number)
-            self._raise_if_bad()
-        self.optimizer.step()
-
-    def _masked_update(self, bad: Tensor, number: int) -> None:
-        """The update where looking would wait for an accelerator.
-
-        The first bad step is remembered, and its update and all later ones of the epoch are masked: the weights stay
-        what they were before it, as on the CPU.
-        """
-        first = self._first_bad_step
-        self._first_bad_step = torch.where(bad & (first < 0), number, first)
-        masked = self._first_bad_step >= 0
-        if getattr(self.optimizer, "defaults", {}).get("fused"):
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, masked.float()
-            self.optimizer.step()
-            return
-        # Zeroed gradients would not do: momentum and weight decay move the weights without them.
-        before = [p.detach().clone() for p in self.params]
-        self.optimizer.step()
-        with torch.no_grad():
-            for p, old in zip(self.params, before, strict=True):
-                p.copy_(torch.where(masked, old, p))
-
-    def _raise_if_bad(self) -> None:
-        number = int(self._first_bad_step.item())
-        if number >= 0:
-            epoch, batch = divmod(number, self.steps)
-            raise TrainingError(
-                f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
-                "that update was not applied"
-            )
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:

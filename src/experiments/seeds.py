@@ -54,6 +54,17 @@ def noise_state(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def same_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two such states are the same, but for an accelerator's own."""
+    (name, keys, *rest), (other_name, other_keys, *other_rest) = one["numpy"], other["numpy"]
+    return (
+        torch.equal(one["torch"], other["torch"])
+        and one["python"] == other["python"]
+        and torch.equal(keys, other_keys)
+        and [name, *rest] == [other_name, *other_rest]
+    )
+
+
 def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
     """Put the noise stream back where `noise_state` found it."""
     torch.set_rng_state(state["torch"])

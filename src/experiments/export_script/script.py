@@ -25,6 +25,15 @@ DEVICES = {
     "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
     "mps": '"mps"',
 }
+AUTOCAST = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
+# With fp16: what overflowed when scaled is left out, and the scale is halved.
+SCALED = ["scaler.scale(loss).backward()", "scaler.unscale_(optimizer)"]
+STEPPED = [
+    "# not scaler.step: where the first step is left out, it leaves fused SGD's momentum unset",
+    "if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):",
+    "    optimizer.step()",
+    "scaler.update()",
+]
 # How a script reads the rows of any dataset that has no plain form of its own.
 ROWS = """\
 import sys
@@ -163,13 +172,15 @@ class Script:
         per = {register.scheduler.get(t.root.scheduler["name"]).facts.get("per", "epoch") for t in self._scheduled}
         move = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
+        scales = root.device.precision == "fp16"
+        clips = [clip] if root.max_grad_norm is not None else []
         steps = [
             *move,
             *(line for line, _ in self.transforms),
-            f"loss = {self.loss}(model(xb), yb)",
-            "loss.backward()",
-            *([clip] if root.max_grad_norm is not None else []),
-            "optimizer.step()",
+            *self._forward(),
+            *(SCALED if scales else ["loss.backward()"]),
+            *clips,
+            *(STEPPED if scales else ["optimizer.step()"]),
             "optimizer.zero_grad()",
             *(["scheduler.step()"] if "step" in per else []),
             *_summed(by_rows=True),
@@ -177,7 +188,7 @@ class Script:
         valid = [
             *move,
             *(line for line, training_only in self.transforms if not training_only),
-            f"loss = {self.loss}(model(xb), yb)",
+            *self._forward(),
             *_summed(by_rows=samples),
         ]
         order = f"torch.Generator().manual_seed({epoch_seed(self.trainings[-1].seeds.data_order, 0)} + epoch)"
@@ -186,6 +197,7 @@ class Script:
         lines = [
             f"def fit(model, optimizer, {'scheduler, ' if self._scheduled else ''}epochs):",
             '    """Train, evaluate and print, epoch by epoch."""',
+            *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
             "    for epoch in range(epochs):",
             *([f"        order = torch.randperm(len(x_train), generator={order})"] if self.loader.shuffle else []),
             "        model.train()",
@@ -209,6 +221,18 @@ class Script:
             *(["        scheduler.step()"] if "epoch" in per else []),
         ]
         return "\n".join(lines)
+
+    def _forward(self) -> list[str]:
+        """Predictions and loss, in the run's precision."""
+        dtype = AUTOCAST.get(self.root.device.precision)
+        if dtype is None:
+            return [f"loss = {self.loss}(model(xb), yb)"]
+        within = f"with torch.autocast({self._kind}, dtype={dtype}):"
+        return [within, f"    loss = {self.loss}(model(xb).float(), yb)"]
+
+    @property
+    def _kind(self) -> str:
+        return "device.type" if self.moves else '"cpu"'
 
     def _pass(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
@@ -263,6 +287,11 @@ class Script:
             self.sources.imports.add("import os")
             found.append('os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")')
             found.append("torch.use_deterministic_algorithms(True)")
+        if any(training.root.device.name in ("auto", "cuda") for training in self.trainings):
+            chosen = "tf32" if self.root.device.precision == "tf32" else "ieee"
+            operations = ["cudnn.conv", "cudnn.rnn"]  # which are TF32 on a card unless one says otherwise
+            operations += ["cuda.matmul"] if chosen == "tf32" else []
+            found += [f'torch.backends.{operation}.fp32_precision = "{chosen}"' for operation in operations]
         return found
 
     def _made(self, training: Training, group: str, given: Sequence[Text | None]) -> str | None:
@@ -272,8 +301,13 @@ class Script:
 
 def note(root: RootConfig) -> str:
     """That the script leaves something out which may end the training before its time; empty where it does not."""
-    told = "early_stopping" in root.callbacks
-    return "Without early stopping: it trains all epochs, and prints the figures of the last ones too." if told else ""
+    told = []
+    if "early_stopping" in root.callbacks:
+        told.append("Without early stopping: it trains all epochs, and prints the figures of the last ones too.")
+    left_out = [f"device.{name}" for name in ("compile", "graph") if getattr(root.device, name)]
+    if left_out:
+        told.append(f"Without {' and '.join(left_out)}, so the last bits of its losses may be others.")
+    return " ".join(told)
 
 
 def _summed(*, by_rows: bool) -> list[str]:
@@ -284,6 +318,8 @@ def _summed(*, by_rows: bool) -> list[str]:
 
 def _require_shared(training: Training, last: Training) -> None:
     different = [key for key in SHARED if getattr(training.root, key) != getattr(last.root, key)]
+    if training.root.device.precision != last.root.device.precision:
+        different.append("device.precision")
     if training.seeds.data_order != last.seeds.data_order:
         different.append("seeds.data_order")
     if different:

@@ -60,9 +60,7 @@ def against(
 
 def _trained(prepared: Preparation) -> list[Metrics]:
     with devices.settings_kept():
-        if prepared.root.device.threads is not None:
-            torch.set_num_threads(prepared.root.device.threads)
-        torch.use_deterministic_algorithms(prepared.root.deterministic)
+        devices.set_up(prepared.root.device, deterministic=prepared.root.deterministic)
         return prepared.runner(None).fit(prepared.root.epochs).history
 
 

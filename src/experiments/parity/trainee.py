@@ -41,6 +41,7 @@ class Trainee:
         bar = runner.train.loader
         if isinstance(bar, ProgressBar):  # two bars at once would be a mess
             runner.train = replace(runner.train, loader=bar.loader)
+        runner.take = runner.step  # what is looked at within each step cannot be looked at in a graph
         _before_each_update(runner.optimizer, self._at_update)
         self._steps = self._all_steps(done)
 
@@ -122,9 +123,7 @@ class Trainee:
         """Set up torch for this training, as for a run of its own; what is global is put aside for the next."""
         root = self.prepared.root
         with devices.settings_kept():
-            if root.device.threads is not None:
-                torch.set_num_threads(root.device.threads)
-            torch.use_deterministic_algorithms(root.deterministic)
+            devices.set_up(root.device, deterministic=root.deterministic)
             restore_noise(self.noise, self.runner.device)
             yield
             self.noise = noise_state(self.runner.device)

@@ -1,0 +1,127 @@
+"""The update of the weights: gradients clipped and unscaled, and what is not finite kept away.
+
+On the CPU a bad step is seen at once; where looking would wait for an accelerator, it is masked there and told later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.errors import TrainingError
+
+# From 2**16 some 36 more halvings than doublings: then no scale will do.
+SMALLEST_SCALE = 2.0**-20
+
+
+class Update:
+    """Steps the optimiser.
+
+    Args:
+        params: the model's.
+        optimizer: with step().
+        waits: whether reading a number waits for the device.
+        device: theirs.
+        steps: of one epoch, by which a bad one is told.
+        max_grad_norm: the gradients' joint norm is clipped to this.
+        scaler: what the loss was scaled by, with fp16; a step whose scaled gradients overflow is left out then.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        optimizer: Any,
+        *,
+        device: torch.device,
+        steps: int,
+        waits: bool,
+        max_grad_norm: float | None,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        self.params, self.optimizer, self.steps, self.waits = params, optimizer, steps, waits
+        self.max_grad_norm, self.scaler = max_grad_norm, scaler
+        self._first_bad_step = torch.full((), -1, device=device)
+
+    def __call__(self, loss: Tensor, number: int | Tensor) -> None:
+        """The update of step `number` (counted through the training), after the backward pass.
+
+        Raises:
+            TrainingError: the loss or a gradient is not finite, and could be read; the weights are as they were.
+        """
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        terms = []
+        if self.max_grad_norm is not None:
+            terms.append(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+        # A sum is finite only if each of its terms is.
+        terms += [p.grad.sum() for p in self.params if p.grad is not None]
+        (self._masked if self.waits else self._checked)(loss.detach(), terms, number)
+        if self.scaler is not None:
+            self.scaler.update()
+
+    def raise_if_bad(self) -> None:
+        """Tell the first bad step, which waits for the device.
+
+        Raises:
+            TrainingError: there was one.
+        """
+        number = int(self._first_bad_step.item())
+        if number >= 0:
+            epoch, batch = divmod(number, self.steps)
+            raise TrainingError(
+                f"the loss or a gradient is not finite at step {number} (epoch {epoch}, batch {batch}); "
+                "that update was not applied"
+            )
+        if self.scaler is not None and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise TrainingError(
+                f"fp16 cannot hold the gradients: they overflow at every scale, down to {self.scaler.get_scale():g}; "
+                "device.precision=bf16 has float32's range"
+            )
+
+    def _checked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
+        finite = math.isfinite(sum(term.item() for term in terms))
+        if not math.isfinite(loss.item()) or not (finite or self.scaler is not None):
+            self._first_bad_step.fill_(number)
+            self.raise_if_bad()
+        if finite:
+            self.optimizer.step()
+        else:
+            self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
+
+    def _masked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
+        """The update where looking would wait for an accelerator.
+
+        The first bad step is remembered, and its update and all later ones of the epoch are masked: the weights stay
+        what they were before it, as on the CPU. All of it is work of the device, so that a graph can hold it.
+        """
+        first, masked = self._first_bad_step, None
+        if self.scaler is None:
+            bad = ~torch.stack([loss, *terms]).sum().isfinite()
+        else:
+            bad, masked = ~loss.isfinite(), ~torch.stack(list(terms)).sum().isfinite()
+            _begin_momentum(self.optimizer)
+        first.copy_(torch.where(bad & (first < 0), number, first))
+        masked = first >= 0 if masked is None else masked | (first >= 0)
+        if getattr(self.optimizer, "defaults", {}).get("fused"):
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, masked.float()
+            self.optimizer.step()
+            return
+        # Zeroed gradients would not do: momentum and weight decay move the weights without them.
+        before = [p.detach().clone() for p in self.params]
+        self.optimizer.step()
+        with torch.no_grad():
+            for p, old in zip(self.params, before, strict=True):
+                p.copy_(torch.where(masked, old, p))
+
+
+def _begin_momentum(optimizer: Any) -> None:
+    """Let momentum begin at zero: where its first step is masked, fused SGD leaves unset memory there, and goes on."""
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if "momentum_buffer" not in optimizer.state[p]:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
