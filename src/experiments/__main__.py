@@ -9,7 +9,7 @@ from collections.abc import Callable
 import hydra
 from omegaconf import DictConfig
 
-from experiments import presets
+from experiments import garbage, presets
 from experiments.errors import TrainingError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -38,6 +38,7 @@ def guarded(action: Callable[[], None]) -> None:
     """Do it, and end the process with one message and its exit code where that fails."""
     from experiments import secrets
 
+    garbage.collect_rarely()
     secrets.mask_process()
     secrets.learn_arguments(sys.argv[1:])
     wanted = os.environ.get(FULL_ERROR) == "1"

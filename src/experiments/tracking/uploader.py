@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import secrets
+from experiments import garbage, secrets
 from experiments.secrets import masked
 from experiments.tracking import journal
 from experiments.tracking.delivery import Delivery, meant_for, tell
@@ -155,6 +155,7 @@ def _log_to(path: Path) -> None:
 
 def main() -> int:
     """Serve the process that started this one."""
+    garbage.collect_rarely()
     settings = json.loads(sys.stdin.readline())
     secrets.mask_process()
     secrets.learn_arguments([f"uri={settings['uri']}"])
