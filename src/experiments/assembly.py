@@ -107,7 +107,8 @@ def assemble(
     train, valid = _batches(root, splits, input_shape(root, spec), device, seeds)
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
-    if root.device.graph and (refused := graphs.faults(optimizer, root.optim["name"])):
+    scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
+    if root.device.graph and (refused := graphs.faults(optimizer, root.optim["name"], scaled=scaler is not None)):
         raise ConfigError(*refused)
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
@@ -121,7 +122,7 @@ def assemble(
         valid=valid,
         device=device,
         compute=precision.computing(root.device, device),
-        scaler=precision.scaler(root.device, device, optimizer, root.optim["name"]),
+        scaler=scaler,
         scheduler=scheduler,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).facts.get("per", "epoch"),
         metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},

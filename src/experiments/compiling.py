@@ -43,8 +43,8 @@ def in_words() -> Iterator[None]:
     except RuntimeError as error:
         if not _is_the_compilers(error):
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]  # "backend='inductor' raised:", and what
         problem = f"torch cannot compile the model here: {reason}; {KEY}=false does without"
         raise ConfigError(Fault(KEY, problem)) from error
 

@@ -49,7 +49,8 @@ def evaluate(
     from experiments import device as devices
 
     folder = runs.folder_of(run, output_root)
-    root = runs.configuration(folder, overrides)
+    # No step is taken, which is what a graph would hold.
+    root = runs.configuration(folder, ["device.graph=false", *overrides])
     assembly.forget_dataset()
     with devices.settings_kept():
         device = devices.prepare(root.device, deterministic=root.deterministic)

@@ -158,21 +158,22 @@ class GraphedStep:
                     raise TrainingError(f"{problem}, and is {group[key]!r} now; {KEY}=false trains with it")
 
 
-def faults(optimizer: Any, name: str) -> list[Fault]:
-    """Why an optimiser's step cannot be captured.
+def faults(optimizer: Any, name: str, *, scaled: bool) -> list[Fault]:
+    """Why an optimiser's step cannot be captured, with gradients that are scaled or not.
 
     All that a graph repeats is the device's work. Fused optimisers of torch keep all they have there, others with
-    `capturable`; of a class of one's own it is not known.
+    `capturable`; of a class of one's own it is not known. Only fused ones leave out a step without looking.
     """
     if isinstance(optimizer, ByHand):
         return []
     if not isinstance(optimizer, torch.optim.Optimizer):
         problem = f"optim {name} is no optimiser of torch, and a graph would stop what it counts in Python"
         return [Fault(KEY, f"{problem}; {KEY}=false trains with it")]
-    if all(group.get("fused") or group.get("capturable") for group in optimizer.param_groups):
+    if all(group.get("fused") or (group.get("capturable") and not scaled) for group in optimizer.param_groups):
         return []
     remedy = "optim.fused=true" if "fused" in optimizer.defaults else f"{KEY}=false"
-    return [Fault(KEY, f"optim {name} is neither fused nor capturable, so its step has work for the CPU; {remedy}")]
+    missing = "not fused, which fp16 needs in a graph" if scaled else "neither fused nor capturable"
+    return [Fault(KEY, f"optim {name} is {missing}, so its step has work for the CPU; {remedy}")]
 
 
 def _first(error: BaseException) -> str:

@@ -82,7 +82,7 @@ class Reader:
 
         self.folder = runs.folder_of(run, output_root)
         self.spec = runs.data_spec(self.folder)
-        self.root = runs.configuration(self.folder, [*runs.HERE, "loader.valid_shuffle=false"])
+        self.root = runs.configuration(self.folder, [*runs.here(self.folder), "loader.valid_shuffle=false"])
         self.facts = register.dataset.get(self.root.dataset["name"]).facts
         require_pictures(self.spec.shape)
 

@@ -14,6 +14,7 @@ from experiments.checkpoint import FOLDER, Checkpoints
 from experiments.config import RootConfig
 from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
+from experiments.precision import AUTOCAST
 from experiments.result import Result
 from experiments.runner import Runner
 from experiments.seeds import derive
@@ -21,8 +22,14 @@ from experiments.tracking import journal
 from experiments.views.terminal import relative
 
 Which = Literal["last", "best"]
-# A model that was trained on a card is looked at where there is none.
-HERE = ("device=cpu", "device.index=null")
+# A model that was trained on a card is looked at where there is none, and is not trained there.
+HERE = ("device=cpu", "device.index=null", "device.compile=false", "device.graph=false")
+
+
+def here(folder: Path) -> list[str]:
+    """The settings with which a run's model is looked at on the CPU: in its precision, as far as a CPU has it."""
+    precision = resumption.begun(folder)["params"].get("device.precision", "fp32")
+    return [*HERE, f"device.precision={precision if precision in AUTOCAST else 'fp32'}"]
 
 
 def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
@@ -76,7 +83,7 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
     if isinstance(run, Result) and run.folder is None:
         return run.model
     folder = folder_of(run, output_root)
-    model, _ = _trained(folder, configuration(folder, HERE), "last")
+    model, _ = _trained(folder, configuration(folder, here(folder)), "last")
     return model.eval()
 
 

@@ -59,7 +59,9 @@ class Update:
             terms.append(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
         # A sum is finite only if each of its terms is.
         terms += [p.grad.sum() for p in self.params if p.grad is not None]
-        (self._masked if self.waits else self._checked)(loss.detach(), terms, number)
+        # Of others than fused ones, only the weights can be masked, and fp16 leaves out steps before good ones.
+        masks = self.waits and (self.scaler is None or self._fused)
+        (self._masked if masks else self._checked)(loss.detach(), terms, number)
         if self.scaler is not None:
             self.scaler.update()
 
@@ -81,6 +83,10 @@ class Update:
                 f"fp16 cannot hold the gradients: they overflow at every scale, down to {self.scaler.get_scale():g}; "
                 "device.precision=bf16 has float32's range"
             )
+
+    @property
+    def _fused(self) -> bool:
+        return bool(getattr(self.optimizer, "defaults", {}).get("fused"))
 
     def _checked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
         finite = math.isfinite(sum(term.item() for term in terms))
@@ -106,7 +112,7 @@ class Update:
             _begin_momentum(self.optimizer)
         first.copy_(torch.where(bad & (first < 0), number, first))
         masked = first >= 0 if masked is None else masked | (first >= 0)
-        if getattr(self.optimizer, "defaults", {}).get("fused"):
+        if self._fused:
             self.optimizer.grad_scale, self.optimizer.found_inf = None, masked.float()
             self.optimizer.step()
             return
