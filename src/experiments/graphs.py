@@ -61,7 +61,8 @@ class GraphedStep:
     """A runner's step, captured once and then replayed: called in place of `Runner.step`.
 
     What Python decides in a step is decided at its capture for good; so a change of the optimiser's settings is an
-    error, but for a learning rate that a scheduler steers: that one is a number on the device, as the step's own is.
+    error, but for a learning rate that a scheduler steers: the optimiser reads that one on the device, in every step,
+    so that one that is replayed does what another does.
 
     Args:
         runner: whose step.
@@ -70,8 +71,12 @@ class GraphedStep:
 
     def __init__(self, runner: Runner, capture: Capture) -> None:
         self.runner, self.capture = runner, capture
-        self.groups: list[dict[str, Any]] = getattr(runner.optimizer, "param_groups", [])
         self.warmed_up = 0
+        # CUDA's fused optimisers read a float32.
+        dtype = torch.float32 if runner.device.type == "cuda" else torch.float64
+        steered = self._groups if runner.scheduler is not None else []
+        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=runner.device) for group in steered]
+        self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
@@ -80,28 +85,48 @@ class GraphedStep:
         Raises:
             TrainingError: the step cannot be captured, or something that a graph has fixed has changed.
         """
+        for group, rate in zip(self._groups, self._rates, strict=False):
+            rate.fill_(group["lr"])
         if len(xb) != self.runner.train.batch_size:
-            return self.runner.step(xb, yb, number)
+            return self._step(xb, yb, number)
         if self.warmed_up < WARM_UP:
             return self._warm_up(xb, yb, number)
         if self._replay is None:
             self._replay = self._captured(xb, yb)
         if (xb.shape, yb.shape) != (self._xb.shape, self._yb.shape):
-            return self.runner.step(xb, yb, number)
+            return self._step(xb, yb, number)
+        self._require_unchanged()
         self._xb.copy_(xb)
         self._yb.copy_(yb)
         self._number.fill_(number)
-        self._follow_the_optimiser()
         self._replay()
         # The next replay writes over its own.
         return self._pred.clone(), self._loss.clone()
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimiser's, which are others once it has taken over a state."""
+        return getattr(self.runner.optimizer, "param_groups", [])
+
+    def _step(self, xb: Tensor, yb: Tensor, number: int | Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+        """The runner's step, for whose time the optimiser has its rates on the device, and these settings."""
+        before = [dict(group) for group in self._groups]
+        for group, rate in zip(self._groups, self._rates, strict=False):
+            group["lr"] = rate
+        for group in self._groups:
+            group.update({key: value for key, value in settings.items() if key in group and group.get("fused")})
+        try:
+            return self.runner.step(xb, yb, number)
+        finally:
+            for group, old in zip(self._groups, before, strict=True):
+                group.update({key: old[key] for key in ("lr", *settings) if key in old})
 
     def _warm_up(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
         self.warmed_up += 1
         host = torch.device("cpu")
         before = noise_state(host)
         with self.capture.aside():
-            pred, loss = self.runner.step(xb, yb, number)
+            pred, loss = self._step(xb, yb, number)
         # The compiler may draw in an earlier one.
         drawn = self.warmed_up == WARM_UP and not same_noise(before, noise_state(host))
         if drawn and self.runner.device != host:
@@ -115,14 +140,8 @@ class GraphedStep:
         """What replays the step on memory of its own, where each batch is put."""
         self._xb, self._yb = xb.clone(), yb.clone()
         self._number = torch.zeros((), dtype=torch.int64, device=xb.device)
-        # CUDA's fused optimisers read a float32.
-        dtype = torch.float32 if xb.device.type == "cuda" else torch.float64
-        steered = self.runner.scheduler is not None
-        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=xb.device) for group in self.groups if steered]
-        self._fixed = [
-            {key: value for key, value in group.items() if key != "params" and not (steered and key == "lr")}
-            for group in self.groups
-        ]
+        loose = ("params", "lr") if self._rates else ("params",)
+        self._fixed = [{key: value for key, value in group.items() if key not in loose} for group in self._groups]
         try:
             return self.capture(self._work)
         except RuntimeError as error:
@@ -130,28 +149,11 @@ class GraphedStep:
             raise TrainingError(f"{problem}; {KEY}=false trains it as it is") from error
 
     def _work(self) -> None:
-        with self._capturable():
-            self._pred, self._loss = self.runner.step(self._xb, self._yb, self._number)
+        # `capturable` changes nothing else of a fused optimiser, which warns of it outside of a capture.
+        self._pred, self._loss = self._step(self._xb, self._yb, self._number, capturable=True)
 
-    @contextlib.contextmanager
-    def _capturable(self) -> Iterator[None]:
-        """Have the optimiser read its rates on the device, and say of itself that it can be captured."""
-        before = [dict(group) for group in self.groups]
-        for group, rate in zip(self.groups, self._rates, strict=False):
-            group["lr"] = rate
-        for group in self.groups:
-            if "capturable" in group:
-                group["capturable"] = True
-        try:
-            yield
-        finally:
-            for group, old in zip(self.groups, before, strict=True):
-                group.update({key: old[key] for key in ("lr", "capturable") if key in old})
-
-    def _follow_the_optimiser(self) -> None:
-        for group, rate in zip(self.groups, self._rates, strict=False):
-            rate.fill_(group["lr"])
-        for group, fixed in zip(self.groups, self._fixed, strict=True):
+    def _require_unchanged(self) -> None:
+        for group, fixed in zip(self._groups, self._fixed, strict=True):
             for key, value in fixed.items():
                 if group[key] != value:
                     problem = f"{KEY}: the optimiser's {key} was {value!r} when its step was captured"
