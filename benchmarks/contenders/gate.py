@@ -1,0 +1,134 @@
+"""Epochs in turns: a contender's side of the benchmark, and its process.
+
+A gate is called at each boundary between two epochs: it answers with the seconds since it last let the contender go,
+and lets it go again when the benchmark says so. So an epoch's seconds hold all that a trainer does from one epoch to
+the next, its hooks, logs and checkpoints too, and nothing of what others do meanwhile.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders.task import VALID_BATCH_SIZE, Task
+
+GO, END = "go", "end"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a contender answers at the end of an epoch.
+
+    Args:
+        seconds: of the epoch.
+        accuracy: the contender's own validation accuracy; None where it takes none.
+    """
+
+    seconds: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Final:
+    """What a contender answers at the end.
+
+    Args:
+        accuracy: of its model on the validation rows, computed here, the same way for all.
+        threads: of torch.
+        note: what else is to be told.
+    """
+
+    accuracy: float
+    threads: int
+    note: str
+
+
+class Gate:
+    """Lets a contender through, an epoch a turn.
+
+    Args:
+        connection: to the benchmark.
+        turns: how many epochs there will be.
+    """
+
+    def __init__(self, connection: Connection, turns: int) -> None:
+        self.connection, self.turns = connection, turns
+        self.model: Any = None
+        self.note = ""
+        self.shape: tuple[int, ...] | None = None  # of one input, where the model takes another than the task's
+        # The contender's own processes: they rest while it waits, since what they do is part of its epochs.
+        self.helpers: Callable[[], Iterable[int]] = lambda: ()
+        self._began = time.perf_counter()
+
+    def turn(self, model: Any, accuracy: float | None = None) -> None:
+        """Call it before each epoch, and once after the last.
+
+        Args:
+            model: what is trained.
+            accuracy: on the validation rows, after the epoch that ends here.
+        """
+        told = Told(time.perf_counter() - self._began, accuracy)
+        for helper in self.helpers():
+            os.kill(helper, signal.SIGSTOP)
+        self.model = model
+        try:
+            self.connection.send(told)
+            said = self.connection.recv()
+        finally:  # the benchmark may be gone
+            for helper in self.helpers():
+                os.kill(helper, signal.SIGCONT)
+        assert said in (GO, END)
+        self._began = time.perf_counter()
+
+
+def take_part(connection: Connection, module: str, function: str, task: Task, turns: int, folder: Path) -> None:
+    """A contender's process, from its start to its end.
+
+    Args:
+        connection: to the benchmark.
+        module: below `benchmarks.contenders`.
+        function: of that module, `(task, gate)`; it trains `gate.turns` epochs.
+        task: what to train.
+        turns: how many epochs.
+        folder: of its own; it works there, and what it prints goes to `log` there.
+    """
+    os.chdir(folder)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    try:
+        import torch
+
+        if task.threads is not None:
+            torch.set_num_threads(task.threads)
+        torch.manual_seed(0)
+        gate = Gate(connection, turns)
+        getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)(task, gate)
+        connection.send(Final(accuracy(gate.model, task, gate.shape), torch.get_num_threads(), gate.note))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        connection.close()
+
+
+def accuracy(model: Any, task: Task, shape: tuple[int, ...] | None) -> float:
+    """The share of the validation rows that a trained model reads right."""
+    import torch
+
+    rows = task.floats()
+    x, y = rows["x_valid"].view(-1, *(shape or task.recipe.shape)), rows["y_valid"]
+    model.eval()
+    with torch.no_grad():
+        found = torch.cat([model(xb).argmax(dim=1) for xb in torch.split(x, VALID_BATCH_SIZE)])
+    return float((found == y).float().mean())

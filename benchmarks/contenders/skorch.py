@@ -1,0 +1,47 @@
+"""Skorch: a NeuralNetClassifier with its default callbacks, on a split that is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contenders.gate import Gate
+from benchmarks.contenders.task import BATCH_SIZE, VALID_BATCH_SIZE, Task
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from skorch.helper import predefined_split
+from torch import nn, optim
+
+
+class Turns(Callback):
+    """The gate, at the start of each epoch and at the end."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def on_epoch_begin(self, net: Any, **_: Any) -> None:
+        """Before each epoch; its own row of the history is there already."""
+        self.gate.turn(net.module_, net.history[-2, "valid_acc"] if len(net.history) > 1 else None)
+
+    def on_train_end(self, net: Any, **_: Any) -> None:
+        """After the last epoch."""
+        self.gate.turn(net.module_, net.history[-1, "valid_acc"])
+
+
+def train(task: Task, gate: Gate) -> None:
+    """Train `gate.turns` epochs; skorch takes the losses and the validation accuracy of each by itself."""
+    train_rows, valid_rows = task.datasets()
+    net = NeuralNetClassifier(
+        task.network(),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=optim.SGD,
+        optimizer__momentum=task.recipe.momentum,
+        lr=task.recipe.lr,
+        max_epochs=gate.turns,
+        batch_size=BATCH_SIZE,
+        iterator_train__shuffle=True,
+        iterator_valid__batch_size=VALID_BATCH_SIZE,
+        train_split=predefined_split(valid_rows),
+        callbacks=[("turns", Turns(gate))],
+        verbose=0,
+    )
+    net.fit(train_rows, y=None)
