@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class CheckedSweeper(BasicSweeper):
             if tracking.name == "mlflow":
                 process.uploader(tracking, self.config.output_root).follow(sweep)
             try:
-                return super().sweep(arguments)
+                return self._run(arguments)
             except BaseException as error:
                 # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
                 summary.finish(self.config)
@@ -53,17 +54,21 @@ class CheckedSweeper(BasicSweeper):
                     raise TrainingError(str(error)) from error
                 raise
 
+    def _run(self, arguments: list[str]) -> Any:
+        """Start the jobs."""
+        return super().sweep(arguments)
+
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; where its runs are tracked."""
         from experiments.sweeps import parent
 
         assert self.config is not None
         overrides = self._parsed(arguments)
-        jobs = [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
+        jobs = self._jobs(overrides)
         tracking = self._check(jobs)
         if not self.config.sweep.resume:
             varied = [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
-            parent.plan(sweep, varied, len(jobs), arguments, parent.options(self.config))
+            parent.plan(sweep, varied, self._count(overrides), arguments, parent.options(self.config))
         parent.begin(sweep, tracking)
         return tracking
 
@@ -74,16 +79,22 @@ class CheckedSweeper(BasicSweeper):
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        limit, jobs = self.config.sweep.limit, 1
-        for override in overrides:
-            if override.is_sweep_override():
-                # Counted no further than the limit: a range may be longer than the memory.
-                jobs *= sum(1 for _ in islice(override.sweep_string_iterator(), limit + 1))
+        limit, jobs = self.config.sweep.limit, self._count(overrides)
         if jobs == 0:
             raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))
         if jobs > limit:
             raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
         return overrides
+
+    def _count(self, overrides: Sequence[Override]) -> int:
+        """How many jobs there will be; counted no further than the limit, for a range may be longer than the memory."""
+        assert self.config is not None
+        values = [override.sweep_string_iterator() for override in overrides if override.is_sweep_override()]
+        return math.prod(sum(1 for _ in islice(one, self.config.sweep.limit + 1)) for one in values)
+
+    def _jobs(self, overrides: list[Override]) -> list[list[str]]:
+        """The overrides of each job."""
+        return [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Every job has been composed and checked already."""
