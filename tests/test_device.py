@@ -349,6 +349,21 @@ def test_a_compiled_model_trains_alike_with_one_graph_for_each_mode(precision: s
         assert counters["stats"]["unique_graphs"] == 2
 
 
+def test_a_tenth_training_in_a_process_is_still_compiled(workplace: Path) -> None:
+    with compiler("eager"):
+        for width in range(3, 13):
+            counters.clear()
+            trained("device.compile=true", f"model.width={width}", "epochs=1")
+            assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_compiled_trainings_can_be_set_side_by_side(workplace: Path) -> None:
+    both = [*SMALL, "device.compile=true"]
+    with compiler("eager"):
+        assert parity.compare(both, both, steps=4).verdict == "identical"
+        assert parity.compare(both, SMALL, steps=4).verdict == "identical"
+
+
 def test_a_compiled_model_has_the_names_it_had_and_goes_on(tmp_path: Path) -> None:
     with compiler("eager"):
         make = maker("device.compile=true", "optim=adam")

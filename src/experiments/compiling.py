@@ -26,8 +26,9 @@ def compiled(model: Any, name: str) -> Callable[[Tensor], Any]:
     if not isinstance(model, nn.Module):
         problem = f"model {name} is no nn.Module, and torch compiles those; {KEY}=false trains it as it is"
         raise ConfigError(Fault(KEY, problem))
-    with in_words():
-        call: Callable[[Tensor], Any] = torch.compile(model, dynamic=True)
+    # Else torch counts what earlier trainings of this process had compiled, and at eight no longer compiles.
+    torch.compiler.reset()
+    call: Callable[[Tensor], Any] = torch.compile(model, dynamic=True)
     return call
 
 

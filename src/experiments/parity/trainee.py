@@ -108,6 +108,7 @@ class Trainee:
                     self._gradients,
                     weights_of(runner.model),
                 )
+                self._gradients = {}  # an update that fp16 leaves out would keep those of the last one
 
     def _at_update(self) -> None:
         """Keep the gradients that the optimiser gets; or give it others."""
