@@ -124,12 +124,15 @@ def main() -> None:
     others = [name for name in options.only if installed(name)]
     for name in [name for name in os.environ if name.startswith(NOT_THEIRS)]:
         del os.environ[name]
-    kept: dict[str, Any] = {"machine": machine(options.threads), "versions": versions([OURS, *others]), "models": {}}
+    kept: dict[str, Any] = {"machine": machine(options.threads), "versions": versions([OURS, *others])}
+    kept |= {"problems": [], "models": {}}
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
         keep_rows(Path(scratch), options.source.resolve() if options.source else None)
         for model in options.models:
             task = Task(model, Path(scratch), options.threads)
-            kept["models"][model] = measure(task, others, options.pairs, options.warm_up)
+            found = measure(task, others, options.pairs, options.warm_up)
+            kept["models"][model] = found["contenders"]
+            kept["problems"] += found["problems"]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -137,6 +140,8 @@ def main() -> None:
         from benchmarks.contenders.picture import draw
 
         draw(kept, {name: contender.title for name, contender in CONTENDERS.items()}, options.picture)
+    if kept["problems"]:
+        raise SystemExit("the figures do not count: " + "; ".join(kept["problems"]))
 
 
 def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict[str, Any]:
@@ -152,7 +157,6 @@ def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict
                 taken = {turn: processes[turn].epoch() for turn in order}
                 seconds[name].append({"ours": taken[OURS], "it": taken[name]})
         finals = {name: process.end() for name, process in processes.items()}
-    check(task, processes, finals)
     own = finals[OURS]
     print(f"{task.model}: {own.threads} threads; ours: accuracy {own.accuracy:.4f}, {own.note}")
     kept: dict[str, Any] = {OURS: {"accuracy": own.accuracy, "threads": own.threads}}
@@ -166,7 +170,9 @@ def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict
             f"accuracy {finals[name].accuracy:.4f}",
             flush=True,
         )
-    return kept
+    for problem in (problems := list(found_wrong(task, processes, finals))):
+        print(f"  {problem}", flush=True)
+    return {"contenders": kept, "problems": problems}
 
 
 @contextmanager
@@ -188,21 +194,17 @@ def started(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> Iter
                 process.process.join()
 
 
-def check(task: Task, processes: dict[str, Process], finals: dict[str, Final]) -> None:
-    """See that everybody trained and validated, on the same number of threads: nobody is quick by not working.
-
-    Raises:
-        SystemExit: somebody did not.
-    """
+def found_wrong(task: Task, processes: dict[str, Process], finals: dict[str, Final]) -> Iterator[str]:
+    """Whoever did not train and validate, on the same number of threads: nobody is quick by not working."""
     for name, final in finals.items():
         if final.accuracy < task.recipe.accuracy:
-            raise SystemExit(f"{name} did not train: accuracy {final.accuracy:.4f}, {task.recipe.accuracy} is expected")
+            yield f"{name} did not train: accuracy {final.accuracy:.4f}, {task.recipe.accuracy} is expected"
         own = processes[name].accuracy
         if own is not None and abs(own - final.accuracy) > SAME:
-            raise SystemExit(f"{name} says {own:.4f} of its validation accuracy; it is {final.accuracy:.4f}")
+            yield f"{name} says {own:.4f} of its validation accuracy; it is {final.accuracy:.4f}"
     threads = {name: final.threads for name, final in finals.items()}
     if len(set(threads.values())) > 1:
-        raise SystemExit(f"the contenders have different numbers of threads: {threads}")
+        yield f"the contenders have different numbers of threads: {threads}"
 
 
 def installed(name: str) -> bool:
