@@ -21,6 +21,8 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep every pair's seconds here")
     parser.add_argument("--picture", type=Path, help="draw the ratios here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving in good order: no process, no folder stays
     others = [name for name in options.only if installed(name)]
     for name in [name for name in os.environ if name.startswith(NOT_THEIRS)]:
         del os.environ[name]
