@@ -12,6 +12,7 @@ from typing import Any
 from experiments.checkpoint import Checkpoints
 from experiments.runner import Runner
 from experiments.tracking.journal import Journal
+from experiments.updates import Update
 
 from .forked import kill
 
@@ -96,7 +97,7 @@ def crash(number: int, place: Place, *, inside: tuple[Any, str]) -> None:
 
 
 def crash_in_step(number: int) -> None:
-    crash(number, Place(Runner, "_update", before), inside=(Runner, "step"))
+    crash(number, Place(Update, "__call__", before), inside=(Runner, "step"))
 
 
 def crash_in_save(number: int, place: Place) -> None:

@@ -275,6 +275,7 @@ def test_a_step_that_draws_from_the_cpus_generators_cannot_be_a_graph(draw: Call
     runner.device = torch.device("meta")
     told = "device.graph: a step draws from the CPU's generators, whose numbers a graph would repeat for ever"
     with pytest.raises(TrainingError, match=told):
+        assert runner.take is not None
         for number in range(WARM_UP):
             runner.take(torch.ones(BATCH, 16), torch.zeros(BATCH, dtype=torch.long), number)
 

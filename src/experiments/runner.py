@@ -97,9 +97,9 @@ class Runner:
             max_grad_norm=self.max_grad_norm,
             scaler=self.scaler,
         )
-        # How the model is called and a step is taken: device.compile and device.graph put their own here.
+        # How the model is called and, in place of `step`, a step is taken: for device.compile and device.graph.
         self.forward: Callable[[Tensor], Tensor] = self.model
-        self.take: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = self.step
+        self.take: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
         self._noise: Mapping[str, Any] | None = None  # where the noise stream goes on, once the batches do
 
     def fit(self, epochs: int) -> Result:
@@ -164,11 +164,11 @@ class Runner:
     def train_steps(self, epoch: int) -> Iterator[Step]:
         """The epoch's training steps from where it is, each done when it is given: its batch, predictions, loss."""
         self.model.train()
-        done, steps = self.progress.step, self.steps
+        done, steps, take = self.progress.step, self.steps, self.take or self.step
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
-            pred, loss = self.take(xb, yb, epoch * steps + index)
+            pred, loss = take(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
             yield xb, yb, pred, loss

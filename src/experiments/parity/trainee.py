@@ -41,7 +41,7 @@ class Trainee:
         bar = runner.train.loader
         if isinstance(bar, ProgressBar):  # two bars at once would be a mess
             runner.train = replace(runner.train, loader=bar.loader)
-        runner.take = runner.step  # what is looked at within each step cannot be looked at in a graph
+        runner.take = None  # what is looked at within each step cannot be looked at in a graph
         _before_each_update(runner.optimizer, self._at_update)
         self._steps = self._all_steps(done)
 
