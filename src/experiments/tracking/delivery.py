@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FILE = "delivered.json"
 LOCK = ".delivery.lock"
+# While a run goes on, its figures are sent this often at most.
+SEND_SECONDS = 2.0
 # Files of a run's folder that become artifacts, by the artifact folder they go to.
 ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
@@ -49,17 +53,33 @@ class Delivery:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder, store
+        self._size = -1  # the journal's, when all of it was sent
+        self._sent_at = -math.inf
 
     def advance(self) -> bool:
-        """Send what is new; whether the run has ended and all of it is there."""
+        """Send what is new; whether the run has ended and all of it is there.
+
+        How it begins and ends is sent at once. Figures wait for others, since sending costs the training beside it.
+        """
+        size = (self.folder / journal.FILE).stat().st_size
+        if size == self._size:
+            return False
         with FileLock(self.folder / LOCK):
             progress = self._progress()
             fresh = list(journal.events(self.folder / journal.FILE, progress["offset"]))
+            if {event["event"] for event, _ in fresh} == {"metrics"} and not self._due():
+                return False
             if fresh:
                 self._send([event for event, _ in fresh], progress)
                 progress["offset"] = fresh[-1][1]
                 self._save(progress)
+                self._sent_at = time.monotonic()
+            if not progress["ended"]:
+                self._size = size
             return bool(progress["ended"])
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._sent_at >= SEND_SECONDS
 
     def finish(self) -> bool:
         """Draw the pictures and send every file; after the end, since nobody waits for them. True when done."""
