@@ -9,7 +9,7 @@ from collections.abc import Callable
 import hydra
 from omegaconf import DictConfig
 
-from experiments import garbage, presets
+from experiments import garbage, presets, ranks
 from experiments.errors import TrainingError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -47,7 +47,8 @@ def guarded(action: Callable[[], None]) -> None:
     try:
         action()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if not ranks.follows():
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if wanted:
@@ -62,12 +63,14 @@ def _tell(error: Exception) -> int:
     from experiments.secrets import masked
 
     if isinstance(error, UserError):
-        print(f"error: {masked(str(error))}", file=sys.stderr)
+        if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process tells it
+            print(f"error: {masked(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
     from experiments.composing import in_words, is_users
 
     if isinstance(error, CompactHydraException) or is_users(error):
-        print(f"error: {masked(str(in_words(error)))}", file=sys.stderr)
+        if ranks.speaks():
+            print(f"error: {masked(str(in_words(error)))}", file=sys.stderr)
         return 2
     import traceback
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments import graphs, precision, returned
+from experiments import graphs, precision, ranks, returned
 from experiments.callback import Callback
 from experiments.compiling import compiled, in_words
 from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig, channels_last
-from experiments.data import Batches, DataSpec, Order, Splits
+from experiments.data import Batches, DataSpec, Order, Split, Splits
+from experiments.distributed import Group
 from experiments.errors import ConfigError, DataError, Fault, suggestion
+from experiments.joint import Together, join
 from experiments.registry import Component, Registry, register
 from experiments.runner import Runner
-from experiments.seeds import Seeds, seed_noise
+from experiments.seeds import Seeds, of_process, seed_noise
+from experiments.sharing import EveryBatch, ShareOrder
+from experiments.sharing import size as share_size
 
 _loaded: dict[str, Splits] = {}
 
@@ -83,6 +88,7 @@ def assemble(
     device: torch.device,
     seeds: Seeds,
     folder: Path | None,
+    group: Group | None = None,
 ) -> Runner:
     """A runner of what the configuration names, with the noise stream set.
 
@@ -93,6 +99,7 @@ def assemble(
         device: where to compute.
         seeds: the three streams.
         folder: where callbacks may leave files; None for nowhere.
+        group: the processes that train it together, each its share of a batch; None for a process of its own.
 
     Raises:
         ConfigError: the parts do not fit together.
@@ -104,7 +111,7 @@ def assemble(
         if not isinstance(model, torch.nn.Module):
             raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
-    train, valid = _batches(root, splits, input_shape(root, spec), device, seeds)
+    train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
     scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
@@ -132,6 +139,7 @@ def assemble(
         limit_batches=root.limit_batches,
         max_grad_norm=root.max_grad_norm,
         mean_over=root.evaluation.mean,
+        together=list if group is None else Together(group),
         pause=root.inspect.breakpoint,
         folder=folder,
     )
@@ -143,8 +151,41 @@ def assemble(
         _compile(runner, root)
     if root.device.graph:
         runner.take = graphs.GraphedStep(runner, graphs.CudaCapture(device))
-    seed_noise(seeds.noise)
+    if group is not None:
+        join(runner, root.model["name"])
+    seed_noise(seeds.noise if group is None else of_process(seeds.noise, group.rank))
     return runner
+
+
+def batches(
+    root: RootConfig, splits: Splits, part: str, device: torch.device, seeds: Seeds, group: Group | None = None
+) -> Batches:
+    """The configured batches of the "train" or the "valid" rows; of a group, this process's share of each batch.
+
+    Raises:
+        ConfigError: there are fewer rows than processes.
+    """
+    given = dict(root.loader)
+    settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
+    split: Split = getattr(splits, part)
+    size, shuffle = settings.batch_size, settings.shuffle
+    if part == "valid":
+        size, shuffle = settings.valid_batch_size, settings.valid_shuffle
+    shape = input_shape(root, splits.spec)
+    order, own = Order(len(split), shuffle=shuffle, seed=seeds.data_order), size
+    if group is not None:
+        if len(split) < group.world:
+            problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
+            raise ConfigError(Fault("dataset", problem))
+        order, own = ShareOrder(order, size, group.rank, group.world), share_size(size, group.rank, group.world)
+    loader = _bound(register.loader, given)(split, own, order, shape)
+    if isinstance(loader, InMemory):
+        loader.to(device)
+    if group is not None and part == "train":
+        loader = EveryBatch(loader, math.ceil(len(split) / size))
+    if part == "train" and not ranks.follows():
+        loader = ProgressBar(loader, order, root.epochs)
+    return Batches(loader, order, split, size, shape)
 
 
 class ProgressBar:
@@ -164,26 +205,6 @@ class ProgressBar:
 def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
     arguments = dict(settings)
     return registry.bind(arguments.pop("name"), arguments)
-
-
-def _batches(
-    root: RootConfig, splits: Splits, shape: tuple[int, ...], device: torch.device, seeds: Seeds
-) -> tuple[Batches, Batches]:
-    given = dict(root.loader)
-    settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
-    factory = _bound(register.loader, given)
-    made = []
-    for split, size, shuffle in (
-        (splits.train, settings.batch_size, settings.shuffle),
-        (splits.valid, settings.valid_batch_size, settings.valid_shuffle),
-    ):
-        order = Order(len(split), shuffle=shuffle, seed=seeds.data_order)
-        loader = factory(split, size, order, shape)
-        if isinstance(loader, InMemory):
-            loader.to(device)
-        made.append(Batches(loader, order, split, size, shape))
-    train, valid = made
-    return dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs)), valid
 
 
 def _callbacks(root: RootConfig) -> list[Callback]:

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 
-from experiments import presets, secrets
-from experiments.device import DeviceConfig
+from experiments import presets, ranks, secrets
+from experiments.device import DeviceConfig, pick
 from experiments.device import faults as device_faults
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault
@@ -201,7 +202,7 @@ def check(values: dict[str, Any]) -> RootConfig:
             faults += registry.faults(arguments.pop("name", None), arguments)
     if not faults:
         root = RootConfig.model_validate(values)
-        faults = [*device_faults(root.device), *_pair_faults(root)]
+        faults = [*device_faults(root.device), *_pair_faults(root)] or [*_ranks_faults(root)]
         if root.tutorial:  # checked but kept as it is, since its readers take it by key
             faults += model_faults(TutorialConfig, root.tutorial, "tutorial")
         if not faults:
@@ -265,6 +266,11 @@ def _pair_faults(root: RootConfig) -> Iterator[Fault]:
         yield Fault("loss", problem)
     if problem := folder_fault(Path(root.output_root)):
         yield Fault("output_root", f"{problem}; everything a run leaves behind goes there")
+
+
+def _ranks_faults(root: RootConfig) -> Iterator[Fault]:
+    if ranks.world() > 1:
+        yield from ranks.faults(root, pick(root.device), torch.cuda.device_count())
 
 
 def _why_unresolved(error: OmegaConfBaseException) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from experiments import presets
+from experiments import presets, ranks
 from experiments.config import flatten
 from experiments.data import DataSpec
 
@@ -147,6 +147,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "processes": ranks.world(),
         "cores": os.cpu_count(),
         "packages": dict(_packages()),
         "command": sys.argv,

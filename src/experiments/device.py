@@ -11,6 +11,7 @@ import torch
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
+from experiments import ranks
 from experiments.errors import ConfigError, Fault
 from experiments.schema import STRICT
 
@@ -53,7 +54,7 @@ def pick(config: DeviceConfig) -> torch.device:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda":
-        return torch.device("cuda", config.index or 0)
+        return torch.device("cuda", ranks.local() if config.index is None else config.index)
     return torch.device(kind)
 
 

@@ -9,9 +9,11 @@ import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -23,7 +25,10 @@ from experiments import (
     config,
     describe,
     device,
+    distributed,
+    following,
     preparation,
+    ranks,
     resumption,
     secrets,
     signals,
@@ -32,6 +37,7 @@ from experiments import (
 from experiments.compiling import in_words
 from experiments.config import RootConfig
 from experiments.describe import Job
+from experiments.distributed import Group
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.export_script.refactoring import refactoring
 from experiments.folders import ERROR, discarding, require_free, taken
@@ -76,6 +82,8 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     process.warm_up(cfg)
     values = config.resolve(cfg)
     root = config.check(values)
+    if ranks.follows():
+        return following.follow(root, overrides)
     folder = Path(cfg.hydra.run.dir).resolve()
     require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +112,8 @@ def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
     process.warm_up(cfg)
     values = config.resolve(cfg)
     root = config.check(values)
+    if ranks.follows():
+        return following.follow(root, overrides)
     sweep = Path(start["parent"]) if start["parent"] else None
     job = Job(folder, composing.choices(cfg.hydra), tuple(overrides), start["varied"], sweep)
     with _logged_to(folder), device.settings_kept():
@@ -126,6 +136,8 @@ def run_job(cfg: DictConfig) -> Result:
     overrides += [
         composing.searching(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"
     ]
+    if ranks.follows():
+        return following.follow(root, overrides)
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     varied = parent.varied(sweep) if sweep else ()
     for kept in (folder / ".hydra").glob("*.yaml"):
@@ -136,19 +148,28 @@ def run_job(cfg: DictConfig) -> Result:
 
 def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     """Train one job: from its beginning, or where its folder holds a run already, from that run's newest state."""
+    with distributed.joined(partial(device.pick, root.device)) as group:
+        return _trained(values, root, job, group)
+
+
+def _trained(values: dict[str, Any], root: RootConfig, job: Job, group: Group | None) -> Result:
+    """The same in the first, or only, of the processes that train it."""
     with contextlib.ExitStack() as undo:
         earlier = resumption.reopen(job.folder) if (job.folder / JOURNAL).exists() else None
         if earlier is not None:
             undo.callback(earlier.close)
-        prepared = preparation.prepare(root, job.overrides)
+        prepared = preparation.prepare(root, job.overrides, group)
         runner = prepared.runner(job.folder)
-        if earlier is not None and (done := resumption.restore(prepared, runner, job.folder)) is not None:
+        done = None if earlier is None else resumption.restore(prepared, runner, job.folder)
+        if group is not None:
+            following.lead(group, runner, done)
+        if done is not None:
             terminal.already_done(done)
             return done
         undo.pop_all()
     journal = _begin(values, prepared, job) if earlier is None else _go_on(values, job, earlier)
     tracked = _follow(root, job)
-    terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner)
+    terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
 
     def record(values: Metrics, step: int) -> None:
         values = sound(values)
@@ -158,11 +179,13 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
             tracked.warn_if_failing(job.folder)
 
     runner.record = record
+    leaving = runner if group is None else group
     with (
+        contextlib.nullcontext() if group is None else signals.put_off(),
         _ending(journal, job.folder),
-        signals.workers_watched(runner),
+        signals.workers_watched(leaving),
         in_words(),
-        signals.between_steps(runner),
+        signals.between_steps(leaving),
         _profiled(root, job.folder),
     ):
         if tracked is not None and root.tracking.required:
@@ -170,6 +193,8 @@ def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
         result = runner.fit(root.epochs)
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
+            if group is not None:  # they are of all rows
+                runner.valid = assembly.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
             pictures.collect(runner, prepared.splits, job.folder)
     weights.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)

@@ -28,7 +28,13 @@ Identity = dict[str, Any]
 
 
 def identity(
-    root: RootConfig, *, digest: str, seeds: Mapping[str, int], device: torch.device, init: str | None
+    root: RootConfig,
+    *,
+    digest: str,
+    seeds: Mapping[str, int],
+    device: torch.device,
+    init: str | None,
+    processes: int = 1,
 ) -> Identity:
     """Everything that determines a run's result, by dotted key: settings, components' source, data, machine.
 
@@ -38,6 +44,7 @@ def identity(
         seeds: the three resolved streams.
         device: what it computes on.
         init: a digest of the weights it starts from; None for fresh ones.
+        processes: how many train it together, each its share of a batch: sums are rounded otherwise, noise is another.
     """
     settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
     settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}
@@ -54,6 +61,8 @@ def identity(
     found |= {f"device.{name}": getattr(root.device, name) for name in SWITCHES if _switched(root, name)}
     found |= {"machine.torch": torch.__version__, "machine.device": device.type}
     found |= {"machine.threads": torch.get_num_threads(), "machine.cpu": torch.backends.cpu.get_cpu_capability()}
+    if processes > 1:
+        found["machine.processes"] = processes
     return found
 
 

@@ -6,18 +6,20 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
-from experiments import assembly, composing, config, weights
+from experiments import assembly, composing, config, ranks, weights
 from experiments import device as devices
 from experiments.checkpoint import FOLDER, Checkpoints
 from experiments.config import RootConfig
 from experiments.data import Splits
+from experiments.distributed import Group
 from experiments.errors import ConfigError, Fault
 from experiments.identity import Identity, identity, key, without_length
+from experiments.joint import JointCheckpoints
 from experiments.runner import Runner, weights_of
 from experiments.seeds import Seeds, derive
 from experiments.views import terminal
@@ -38,6 +40,7 @@ class Preparation:
         splits: the dataset.
         seeds: the three streams.
         state: the weights it starts from; None for fresh ones.
+        group: the processes that train it together; None for a process of its own.
     """
 
     root: RootConfig
@@ -45,6 +48,7 @@ class Preparation:
     splits: Splits
     seeds: Seeds
     state: weights.State | None
+    group: Group | None = None
 
     @cached_property
     def identity(self) -> Identity:
@@ -55,6 +59,7 @@ class Preparation:
             seeds=asdict(self.seeds),
             device=self.device,
             init=None if self.state is None else weights.digest(self.state),
+            processes=1 if self.group is None else self.group.world,
         )
 
     @property
@@ -65,6 +70,8 @@ class Preparation:
     def runner(self, folder: Path | None) -> Runner:
         """The assembled training; callbacks may leave files in `folder`, and its state is saved there.
 
+        Of several processes the first one alone writes there, whatever others are given.
+
         Raises:
             ConfigError: the parts do not fit together.
         """
@@ -72,32 +79,47 @@ class Preparation:
         if self.state is not None:
             weights.into(model, self.state, str(self.root.init_from))
         runner = assembly.assemble(
-            self.root, splits=self.splits, model=model, device=self.device, seeds=self.seeds, folder=folder
+            self.root,
+            splits=self.splits,
+            model=model,
+            device=self.device,
+            seeds=self.seeds,
+            folder=None if ranks.follows() else folder,
+            group=self.group,
         )
         if folder is not None:
-            training = key(without_length(self.identity))
-            runner.checkpoints = Checkpoints(folder / FOLDER, key=training, **self.root.checkpoint.model_dump())
+            settings = {"key": key(without_length(self.identity)), **self.root.checkpoint.model_dump()}
+            runner.checkpoints = (
+                Checkpoints(folder / FOLDER, **settings)
+                if self.group is None
+                else JointCheckpoints(self.group, folder / FOLDER, **settings)
+            )
         return runner
 
 
-def prepare(root: RootConfig, overrides: Sequence[str]) -> Preparation:
+def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = None) -> Preparation:
     """Everything that a checked configuration names.
 
     Args:
         root: the configuration.
         overrides: the command line's, for a stage that `init_from` names.
+        group: the processes that train it together; None for a process of its own.
 
     Raises:
         ConfigError: `init_from` means nothing that is there.
         DataError: the dataset cannot be had.
     """
-    state = _starting_weights(root, overrides)
+    state = _starting_weights(root, overrides, group)
     device = devices.prepare(root.device, deterministic=root.deterministic)
-    splits = assembly.load_dataset(root.dataset)
-    return Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state)
+    load = partial(assembly.load_dataset, root.dataset)
+    splits = load() if group is None else group.after_first_here(load)
+    prepared = Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state, group)
+    if group is not None:
+        group.require_same(prepared.identity)
+    return prepared
 
 
-def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.State | None:
+def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group | None) -> weights.State | None:
     """The weights that `init_from` means; None for fresh ones.
 
     A stage means that stage under the same overrides: taken from where it was trained before, found by its run key,
@@ -109,7 +131,7 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str]) -> weights.Sta
     run = weights.find_run(output_root, root.init_from)
     if run is not None:
         return weights.load(run)
-    first = prepare(stage(root.init_from, overrides), overrides)
+    first = prepare(stage(root.init_from, overrides), overrides, group)
     found = weights.recall(output_root, first.key)
     if found is not None:
         log.info("starts from the weights of stage %s, trained in %s", root.init_from, terminal.relative(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,22 +21,32 @@ class Sums:
     Args:
         metrics: by name, (pred, target) -> sum over rows.
         by_rows: weight each batch by its rows; else each batch counts the same.
+        together: adds numbers up over all processes that train, each of which has some of a batch's rows.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], *, by_rows: bool = True) -> None:
-        self.metrics, self.by_rows = metrics, by_rows
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        *,
+        by_rows: bool = True,
+        together: Callable[[Sequence[float]], list[float]] = list,
+    ) -> None:
+        self.metrics, self.by_rows, self.together = metrics, by_rows, together
         self.sizes: list[int] = []
+        self._whole: list[float] = []  # the batches' sizes in all processes together
         self._losses: list[Tensor] = []  # each of many batches
         self._metrics: dict[str, list[Tensor]] = {name: [] for name in metrics}
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def rows(self) -> int:
-        """Rows seen."""
-        return sum(self.sizes)
+        """Rows seen; by all processes, once the means are taken."""
+        return int(sum(self._whole or self.sizes))
 
     def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
         """Take one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read off."""
+        if not len(target):  # another process has the rows of an epoch's last batch
+            return
         self.sizes.append(len(target))
         self._pending.append((pred, target, loss))
         if len(self._pending) == POOLED:
@@ -63,15 +73,15 @@ class Sums:
     def means(self) -> dict[str, float]:
         """The mean loss and metrics: the one place where a pass is read off the device, summed in float64."""
         self._pool()
+        self._whole = whole = self.together(self.sizes)
         losses = torch.cat(self._losses).tolist()
-        weights = self.sizes if self.by_rows else [1] * len(self.sizes)
-        total = sum(weights)
-        means = {"loss": sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / total}
-        for name, values in self._metrics.items():
+        weights = self.sizes if self.by_rows else [size / rows for size, rows in zip(self.sizes, whole, strict=False)]
+        sums = [sum(loss * weight for loss, weight in zip(losses, weights, strict=True))]
+        for values in self._metrics.values():
             found = torch.stack(values).tolist()
-            shares = found if self.by_rows else [value / size for value, size in zip(found, self.sizes, strict=True)]
-            means[name] = sum(shares) / total
-        return means
+            sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
+        total = self.rows if self.by_rows else len(whole)
+        return {name: value / total for name, value in zip(("loss", *self.metrics), self.together(sums), strict=True)}
 
     def _pool(self) -> None:
         if not self._pending:

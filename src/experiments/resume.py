@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from experiments import __main__ as command_line
-from experiments import presets
+from experiments import presets, ranks
 from experiments.errors import ConfigError, Fault
 from experiments.sweeps.parent import PLAN
 from experiments.tracking import journal
@@ -34,13 +34,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _resume(folder: Path, overrides: list[str]) -> None:
     if (folder / PLAN).is_file():
+        if ranks.world() > 1:
+            raise ConfigError(Fault(str(folder), "a sweep goes on without torchrun, its runs one by one with it"))
         _sweep(folder, overrides)
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
     if not (folder / journal.FILE).is_file():
         raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
     as_begun(next(iter(journal.read(folder)), {}).get("place", {}))
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
     from experiments.experiment import go_on

@@ -52,6 +52,7 @@ class Runner:
         limit_batches: at most so many an epoch.
         max_grad_norm: the gradients' joint norm is clipped to this.
         mean_over: "samples" or "batches": the validation mean.
+        together: adds numbers up over all processes that train it, each with its share of the rows.
         pause: stop in the debugger after each backward pass.
         folder: where callbacks may leave files; None for nowhere.
         checkpoints: where the state is saved, and when; None for nowhere.
@@ -76,6 +77,7 @@ class Runner:
     limit_batches: int | None = None
     max_grad_norm: float | None = None
     mean_over: str = "samples"
+    together: Callable[[Sequence[float]], list[float]] = list
     pause: bool = False
     folder: Path | None = None
     checkpoints: Checkpoints | None = None
@@ -86,7 +88,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.params = list(self.model.parameters())
-        self.progress = Progress(Sums(self.metrics))
+        self.progress = Progress(self._sums())
         self.waits_for_device = self.device.type != "cpu"
         self.update = Update(
             self.params,
@@ -146,7 +148,7 @@ class Runner:
         figures["throughput/samples_per_second"] = rows / seconds
         for callback in self.callbacks:
             callback.on_epoch_end(self, epoch, figures)
-        self.progress = Progress(Sums(self.metrics))
+        self.progress = Progress(self._sums())
         return {name: float(value) for name, value in figures.items()}  # numpy's numbers would be no plain values
 
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
@@ -196,7 +198,7 @@ class Runner:
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
         """The loss and the metrics over the validation rows (or other batches), in evaluation mode."""
         self.model.eval()
-        sums = Sums(self.metrics, by_rows=self.mean_over == "samples")
+        sums = self._sums(by_rows=self.mean_over == "samples")
         for xb, yb in islice((batches or self.valid).epoch(epoch), self.limit_batches):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
@@ -260,6 +262,9 @@ class Runner:
         self.progress.load_state_dict(state["progress"], self.device)
         self._noise = state["noise"]
         self.untrained, self.history, self.stopped = state["untrained"], list(state["history"]), state["stopped"]
+
+    def _sums(self, *, by_rows: bool = True) -> Sums:
+        return Sums(self.metrics, by_rows=by_rows, together=self.together)
 
     def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of an epoch, without those that are done; then the noise stream goes on."""

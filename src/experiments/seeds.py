@@ -78,6 +78,11 @@ def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
         torch.mps.set_rng_state(state["device"])
 
 
+def of_process(seed: int, rank: int) -> int:
+    """A stream's number in one of several processes that draw from it, each on its own; the first has the stream's."""
+    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """The number that one epoch's order is drawn with."""
     return 1_000_003 * seed + epoch

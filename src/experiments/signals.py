@@ -13,12 +13,9 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from experiments.errors import TrainingError
-
-if TYPE_CHECKING:
-    from experiments.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +23,35 @@ log = logging.getLogger(__name__)
 ORDINARY: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
 
+class Leaving(Protocol):
+    """A runner; or a group of processes, which leave together."""
+
+    leave: BaseException | None
+
+
 @contextlib.contextmanager
-def between_steps(runner: Runner) -> Iterator[None]:
+def put_off() -> Iterator[None]:
+    """Let these signals do nothing but where others say what they do.
+
+    For the first of several processes: as soon as one is gone, torchrun sends SIGTERM to the others, and how the run
+    ended has to be written all the same.
+    """
+    replaced = [number for number, ordinary in ORDINARY.items() if signal.getsignal(number) == ordinary]
+    for number in replaced:
+        signal.signal(number, _nothing)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, ORDINARY[number])
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, it is not handed on to processes that are started."""
+
+
+@contextlib.contextmanager
+def between_steps(runner: Leaving) -> Iterator[None]:
     """Let these signals end the training as KeyboardInterrupt and SystemExit(143) do, but between two steps."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
@@ -37,9 +61,10 @@ def between_steps(runner: Runner) -> Iterator[None]:
         runner.leave = reason
         log.info("ends after this step, and keeps its state (a second signal ends it at once)")
 
-    replaced = []
+    replaced: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        replaced = [number for number, ordinary in ORDINARY.items() if signal.getsignal(number) == ordinary]
+        found = {number: signal.getsignal(number) for number in ORDINARY}
+        replaced = {number: old for number, old in found.items() if old in (ORDINARY[number], _nothing)}
     for number in replaced:
         signal.signal(number, leave)
     try:
@@ -47,12 +72,12 @@ def between_steps(runner: Runner) -> Iterator[None]:
         if runner.leave is not None:  # it came when there was no step left
             raise runner.leave
     finally:
-        for number in replaced:
-            signal.signal(number, ORDINARY[number])
+        for number, old in replaced.items():
+            signal.signal(number, old)
 
 
 @contextlib.contextmanager
-def workers_watched(runner: Runner) -> Iterator[None]:
+def workers_watched(runner: Leaving) -> Iterator[None]:
     """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
 
     Torch raises wherever the main thread happens to be when the word comes, or where a batch is fetched from the dead;

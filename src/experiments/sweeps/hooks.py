@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
-from experiments.errors import UserError
+from experiments import ranks
+from experiments.errors import ConfigError, Fault, UserError
 from experiments.folders import require_free
 from experiments.tracking import process
 
 log = logging.getLogger(__name__)
 
 REJECTED = 2  # the exit code of a command that cannot be run
+SILENT = {"version": 1, "handlers": {"none": {"class": "logging.NullHandler"}}, "root": {"handlers": ["none"]}}
 LOOSENED = "HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE"
 
 
@@ -29,6 +31,8 @@ class Hooks(Callback):
         """Check a single run before Hydra makes its folder."""
         _warn_if_loosened()
         process.warm_up(config)
+        if ranks.follows():
+            _leave_no_trace(config)
         from experiments import composing, secrets
         from experiments import config as configuration
 
@@ -37,7 +41,8 @@ class Hooks(Callback):
         try:
             composing.require_single(config.hydra)
             configuration.check(configuration.resolve(config))
-            require_free(Path(config.hydra.run.dir))
+            if not ranks.follows():
+                require_free(Path(config.hydra.run.dir))
         except UserError as error:
             reject(error)
         except Exception:  # noqa: BLE001  # see below
@@ -47,6 +52,9 @@ class Hooks(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002  # as Hydra calls it
         """Say what a user should know before a sweep; it is checked in the sweeper."""
+        if ranks.world() > 1:
+            problem = "torchrun trains one run with many processes; start the sweep without it, or its runs one by one"
+            reject(ConfigError(Fault("hydra.mode", problem)))
         _warn_if_loosened()
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -54,6 +62,8 @@ class Hooks(Callback):
         from experiments import secrets
 
         secrets.learn(config)
+        if ranks.follows():
+            return
         hydra = config.hydra
         kept = [*Path(hydra.runtime.output_dir, hydra.output_subdir or "").glob("*.yaml")]
         for path in [*kept, Path(hydra.sweep.dir, "multirun.yaml")]:
@@ -72,8 +82,15 @@ class Hooks(Callback):
         summary.finish(config)
 
 
+def _leave_no_trace(config: DictConfig) -> None:
+    """Have Hydra make no folder and no log in a process that follows the first one of its training."""
+    with read_write(config), open_dict(config):
+        config.hydra.run.dir, config.hydra.output_subdir = ".", None
+        config.hydra.job_logging = SILENT
+
+
 def _warn_if_loosened() -> None:
-    if os.environ.get(LOOSENED):
+    if ranks.speaks() and os.environ.get(LOOSENED):
         log.warning(
             "%s is set: Hydra lets configuration call what it refuses otherwise, files being removed for one; "
             "nothing here needs it",
@@ -85,5 +102,6 @@ def reject(error: UserError) -> NoReturn:
     """End the process with one message; Hydra turns any other exception of a callback into a warning."""
     from experiments.secrets import masked
 
-    print(f"error: {masked(str(error))}", file=sys.stderr)
+    if ranks.speaks():
+        print(f"error: {masked(str(error))}", file=sys.stderr)
     raise SystemExit(REJECTED)

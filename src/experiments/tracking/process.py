@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments import ranks
 from experiments.errors import TrainingError
 from experiments.tracking import delivery, journal
 from experiments.tracking.pending import Pending
@@ -145,6 +146,8 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
 
 def warm_up(config: Any) -> None:
     """Start the uploader of a configuration that is not checked yet, where it looks like one that tracks."""
+    if ranks.follows():
+        return
     # Whatever is wrong with it is told by the check, which comes next.
     with contextlib.suppress(OmegaConfBaseException, AttributeError):
         if config.tracking.name == "mlflow" and isinstance(config.tracking.uri, str | None):

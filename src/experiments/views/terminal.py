@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner) -> None:
+def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
     """What is going to be trained, on what; and where a training goes on."""
     channels, height, width = spec.shape
     rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
-    log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, device)
+    where = str(device) if processes == 1 else f"{processes} x {device.type}"
+    log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, where)
     if runner.untrained:
         log.info("goes on from epoch %d, step %d", len(runner.history), runner.progress.step)
 
