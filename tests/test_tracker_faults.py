@@ -83,6 +83,20 @@ def test_a_server_that_is_down_costs_one_warning_and_sync_brings_all_later(
 
 
 @pytest.mark.slow
+def test_a_password_in_the_address_of_a_server_that_works_is_written_nowhere(
+    tracker: FaultyTracker, cli: Cli, workplace: Path
+) -> None:
+    tracker.start()
+    done = cli(*TINY, f"tracking.uri={tracker.address.replace('//', '//ada:canary-password@')}")
+    assert done.returncode == 0 and "MLflow  http://ada:***@" in done.stdout, done.stdout + done.stderr
+    assert "canary-password" not in done.stdout + done.stderr
+    (folder,) = journals(workplace)
+    assert_there_once(tracker.store, folder)
+    eventually(lambda: bool(delivery.state(folder)["complete"]))
+    kept = [path for path in (workplace / "outputs").rglob("*") if path.is_file()]
+    assert [path for path in kept if b"canary-password" in path.read_bytes()] == []
+
+
 def test_a_server_that_is_down_fails_a_run_that_requires_it(tracker: FaultyTracker, cli: Cli, workplace: Path) -> None:
     done = cli(*to(tracker, "tracking.required=true", "epochs=100000"))
     assert done.returncode == 1
