@@ -1,4 +1,4 @@
-"""`tracking.uri=http://...` against an `mlflow server` on PostgreSQL: eight jobs at once, the server gone for a while."""
+"""`tracking.uri=http://...` against `mlflow server` on PostgreSQL: eight jobs at once, the server gone for a while."""
 
 from __future__ import annotations
 
