@@ -144,7 +144,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
             axes.plot(*zip(*within["points"], strict=True), marker=".", label=within["unit"])
             axes.legend()
         axes.set(xscale="log", xlabel=found["size"], ylabel=found["unit"], title=name)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
