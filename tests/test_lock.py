@@ -25,9 +25,10 @@ def versions(lines: list[str]) -> dict[str, str]:
 
 LOCKED = versions(ENTRIES)
 CONSTRAINED = versions((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 NEEDED = [
     *PROJECT["project"]["dependencies"],
-    *PROJECT["project"]["optional-dependencies"]["dev"],
+    *(need for extra in EXTRAS.values() for need in extra if not need.startswith("experiments[")),
     *PROJECT["build-system"]["requires"],
 ]
 
@@ -49,6 +50,12 @@ def test_versions_are_those_of_the_constraints() -> None:
 @pytest.mark.parametrize("requirement", [Requirement(need) for need in NEEDED], ids=lambda need: need.name)
 def test_what_the_project_asks_for_is_locked(requirement: Requirement) -> None:
     assert requirement.specifier.contains(LOCKED[canonicalize_name(requirement.name)])
+
+
+def test_the_extra_for_everything_has_every_other() -> None:
+    """And the one for developers has it, so that the tests run every launcher and sweeper."""
+    assert set(Requirement(EXTRAS["all"][0]).extras) == EXTRAS.keys() - {"all", "dev"}
+    assert "experiments[all]" in EXTRAS["dev"]
 
 
 def test_the_lock_names_no_place_to_fetch_from() -> None:
