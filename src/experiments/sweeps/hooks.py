@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from experiments import ranks
-from experiments.errors import ConfigError, Fault, UserError
+from experiments.errors import ConfigError, Fault, TrainingError, UserError
 from experiments.folders import require_free
 from experiments.tracking import process
 
@@ -74,6 +74,9 @@ class Hooks(Callback):
         from experiments import secrets
 
         job_return.overrides = secrets.masked_deep(job_return.overrides)
+        error = job_return._return_value
+        if isinstance(error, UserError) and not ranks.speaks():  # the first process tells; here Hydra would
+            raise SystemExit(1 if isinstance(error, TrainingError) else REJECTED)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the sweep's parent run and show the table of its jobs."""
