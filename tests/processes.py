@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import socket
@@ -127,7 +128,9 @@ def in_step(overrides: tuple[str, ...], group: distributed.Group | None) -> dict
             differences = [(p - q).abs().max().item() for p, q in zip(joint.params, alone.params, strict=True)]
             weights = max(weights, *differences)
             joint.model.load_state_dict(alone.model.state_dict())
-            joint.optimizer.load_state_dict(alone.optimizer.state_dict())
+            joint.optimizer.load_state_dict(
+                copy.deepcopy(alone.optimizer.state_dict())
+            )  # which would share its tensors
     return {"losses": losses, "weights": weights}
 
 
