@@ -15,7 +15,7 @@ from tabulate import tabulate
 from experiments.errors import UserError
 from experiments.files import replacing
 from experiments.folders import ERROR
-from experiments.sweeps import parent
+from experiments.sweeps import best, parent
 from experiments.sweeps.settings import differing, settings
 from experiments.tracking import journal, process
 from experiments.tracking.uri import store_uri
@@ -37,14 +37,19 @@ def finish(config: DictConfig) -> None:
     if not jobs:
         return
     failed = [job for job in jobs if job["status"] != "FINISHED"]
+    found = None
     if are_stages(jobs):
         rows = stage_rows(jobs, [] if failed else judged(sweep, jobs, config.sweep.parity))
     else:
         rows = job_rows(jobs, parent.varied(sweep))
+        found = best.of(jobs, parent.varied(sweep))
     log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
         log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
-    whole = table(rows, "github")
+    if found:
+        log.info("best    %s", found.told())
+    whole = f"Best: {found.told()}\n\n" if found else ""
+    whole += table(rows, "github")
     (sweep / SUMMARY).write_text(whole + "\n", encoding="utf-8")
     log.info("sweep   %s", terminal.relative(sweep))
     if (sweep / journal.FILE).exists():
@@ -53,6 +58,8 @@ def finish(config: DictConfig) -> None:
             "FAILED" if failed else "FINISHED",
             f"{len(failed)} of {len(jobs)} jobs failed" if failed else "",
             note=shown(whole, f"The rest is in the artifact `{SUMMARY}`."),
+            figures=found.figures if found else None,
+            tags=found.tags if found else None,
         )
         _arrive(config, sweep, jobs)
 

@@ -121,6 +121,8 @@ class Delivery:
             if event["event"] == "end":
                 if event["reason"]:
                     self.store.tags(progress["run_id"], {"experiments.reason": event["reason"][:5000]})
+                if event.get("tags"):
+                    self.store.tags(progress["run_id"], event["tags"])
                 if event.get("note"):
                     self.store.tags(progress["run_id"], {"mlflow.note.content": event["note"]})
                 self.store.end(progress["run_id"], event["status"], event["time"])

@@ -2,7 +2,7 @@
 
 It is the truth of a run, whatever becomes of the tracker. Events, each with its `time` in ms:
 `start` (id, name, experiment, tags, params, note, inputs, parent, owner, and what `resume` needs), `metrics` (step,
-values), `end` (status, reason, note), `resume` (owner, changed): a run goes on after its process ended or died.
+values), `end` (status, reason, note, tags), `resume` (owner, changed): a run goes on after its process ended or died.
 Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
 
 While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
@@ -116,13 +116,36 @@ def owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def end(folder: Path, status: str, reason: str = "", *, note: str = "") -> None:
-    """End a journal that no process has open; a note becomes the run's description."""
+def end(
+    folder: Path,
+    status: str,
+    reason: str = "",
+    *,
+    note: str = "",
+    figures: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """End a journal that no process has open; a note becomes the run's description.
+
+    Args:
+        folder: the run's.
+        status: as in `Journal.end`.
+        reason: likewise.
+        note: what MLflow shows as the description.
+        figures: what it came to; kept under the number of its end, from 0, where they are others than at the last one.
+        tags: what is said of it now that it ended; said anew where it goes on and ends again.
+    """
+    now = time.time_ns() // 1_000_000
+    before = read(folder)
+    ended: Event = {"event": "end", "time": now, "status": status, "reason": reason, "note": note, "tags": tags or {}}
+    added = [ended]
+    if figures and [event["values"] for event in before if event["event"] == "metrics"][-1:] != [figures]:
+        step = sum(event["event"] == "end" for event in before)
+        added.insert(0, {"event": "metrics", "time": now, "step": step, "values": dict(figures)})
     file = os.open(folder / FILE, os.O_RDWR | os.O_APPEND)
     try:
         _mend(folder / FILE, file)
-        event = {"event": "end", "time": time.time_ns() // 1_000_000, "status": status, "reason": reason, "note": note}
-        os.write(file, json.dumps(event).encode() + b"\n")
+        os.write(file, "".join(f"{json.dumps(event)}\n" for event in added).encode())
         os.fsync(file)
     finally:
         os.close(file)
