@@ -1,7 +1,7 @@
 """`hydra/sweeper=optuna`: Optuna's sweeper chooses each trial; what it may choose is checked before the first one."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: a dataclass looks them up in its module, and Hydra, where it finds the plugins
+# of an installed wheel, runs a module before that has its place in sys.modules.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class CheckedSearch(CheckedSweeper):
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         search.run(self.config, self.hydra_context, self.launcher, arguments)
 
-    def _parsed(self, arguments: list[str]) -> list[Override]:
+    def _parsed(self, arguments: list[str]) -> "list[Override]":
         """The fixed overrides and the search space; refused where there is none, or Optuna is not there."""
         from experiments.sweeps import search
 
@@ -45,11 +45,11 @@ class CheckedSearch(CheckedSweeper):
         search.require_space(overrides)
         return overrides
 
-    def _count(self, overrides: Sequence[Override]) -> int:  # noqa: ARG002  # as many trials, whatever is searched
+    def _count(self, overrides: "Sequence[Override]") -> int:  # noqa: ARG002  # as many trials, whatever is searched
         assert self.config is not None
         return int(self.config.hydra.sweeper.n_trials)
 
-    def _jobs(self, overrides: list[Override]) -> list[list[str]]:
+    def _jobs(self, overrides: "list[Override]") -> list[list[str]]:
         """What is checked before the first trial: each value that a choice has, and both ends of each interval."""
         from experiments.sweeps import search
 
