@@ -87,7 +87,7 @@ def test_the_half_done_job_goes_on_and_the_missing_one_begins(sweep: Sweep) -> N
 
 
 def test_the_sweep_itself_goes_on_and_ends(sweep: Sweep) -> None:
-    assert [event["event"] for event in journal.read(sweep.folder)] == ["start", "resume", "end"]
+    assert [event["event"] for event in journal.read(sweep.folder)] == ["start", "resume", "metrics", "end"]
     assert status(sweep.folder) == "FINISHED"
 
 

@@ -1,7 +1,7 @@
 """`hydra/sweeper=optuna`: Optuna's sweeper chooses each trial; what it may choose is checked before the first one."""
 
-# No `from __future__ import annotations`: a dataclass looks them up in its module, and Hydra, where it finds the plugins
-# of an installed wheel, runs a module before that has its place in sys.modules.
+# No `from __future__ import annotations`: a dataclass would look them up in its module, and Hydra, where it finds the
+# plugins of an installed wheel, runs a module before that has its place in sys.modules.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
