@@ -11,29 +11,35 @@ import re
 import signal
 import sys
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import experiments
 from experiments import __main__ as command_line
-from experiments import resume, sharing
+from experiments import assembly, distributed, joint, preparation, resume, sharing
 from experiments.checkpoint import FOLDER
+from experiments.compare import __main__ as compare
 from experiments.components.datasets.synthetic import synthetic
 from experiments.data import Order
+from experiments.distributed import Group
 from experiments.joint import JointStep
 from experiments.registry import register
 from experiments.runner import Runner
 from experiments.tracking import journal
+from experiments.views import pictures
 
 from . import tracked
 from .commands import at_step, nothing, resumed, same_run, signalled, status
 from .forked import Ended, kill, needs_fork
 from .going_on import alike
-from .processes import Torchrun, farthest, in_float64, in_processes, in_step, trained
+from .processes import Torchrun, checked, farthest, in_float64, in_processes, in_step, trained
 from .training import one_thread  # noqa: F401  # a fixture of every test here
 
 pytestmark = needs_fork
@@ -147,7 +153,11 @@ def run(*overrides: str, before: Any = nothing, who: int = 1) -> None:
     """`python -m experiments` in each of several processes; `before` is done in one."""
     if os.environ["RANK"] == str(who):
         before()
-    sys.argv = ["experiments", *NOISY, *overrides]
+    command_line_with(*NOISY, *overrides)
+
+
+def command_line_with(*arguments: str) -> None:
+    sys.argv = ["experiments", *arguments]
     command_line.main()
 
 
@@ -186,7 +196,8 @@ def test_it_is_one_run_in_one_folder_and_only_the_first_process_speaks(workplace
 
 @pytest.mark.parametrize("who", [0, 1])
 @pytest.mark.parametrize(
-    ("number", "code", "reason"), [(signal.SIGTERM, 143, "exit 143"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "code", "reason"),
+    [(signal.SIGTERM, 143, "exit 143"), pytest.param(signal.SIGINT, 130, "interrupted", marks=slow)],
 )
 def test_a_signal_to_one_process_ends_all_between_two_steps_and_they_go_on_bit_for_bit(
     who: int, number: int, code: int, reason: str, workplace: Path
@@ -240,6 +251,71 @@ def test_what_is_not_finite_in_one_process_stops_all_at_that_step(workplace: Pat
     assert journal.summary(workplace / "run")["reason"] == f"TrainingError: {problem}"
 
 
+def test_buffers_are_the_first_processs_and_batchnorm_is_told(tmp_path: Path) -> None:
+    def action(group: Group | None) -> dict[str, Any]:
+        assert group is not None
+        root = checked(*SMALL, *MLP, "loader.batch_size=10")
+        ready = preparation.prepare(root, (), group)
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3))
+        given: dict[str, Any] = {"splits": ready.splits, "device": ready.device, "seeds": ready.seeds}
+        with pytest.MonkeyPatch.context() as patch:
+            told: list[str] = []
+            patch.setattr(joint.log, "warning", lambda text, *_: told.append(text))
+            runner = assembly.assemble(root, model=model, folder=None, group=group, **given)
+        runner.fit(2)
+        states = [joint._unpacked(part) for part in group.gather(joint._packed(model.state_dict()))]
+        return {"same": all(alike(states[0], state) for state in states), "told": told, "seen": len(states)}
+
+    done = in_processes(2, partial(trained, action, tmp_path / "found.json"))
+    assert [one.code for one in done] == [0, 0], done
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["same"] and found["seen"] == 2 and "statistics" in found["told"][0]
+
+
+def test_what_the_first_process_of_a_machine_fetches_is_there_for_the_others(tmp_path: Path) -> None:
+    def fetch() -> bool:
+        there = (tmp_path / "data").exists()
+        if not there:
+            time.sleep(0.5)
+            (tmp_path / "data").touch()
+        return there
+
+    def action(group: Group | None) -> dict[str, Any]:
+        assert group is not None
+        return {"found it there": group.gather(group.after_first_here(fetch))}
+
+    in_processes(3, partial(trained, action, tmp_path / "found.json"))
+    assert json.loads((tmp_path / "found.json").read_text()) == {"found it there": [False, True, True]}
+
+
+@slow
+def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_a_bound(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=3))
+    first, _ = runs(before=partial(at_step, 11, partial(time.sleep, 12)))
+    assert first.code == 1 and "error: another process is gone, or did not answer for 0:00:03" in first.err
+    assert status(workplace / "run") == "FAILED"
+
+
+def test_a_stage_to_start_from_is_trained_together_first(workplace: Path) -> None:
+    begins = ("dataset=mnist_5k", "limit_batches=3", "tracking=none", "figures=false", "device=cpu")
+    arguments = ("stage=05_optim", "init_from=04_linear", "optim.lr=0.1", "hydra.run.dir=run", *begins)
+    first, second = in_processes(2, lambda: command_line_with(*arguments))
+    assert (first.code, second.code) == (0, 0) and "trains stage 04_linear first" in first.out, (first, second)
+    assert second.out == second.err == "" and status(workplace / "run") == "FINISHED"
+
+
+def test_what_is_the_work_of_one_process_is_refused_to_many(workplace: Path) -> None:
+    done = in_processes(2, partial(compare.main, ["runs"]))
+    assert [one.code for one in done] == [2, 2]
+    assert (
+        "".join(one.err for one in done)
+        == "error: torchrun: many processes can train together; this is the work of one\n"
+    )
+
+
 def test_processes_that_would_not_train_the_same_are_told_how(workplace: Path) -> None:
     first, _ = runs(before=partial(torch.set_num_threads, 3))
     assert first.code == 1 and "machine.threads: 1 in process 0, 3 in process 1" in first.err, first
@@ -284,6 +360,8 @@ def test_torchrun_makes_one_run_in_mlflow(workplace: Path) -> None:
     (one,) = tracked.runs(tracked.store_of(workplace))
     assert one.info.status == "FINISHED"
     assert tracked.brought(tracked.store_of(workplace), workplace / "run") == tracked.written(workplace / "run")
+    with np.load(workplace / "run" / pictures.FILE) as kept:
+        assert kept["confusion"].sum() == 1000  # every row of the validation, whichever process had it
     assert {path.name for path in workplace.iterdir()} == {
         *("run", "outputs", "mlflow.db", "mlflow.db.lock", "said.txt")
     }

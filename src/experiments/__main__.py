@@ -25,7 +25,7 @@ def task(cfg: DictConfig) -> float:
 
 def main() -> None:
     """The command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
-    guarded(compose_and_run)
+    guarded(compose_and_run, together=True)
 
 
 def compose_and_run() -> None:
@@ -34,8 +34,13 @@ def compose_and_run() -> None:
     task()
 
 
-def guarded(action: Callable[[], None]) -> None:
-    """Do it, and end the process with one message and its exit code where that fails."""
+def guarded(action: Callable[[], None], *, together: bool = False) -> None:
+    """Do it, and end the process with one message and its exit code where that fails.
+
+    Args:
+        action: what the command does.
+        together: whether several processes, started by torchrun, can do it together.
+    """
     from experiments import secrets
 
     garbage.collect_rarely()
@@ -45,6 +50,8 @@ def guarded(action: Callable[[], None]) -> None:
     # Hydra then lets its exceptions through, to be worded here.
     os.environ[FULL_ERROR] = "1"
     try:
+        if not together:
+            ranks.require_one()
         action()
     except KeyboardInterrupt:
         if not ranks.follows():

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from experiments.errors import Fault
+from experiments.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,16 @@ def follows() -> bool:
 def speaks() -> bool:
     """Whether a refusal is told here: by the first process of each machine, since all of them come to the same."""
     return local() == 0
+
+
+def require_one() -> None:
+    """See that torchrun has not started a command that is no training.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if world() > 1:
+        raise ConfigError(Fault("torchrun", "many processes can train together; this command is the work of one"))
 
 
 def faults(root: RootConfig, device: torch.device, cards: int) -> Iterator[Fault]:

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's or a sweep's")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     given = parser.parse_args(arguments)
-    command_line.guarded(lambda: _resume(given.folder.resolve(), given.overrides))
+    command_line.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
 
 
 def _resume(folder: Path, overrides: list[str]) -> None:
