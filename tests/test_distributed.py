@@ -312,7 +312,7 @@ def test_what_is_the_work_of_one_process_is_refused_to_many(workplace: Path) -> 
     assert [one.code for one in done] == [2, 2]
     assert (
         "".join(one.err for one in done)
-        == "error: torchrun: many processes can train together; this is the work of one\n"
+        == "error: torchrun: many processes can train together; this command is the work of one\n"
     )
 
 
