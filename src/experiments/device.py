@@ -77,7 +77,7 @@ def set_up(config: DeviceConfig, *, deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads this before the first CUDA call of the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    _set_deterministic(deterministic)
     if pick(config).type == "cuda":  # what autocast leaves in float32 is float32
         _set_fp32(["tf32" if config.precision == "tf32" else "ieee"] * len(_fp32_operations()))
 
@@ -91,9 +91,15 @@ def settings_kept() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        _set_deterministic(deterministic)
         if _fp32() != fp32:
             _set_fp32(fp32)
+
+
+def _set_deterministic(wanted: bool) -> None:
+    # Only where it changes something: the call imports torch's compiler, which takes as long as torch itself.
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)
 
 
 def _fp32_operations() -> list[Any]:
