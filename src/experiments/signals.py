@@ -76,6 +76,32 @@ def between_steps(runner: Leaving) -> Iterator[None]:
             signal.signal(number, old)
 
 
+class Preempted(BaseException):
+    """The machine is wanted by others, or the time is over; raised between two steps, with the state saved."""
+
+
+@contextlib.contextmanager
+def preempted_between_steps(runner: Leaving) -> Iterator[None]:
+    """Let what submitit does at its signal (the job is queued again, the process ends) wait for the end of the step."""
+    number: Any = getattr(signal, "SIGUSR2", None)  # which Windows has not
+    theirs: Any = signal.getsignal(number) if number else None
+    if not type(getattr(theirs, "__self__", None)).__module__.startswith("submitit."):
+        yield
+        return
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        runner.leave = runner.leave or Preempted()
+
+    signal.signal(number, leave)
+    try:
+        yield
+    except Preempted:
+        theirs(number, None)
+        raise
+    finally:
+        signal.signal(number, theirs)
+
+
 @contextlib.contextmanager
 def workers_watched(runner: Leaving) -> Iterator[None]:
     """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.

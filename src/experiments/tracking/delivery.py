@@ -32,7 +32,7 @@ ARTIFACTS = {
     "env": ("environment.json",),
     "weights": ("weights.pt",),
     "script": ("plain.py", "refactoring.diff"),
-    "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "parity.json"),
+    "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "failures.txt", "parity.json"),
 }
 
 
@@ -46,6 +46,12 @@ def state(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         found = {}
     return {"store": None, "offset": 0, "ended": False, "complete": False, **(found if isinstance(found, dict) else {})}
+
+
+def is_in(folder: Path, uri: str) -> bool:
+    """Whether a run is in a store, to its end."""
+    found = state(folder)
+    return bool(found["ended"]) and found["store"] == masked(uri)
 
 
 class Delivery:

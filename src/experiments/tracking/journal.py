@@ -2,7 +2,8 @@
 
 It is the truth of a run, whatever becomes of the tracker. Events, each with its `time` in ms:
 `start` (id, name, experiment, tags, params, note, inputs, parent, owner, and what `resume` needs), `metrics` (step,
-values), `end` (status, reason, note, tags), `resume` (owner, changed): a run goes on after its process ended or died.
+values), `end` (status, reason, note, tags), `resume` (owner, changed, run_key): a run goes on after its process ended
+or died.
 Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
 
 While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
@@ -175,6 +176,17 @@ def owner_of(folder: Path) -> dict[str, Any]:
     return dict(owners[-1]) if owners else {}
 
 
+def is_held_elsewhere(folder: Path) -> bool:
+    """Whether another process has this run, or sweep, open."""
+    if owner_of(folder) == owner():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """The events from a byte offset on, each with the offset behind it; a line still being written is left."""
     with path.open("rb") as file:
@@ -205,6 +217,17 @@ def history(folder: Path) -> list[dict[str, float]]:
         if event["event"] == "metrics" and ("train/loss" in event["values"] or event["step"] in epochs):
             epochs.setdefault(event["step"], {}).update(event["values"])
     return [epochs[step] for step in sorted(epochs)]
+
+
+def run_key(folder: Path) -> str | None:
+    """The key of what the run in a folder is: another one once it goes on to more epochs; None where none is told."""
+    key = None
+    for event in read(folder) if (folder / FILE).is_file() else ():
+        if event["event"] == "start":
+            key = event["tags"].get("experiments.run_key")
+        elif event["event"] == "resume":
+            key = event.get("run_key", key)
+    return key
 
 
 def summary(folder: Path) -> Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Pending:
 
     def __init__(self, output_root: Path) -> None:
         self.folder = output_root / FOLDER
+        self._seen: dict[Path, int] = {}
 
     def add(self, run: Path) -> None:
         """Note a run, before anything of it is sent."""
@@ -30,6 +32,17 @@ class Pending:
     def runs(self) -> list[Path]:
         """The folders of the noted runs."""
         return [Path(note.read_text(encoding="utf-8")) for note in sorted(self.folder.glob("*.run"))]
+
+    def fresh(self) -> list[Path]:
+        """The folders that were noted, or noted again, since this was last asked."""
+        found = []
+        for note in self.folder.glob("*.run"):
+            with contextlib.suppress(FileNotFoundError):  # delivered just now
+                written = note.stat().st_mtime_ns
+                if self._seen.get(note) != written and (run := note.read_text(encoding="utf-8")):
+                    self._seen[note] = written
+                    found.append(Path(run))
+        return found
 
     def _note(self, run: Path) -> Path:
         return self.folder / f"{hashlib.sha256(str(run).encode()).hexdigest()[:16]}.run"

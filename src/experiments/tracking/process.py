@@ -29,34 +29,27 @@ FAILING_SECONDS = 10.0  # for a store that has answered with an error
 REQUIRED_SECONDS = 60.0
 
 
-class UploaderProcess:
-    """An uploader of this process's runs to one store, in a session of its own, so that Ctrl-C spares it.
+class Followed:
+    """Runs that the uploader of another process brings: a sweep's, whose jobs are trained by several.
 
     Args:
         uri: the store's address.
-        output_root: the folder of everything that runs leave behind; it leaves no trace there before the first run.
+        output_root: the folder of everything that runs leave behind.
     """
 
     def __init__(self, uri: str, output_root: Path) -> None:
         self.uri, self.pending = uri, Pending(output_root)
         self._warned = False
-        self._process = subprocess.Popen(  # fixed words, no shell
-            [sys.executable, "-m", "experiments.tracking.uploader"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-        # Not as arguments, which everybody on the machine can read: an address may hold a password.
-        self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid()})
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; it does as far as can be known here."""
+        return True
 
     def follow(self, folder: Path) -> None:
-        """Bring the journal in this folder to the store."""
+        """Note the run, so that the uploader takes it up."""
         delivery.forget_error(folder)
         self.pending.add(folder)
-        self._say(str(folder))
 
     def require(self, folder: Path) -> None:
         """Wait until the store has taken this run's beginning; of one that goes on, that it does.
@@ -81,6 +74,34 @@ class UploaderProcess:
             log.warning(
                 "MLflow (%s) does not take the run now: %s; it goes on, with its journal", masked(self.uri), problem
             )
+
+
+class UploaderProcess(Followed):
+    """An uploader of this process's runs to one store, in a session of its own, so that Ctrl-C spares it.
+
+    Args:
+        uri: the store's address.
+        output_root: the folder of everything that runs leave behind; it leaves no trace there before the first run.
+    """
+
+    def __init__(self, uri: str, output_root: Path) -> None:
+        super().__init__(uri, output_root)
+        self._process = subprocess.Popen(  # fixed words, no shell
+            [sys.executable, "-m", "experiments.tracking.uploader"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
+        # Not as arguments, which everybody on the machine can read: an address may hold a password.
+        self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid()})
+
+    def follow(self, folder: Path) -> None:
+        """Bring the journal in this folder to the store."""
+        super().follow(folder)
+        self._say(str(folder))
 
     def _say(self, what: Any) -> None:
         assert self._process.stdin is not None

@@ -2,7 +2,8 @@
 
 Its parent sends its settings on standard input, then the runs' folders, one JSON line each; it follows their journals
 until they end, then draws the pictures and sends the files. It goes on after its parent, until everything is there.
-It also brings what another process left: runs noted as undelivered, whose process on this host is gone.
+It also brings what another process left: runs noted as undelivered, whose process on this host is gone. Of a sweep it
+brings all jobs, whichever process or machine trains them: one writer, and no worker has anything to do with MLflow.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ DIED = "its process died"
 LOG = "uploader.log"
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 2.0
+LOOK_SECONDS = 1.0  # how often it looks for jobs that other processes have begun, and for those whose process is gone
 # A store that is out of reach is tried again for so long after the parent has gone; then `sync` is the way.
 PATIENCE_SECONDS = 30.0
 
@@ -53,6 +55,8 @@ class Uploader:
         self.running: list[Delivery] = []  # their journals still grow
         self.ended: list[Delivery] = []  # delivered but for pictures and files
         self.adopted: set[Path] = set()  # left by others
+        self.sweeps: set[Path] = set()  # whose jobs it brings
+        self.looked = 0.0
         self.failed = False
 
     def listen(self) -> None:
@@ -69,7 +73,7 @@ class Uploader:
                 self.waiting.append(self.inbox.get())
                 self.adopted.discard(self.waiting[-1])
             if gone_at is None and (self.closed.is_set() or os.getppid() != self.parent):
-                gone_at = time.monotonic()
+                gone_at, self.looked = time.monotonic(), 0.0  # nobody waits for it now, so the last look is at once
             reached = self._turn(parent_gone=gone_at is not None)
             if gone_at is not None and self.inbox.empty():
                 late = time.monotonic() - gone_at > PATIENCE_SECONDS
@@ -88,8 +92,10 @@ class Uploader:
                 followed = {delivery.folder for delivery in self.running}
                 fresh = [folder for folder in dict.fromkeys(self.waiting) if folder not in followed]
                 self.running += [Delivery(folder, self.store) for folder in fresh]
+                self.sweeps |= {folder for folder in fresh if _is_sweep(folder)}
                 self.ended = [delivery for delivery in self.ended if delivery.folder not in fresh]
                 self.waiting = []
+            self._look_around(parent_gone=parent_gone)
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and tried again
             print(masked(traceback.format_exc()), file=sys.stderr)
             for folder in self.waiting:
@@ -102,6 +108,24 @@ class Uploader:
             if reached:
                 self.pending.remove(self.ended.pop(0).folder)
         return reached
+
+    def _look_around(self, *, parent_gone: bool) -> None:
+        """Of the sweeps followed here, take up what other processes have begun, and end what died with its process."""
+        if not self.sweeps or time.monotonic() - self.looked < LOOK_SECONDS:
+            return
+        self.looked = time.monotonic()
+        running = {delivery.folder: delivery for delivery in self.running}
+        for folder in self.pending.fresh():
+            if folder not in running and _sweep_of(folder) in self.sweeps:
+                self.inbox.put(folder)
+        here = journal.owner() | {"pid": self.parent}
+        for folder, delivery in running.items():
+            owner = journal.owner_of(folder)
+            if owner == here or journal.end_abandoned(folder, DIED):
+                continue
+            if parent_gone and owner["host"] != here["host"]:
+                # Whether another host's job lives cannot be known, and nobody is left who waits: `sync` brings it.
+                self.running.remove(delivery)
 
     def _left_by_others(self, uri: str) -> list[Path]:
         """Runs meant for this store that nobody brings any more: their process on this host is gone."""
@@ -143,6 +167,22 @@ class Uploader:
                 self.running = [other for other in self.running if other is not delivery]
                 self.ended = [other for other in self.ended if other is not delivery]
             return None
+
+
+def _is_sweep(folder: Path) -> bool:
+    return bool(_start_of(folder).get("tags", {}).get("experiments.sweep"))
+
+
+def _sweep_of(folder: Path) -> Path | None:
+    """The sweep that a run is a job of."""
+    parent = _start_of(folder).get("parent")
+    return Path(parent) if parent else None
+
+
+def _start_of(folder: Path) -> journal.Event:
+    """How the run in a folder began; nothing where there is none."""
+    events = journal.events(folder / journal.FILE) if (folder / journal.FILE).is_file() else iter(())
+    return next((event for event, _ in events), {})
 
 
 def _log_to(path: Path) -> None:
