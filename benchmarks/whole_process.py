@@ -56,6 +56,7 @@ with gzip.open(sys.argv[1]) as file:
     (x_train, y_train), (x_valid, y_valid), _ = pickle.load(file, encoding="latin-1")
 x_train, y_train, x_valid, y_valid = map(torch.as_tensor, (x_train, y_train, x_valid, y_valid))
 """
+SAMPLER = re.compile(r"\bsampler=order\b(?!\.tolist)")
 PRINTED = re.compile(r"^epoch \d+  train/loss (\S+)  valid/loss (\S+)$", flags=re.MULTILINE)
 
 
@@ -114,7 +115,9 @@ def one_script(folder: Path, source: Path) -> str:
             if old not in part:
                 raise SystemExit(f"an exported script has no longer:\n{old}")
             part = part.replace(old, new)
-        parts.append(part.replace("sampler=order)", "sampler=None if order is None else order.tolist())"))
+        parts.append(SAMPLER.sub("sampler=None if order is None else order.tolist()", part))
+    if not any("order.tolist()" in part for part in parts):
+        raise SystemExit("the exported scripts give a DataLoader its order in another way now")
     return "\n\n".join(parts)
 
 

@@ -34,9 +34,14 @@ def searching(config_dir: str | Path) -> str:
     if not Path(config_dir).is_dir():
         raise ConfigError(Fault("config_dir", f"there is no folder {config_dir}"))
     address = f"file://{Path(config_dir).resolve()}"
-    # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one.
-    quoted = re.sub(r"(\\*)(')", r"\1\1\\\2", address)
-    return f"hydra.searchpath=['{quoted}']"
+    return f"hydra.searchpath=[{quoted(address)}]"
+
+
+def quoted(text: str) -> str:
+    """A text as the value of an override, whatever is in it."""
+    # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one, or at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from experiments import presets, ranks, secrets
@@ -74,11 +74,19 @@ class CheckpointConfig(_Strict):
     best: bool
 
 
+def _policy(value: Any) -> Any:
+    if value not in ("continue", "stop") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise PydanticCustomError("policy", "it should be continue, stop, or after how many failures to stop (>= 1)")
+    return value
+
+
 class SweepConfig(_Strict):
     """What a multirun may do."""
 
     limit: Positive
     resume: bool
+    preview: bool
+    on_failure: Annotated[Literal["continue", "stop"] | int, BeforeValidator(_policy)]
     parity: Positive | None
 
 
@@ -137,6 +145,7 @@ class RootConfig(_Strict):
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     sweep: SweepConfig
+    reuse: Literal["never", "finished"]
     name: Name | None
     figures: bool
     language: Literal["en", "uz"]

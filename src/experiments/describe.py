@@ -22,7 +22,7 @@ from experiments.config import flatten
 from experiments.data import DataSpec
 
 # Words and switches that say nothing of how a run was trained.
-NO_PARAMS = ("tutorial", "language", "sweep")
+NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
 VERDICTS = {
     "en": {"identical": "identical", "equal": "equal", "differs": "differs"},
     "uz": {"identical": "aynan bir xil", "equal": "teng", "differs": "farq qiladi"},

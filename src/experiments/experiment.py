@@ -30,6 +30,7 @@ from experiments import (
     preparation,
     ranks,
     resumption,
+    reuse,
     secrets,
     signals,
     weights,
@@ -44,10 +45,10 @@ from experiments.folders import ERROR, discarding, require_free, taken
 from experiments.preparation import Preparation
 from experiments.result import Metrics, Result, sound
 from experiments.runner import weights_of
-from experiments.sweeps import parent
+from experiments.sweeps import launchers, parent, policy
 from experiments.tracking import delivery, process
 from experiments.tracking.journal import FILE as JOURNAL
-from experiments.tracking.journal import Journal
+from experiments.tracking.journal import Journal, is_held_elsewhere
 from experiments.tracking.uri import masked, store_uri
 from experiments.views import pictures, terminal
 
@@ -139,15 +140,23 @@ def run_job(cfg: DictConfig) -> Result:
     if ranks.follows():
         return following.follow(root, overrides)
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
+    if sweep:
+        launchers.require_shared(sweep, hydra.sweeper)
     varied = parent.varied(sweep) if sweep else ()
     for kept in (folder / ".hydra").glob("*.yaml"):
         secrets.mask_file(kept)
+    if sweep:
+        with discarding(folder):  # a job that is not run leaves nothing
+            policy.require_going_on(sweep, root.sweep.on_failure)
     with discarding(folder, keep_reason=sweep is not None), device.settings_kept():
         return _execute(values, root, Job(folder, composing.choices(hydra), overrides, varied, sweep))
 
 
 def _execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
     """Train one job: from its beginning, or where its folder holds a run already, from that run's newest state."""
+    if root.sweep.preview:
+        problem = "it shows what python -m experiments would start, or resume of a sweep; here is nothing to show"
+        raise ConfigError(Fault("sweep.preview", problem))
     with distributed.joined(partial(device.pick, root.device)) as group:
         return _trained(values, root, job, group)
 
@@ -159,6 +168,11 @@ def _trained(values: dict[str, Any], root: RootConfig, job: Job, group: Group | 
         if earlier is not None:
             undo.callback(earlier.close)
         prepared = preparation.prepare(root, job.overrides, group)
+        found = reuse.take(prepared, job, describe.params(values)) if earlier is None else None
+        if found is not None:
+            if group is not None:
+                following.lead(group, prepared.runner(job.folder), found)
+            return found
         runner = prepared.runner(job.folder)
         done = None if earlier is None else resumption.restore(prepared, runner, job.folder)
         if group is not None:
@@ -167,7 +181,7 @@ def _trained(values: dict[str, Any], root: RootConfig, job: Job, group: Group | 
             terminal.already_done(done)
             return done
         undo.pop_all()
-    journal = _begin(values, prepared, job) if earlier is None else _go_on(values, job, earlier)
+    journal = _begin(values, prepared, job) if earlier is None else _go_on(values, prepared, job, earlier)
     tracked = _follow(root, job)
     terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
 
@@ -185,6 +199,7 @@ def _trained(values: dict[str, Any], root: RootConfig, job: Job, group: Group | 
         _ending(journal, job.folder),
         signals.workers_watched(leaving),
         in_words(),
+        signals.preempted_between_steps(leaving),
         signals.between_steps(leaving),
         _profiled(root, job.folder),
     ):
@@ -210,6 +225,8 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
         raise ConfigError(taken(job.folder)) from None
     except OSError as error:
         raise ConfigError(Fault("hydra.run.dir", str(error))) from None
+    reuse.forget(job.folder)
+    (job.folder / ERROR).unlink(missing_ok=True)  # of an attempt that did not get so far
     (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
     environment = json.dumps(describe.environment(prepared.device), indent=2)
     (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
@@ -242,25 +259,30 @@ def _note(root: RootConfig, job: Job) -> str:
     return changes.described(note, root.language)
 
 
-def _go_on(values: dict[str, Any], job: Job, journal: Journal) -> Journal:
+def _go_on(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
     """Tell the journal that the run goes on, with the settings that are no longer those it was begun with."""
     begun = resumption.begun(job.folder)["params"]
     now = secrets.masked_deep(describe.params(values))
     (job.folder / ERROR).unlink(missing_ok=True)
     said = secrets.masked_deep(list(job.overrides))
-    journal.resume(overrides=said, changed={key: value for key, value in now.items() if begun.get(key) != value})
+    changed = {key: value for key, value in now.items() if begun.get(key) != value}
+    journal.resume(overrides=said, changed=changed, run_key=prepared.key)
     return journal
 
 
-def _follow(root: RootConfig, job: Job) -> process.UploaderProcess | None:
+def _follow(root: RootConfig, job: Job) -> process.Followed | None:
     if root.tracking.name == "none":
         return None
+    if job.sweep is not None and is_held_elsewhere(job.sweep):  # by the sweep's process, whose uploader brings all jobs
+        followed = process.Followed(delivery.meant_for(job.folder) or "", Path(root.output_root).resolve())
+        followed.follow(job.folder)
+        return followed
     uploader = process.uploader(root.tracking, root.output_root)
     uploader.follow(job.folder)
     return uploader
 
 
-def _arrive(root: RootConfig, job: Job, uploader: process.UploaderProcess | None, result: Result) -> None:
+def _arrive(root: RootConfig, job: Job, uploader: process.Followed | None, result: Result) -> None:
     """See the run arrive in MLflow; a sweep's jobs do not wait for theirs, the sweep does at its end."""
     if uploader is None:
         if root.figures:
@@ -269,7 +291,8 @@ def _arrive(root: RootConfig, job: Job, uploader: process.UploaderProcess | None
             draw(job.folder)
         return
     if job.sweep is None:
-        if not uploader.alive:  # it was killed, perhaps: another goes on where it was
+        # Where it was killed, another goes on where it was.
+        if not (isinstance(uploader, process.UploaderProcess) and uploader.alive):
             uploader = process.uploader(root.tracking, root.output_root)
             uploader.follow(job.folder)
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
@@ -283,7 +306,7 @@ def _ending(journal: Journal, folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        journal.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}")
+        journal.end("KILLED", _reason(error))
         raise
     except BaseException as error:
         with contextlib.suppress(OSError):  # the disk may be full
@@ -294,6 +317,14 @@ def _ending(journal: Journal, folder: Path) -> Iterator[None]:
             raise TrainingError(f"{error}; {again}") from error
         raise
     journal.end("FINISHED")
+
+
+def _reason(error: KeyboardInterrupt | SystemExit) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error.__context__, signals.Preempted):
+        return "preempted, or out of time; it is queued again and goes on then"
+    return f"exit {error.code}"
 
 
 @contextlib.contextmanager

@@ -55,6 +55,13 @@ def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
         raise
 
 
+def keep_error(folder: Path, error: BaseException) -> None:
+    """See that the traceback of a failed job stands in its folder, wherever it failed."""
+    if not (folder / ERROR).exists():
+        whole = "".join(traceback.format_exception(error))
+        (folder / ERROR).write_text(secrets.masked(whole), encoding="utf-8")
+
+
 def _discard(folder: Path) -> None:
     """Remove what was there before the run began, and the folders that are empty then."""
     for handler in list(logging.getLogger().handlers):

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from experiments.registry import register
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
+    "reuse",
 }
 # What counts as what it came to: the three streams, the weights' digest, the device in use and how it is used.
 RESOLVED = {"seed", "seeds", "init_from", "device"}
@@ -92,6 +94,7 @@ def _switched(root: RootConfig, name: str) -> bool:
     return bool(getattr(root.device, name) != DeviceConfig.model_fields[name].default)
 
 
+@cache
 def _source(factory: Any) -> str:
     try:
         return hashlib.sha256(inspect.getsource(factory).encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 A run goes on from its newest checkpoint, bit for bit as if nothing had been in between, in the same MLflow run. More
 epochs may be given (epochs=10); what would change the result is refused. Of a sweep, finished jobs are left as they
-are, half-done ones go on, and those that failed or never began are run.
+are, half-done ones go on, and those that failed or never began are run; sweep.preview=true shows which.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import sys
 from pathlib import Path
 
 from experiments import __main__ as command_line
-from experiments import presets, ranks
+from experiments import presets, ranks, reuse
 from experiments.errors import ConfigError, Fault
 from experiments.sweeps.parent import PLAN
 from experiments.tracking import journal
+
+# What may be said anew of a sweep that goes on, for it changes none of its jobs.
+OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,9 +42,16 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         _sweep(folder, overrides)
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
+    if (taken := reuse.referred(folder)) is not None:
+        problem = "it took the finished run of another folder; to go on with that one: python -m experiments.resume"
+        raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():
         raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
-    as_begun(next(iter(journal.read(folder)), {}).get("place", {}))
+    start = next(iter(journal.read(folder)), {})
+    if "experiments.sweep" in start.get("tags", {}):
+        problem = f"its sweeper is none of ours and kept no {PLAN}; go on with its jobs, each by its own folder"
+        raise ConfigError(Fault(str(folder), problem))
+    as_begun(start.get("place", {}))
     handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
@@ -53,15 +63,15 @@ def _resume(folder: Path, overrides: list[str]) -> None:
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """The same multirun again, in the same folder: each job sees for itself what is left to do."""
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    if overrides:
-        told = " ".join(overrides)
+    if refused := [override for override in overrides if override.split("=")[0] not in OF_A_SWEEP]:
+        told = " ".join(refused)
         raise ConfigError(
             Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
         )
     from experiments.resumption import together
 
     as_begun(plan["place"])
-    again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true"]
+    again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true", *overrides]
     sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], []), *again]
     command_line.compose_and_run()
 

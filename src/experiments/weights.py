@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments import reuse
 from experiments.errors import ConfigError, Fault
 from experiments.files import replacing
-from experiments.tracking import delivery
+from experiments.tracking import delivery, journal
 
 FILE = "weights.pt"
 KEYS = "keys"
@@ -82,12 +83,12 @@ def remember(output_root: Path, key: str, folder: Path) -> None:
 
 
 def recall(output_root: Path, key: str) -> Path | None:
-    """The folder of a finished run with this key, if it is still there."""
+    """The folder of a finished run with this key, if it is still there and was not trained longer since."""
     try:
         folder = Path((output_root / KEYS / key).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return folder if (folder / FILE).is_file() else None
+    return folder if (folder / FILE).is_file() and journal.run_key(folder) == key else None
 
 
 def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | None:
@@ -98,7 +99,7 @@ def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | 
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return path
+        return reuse.referred(path) or path
     if re.fullmatch(r"[0-9a-f]{32}", name):
         for found in output_root.rglob(delivery.FILE):
             if delivery.state(found.parent).get("run_id") == name:

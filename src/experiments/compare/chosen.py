@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import reuse
 from experiments.errors import ConfigError, Fault
 from experiments.sweeps import summary
 from experiments.sweeps.parent import PLAN
@@ -58,6 +59,7 @@ def _places(name: str, output_root: Path) -> list[Path]:
     """The folders of the runs and sweeps that one name means."""
     path = Path(name).expanduser()
     if path.is_dir():
+        path = reuse.referred(path) or path
         if _is_sweep(path) or (path / journal.FILE).is_file():
             return [path.resolve()]
         if below := _runs_below(path):

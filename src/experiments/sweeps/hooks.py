@@ -7,18 +7,24 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import ranks
 from experiments.errors import ConfigError, Fault, TrainingError, UserError
 from experiments.folders import require_free
 from experiments.tracking import process
 
+if TYPE_CHECKING:
+    from experiments.config import RootConfig
+
 log = logging.getLogger(__name__)
 
+SWEEPERS = "hydra_plugins.experiments_sweeper."
 REJECTED = 2  # the exit code of a command that cannot be run
 SILENT = {"version": 1, "handlers": {"none": {"class": "logging.NullHandler"}}, "root": {"handlers": ["none"]}}
 LOOSENED = "HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE"
@@ -30,7 +36,9 @@ class Hooks(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check a single run before Hydra makes its folder."""
         _warn_if_loosened()
-        process.warm_up(config)
+        only_shown = OmegaConf.select(config, "sweep.preview")
+        if not only_shown:
+            process.warm_up(config)
         if ranks.follows():
             _leave_no_trace(config)
         from experiments import composing, secrets
@@ -40,9 +48,12 @@ class Hooks(Callback):
 
         try:
             composing.require_single(config.hydra)
-            configuration.check(configuration.resolve(config))
+            values = configuration.resolve(config)
+            root = configuration.check(values)
             if not ranks.follows():
                 require_free(Path(config.hydra.run.dir))
+            if only_shown:
+                _show(config, values, root)
         except UserError as error:
             reject(error)
         except Exception:  # noqa: BLE001  # see below
@@ -50,11 +61,20 @@ class Hooks(Callback):
             print(secrets.masked(traceback.format_exc()), file=sys.stderr)
             raise SystemExit(1) from None
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002  # as Hydra calls it
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Say what a user should know before a sweep; it is checked in the sweeper."""
+        if config.sweep.preview and not str(config.hydra.sweeper._target_).startswith(SWEEPERS):
+            problem = "another sweeper than ours would start its jobs; hydra/sweeper=experiments knows of a preview"
+            reject(ConfigError(Fault("sweep.preview", problem)))
         if ranks.world() > 1:
             problem = "torchrun trains one run with many processes; start the sweep without it, or its runs one by one"
             reject(ConfigError(Fault("hydra.mode", problem)))
+        from experiments.sweeps import launchers
+
+        try:
+            launchers.require(config)
+        except UserError as error:
+            reject(error)
         _warn_if_loosened()
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -65,24 +85,49 @@ class Hooks(Callback):
         if ranks.follows():
             return
         hydra = config.hydra
+        if hydra.mode == RunMode.MULTIRUN:
+            from experiments.sweeps import launchers
+
+            launchers.settle_in(config)
         kept = [*Path(hydra.runtime.output_dir, hydra.output_subdir or "").glob("*.yaml")]
         for path in [*kept, Path(hydra.sweep.dir, "multirun.yaml")]:
             secrets.mask_file(path)
 
-    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:  # noqa: ARG002  # as Hydra calls it
-        """Mask the overrides, which Hydra prints of a job that failed."""
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
+        """Mask the overrides, which Hydra prints of a job that failed; and of a sweep's, leave word of the failure."""
         from experiments import secrets
 
         job_return.overrides = secrets.masked_deep(job_return.overrides)
         error = job_return._return_value
         if isinstance(error, UserError) and not ranks.speaks():  # the first process tells; here Hydra would
             raise SystemExit(1 if isinstance(error, TrainingError) else REJECTED)
+        if config.hydra.mode == RunMode.MULTIRUN and job_return.status == JobStatus.FAILED:
+            _tell_failure(config, job_return)
+            from experiments.sweeps import launchers
+
+            job_return.return_value = launchers.portable(job_return._return_value)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the sweep's parent run and show the table of its jobs."""
         from experiments.sweeps import summary
 
-        summary.finish(config)
+        if not config.sweep.preview:
+            summary.finish(config)
+
+
+def _show(config: DictConfig, values: dict[str, Any], root: RootConfig) -> NoReturn:
+    """Show what a single run would do, and end."""
+    from experiments import composing
+    from experiments.sweeps.jobs import ComposedJob
+    from experiments.sweeps.preview import Preview
+
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    if not ranks.follows():
+        folder = Path(config.hydra.run.dir)
+        preview = Preview(folder.parent, root.output_root, ())
+        preview.add(ComposedJob(0, folder.name, {}, values, root, composing.choices(config.hydra)))
+        preview.show()
+    raise SystemExit(0)
 
 
 def _leave_no_trace(config: DictConfig) -> None:
@@ -90,6 +135,20 @@ def _leave_no_trace(config: DictConfig) -> None:
     with read_write(config), open_dict(config):
         config.hydra.run.dir, config.hydra.output_subdir = ".", None
         config.hydra.job_logging = SILENT
+
+
+def _tell_failure(config: DictConfig, job_return: JobReturn) -> None:
+    from experiments.folders import keep_error
+    from experiments.secrets import masked
+    from experiments.sweeps import policy
+
+    error = job_return._return_value  # Hydra's property would raise it
+    if isinstance(error, policy.NotRun):
+        return
+    folder, sweep = Path(config.hydra.runtime.output_dir), Path(config.hydra.sweep.dir).resolve()
+    keep_error(folder, error)
+    number = int(config.hydra.job.num)
+    policy.note(sweep, number, masked(policy.told(sweep, number, job_return.overrides or (), error, folder)))
 
 
 def _warn_if_loosened() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -42,14 +42,12 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
     Raises:
         ConfigError: it holds a sweep already, cannot be written to, or a job would have no folder of its own in it.
     """
-    folders: list[Path] = []
+    folders: dict[Path, int] = {}
     for number, name in enumerate(jobs):
         folder = _inside(sweep, name)
-        if folder in folders:
-            first = folders.index(folder)
+        if (first := folders.setdefault(folder, number)) != number:
             problem = f"jobs {first} and {number} would share the folder {name}; ${{hydra.job.num}} is one for each"
             raise ConfigError(Fault("hydra.sweep.subdir", problem))
-        folders.append(folder)
     if (sweep / PLAN).exists() and not again:
         problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
         raise ConfigError(Fault("hydra.sweep.dir", problem))
@@ -57,7 +55,14 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
         raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
 
-def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str], options: Sequence[str]) -> None:
+def plan(  # a plan is made of these
+    sweep: Path,
+    varied: Sequence[str],
+    jobs: int,
+    overrides: Sequence[str],
+    options: Sequence[str],
+    listed: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
     """Keep what the sweep is made of, before its first job; what `resume` needs to start it again.
 
     Args:
@@ -66,9 +71,11 @@ def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str]
         jobs: how many there are.
         overrides: the command line's, of our configuration.
         options: the command line's, of Hydra itself.
+        listed: where all jobs are known, what each one's folder is called and what it is given of the varied keys.
     """
     sweep.mkdir(parents=True, exist_ok=True)
-    content = {"varied": list(varied), "jobs": jobs, "overrides": list(overrides), "options": list(options)}
+    content: dict[str, Any] = {"varied": list(varied), "jobs": jobs, "listed": dict(listed or {})}
+    content |= {"overrides": list(overrides), "options": list(options)}
     content["place"] = {"folder": str(Path.cwd()), "components": os.environ.get(presets.SETTING, "")}
     text = json.dumps(secrets.masked_deep(content), indent=2)
     with replacing(sweep / PLAN) as temporary:
@@ -77,10 +84,24 @@ def plan(sweep: Path, varied: Sequence[str], jobs: int, overrides: Sequence[str]
 
 def varied(sweep: Path) -> list[str]:
     """The overridden keys that differ between the jobs; empty where a sweeper of others keeps no plan."""
+    return [str(key) for key in _planned(sweep).get("varied", ())]
+
+
+def listed(sweep: Path) -> dict[str, dict[str, str]]:
+    """By the name of its folder, what each planned job is given of these; empty where they are chosen on the way."""
+    return dict(_planned(sweep).get("listed", {}))
+
+
+def place(sweep: Path) -> dict[str, str]:
+    """Where a sweep was begun: the `folder`, and the own `components` that were named there."""
+    return dict(_planned(sweep).get("place", {}))
+
+
+def _planned(sweep: Path) -> dict[str, Any]:
     try:
-        return [str(key) for key in json.loads((sweep / PLAN).read_text(encoding="utf-8"))["varied"]]
+        return dict(json.loads((sweep / PLAN).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return []
+        return {}
 
 
 def begin(sweep: Path, tracking: TrackingConfig) -> Path:

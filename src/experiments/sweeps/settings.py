@@ -12,7 +12,7 @@ GROUPS = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", 
 
 
 def settings(run: Mapping[str, Any]) -> dict[str, str]:
-    """The chosen options and the parameters; of a job that never began, what the command line gave it.
+    """The chosen options and the parameters; of a job that never began, what the command line or the plan gave it.
 
     Args:
         run: a journal's summary.
@@ -20,6 +20,8 @@ def settings(run: Mapping[str, Any]) -> dict[str, str]:
     if run["start"]:
         tags = run["start"]["tags"]
         return {**{group: tags[group] for group in GROUPS if group in tags}, **run["start"]["params"]}
+    if "given" in run:
+        return dict(run["given"])
     path = run["folder"] / ".hydra" / "overrides.yaml"
     given = [str(item) for item in OmegaConf.load(path)] if path.is_file() else []
     return dict(item.lstrip("+").split("=", 1) for item in given if "=" in item)

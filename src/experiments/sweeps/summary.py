@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
+from experiments import reuse
 from experiments.errors import UserError
 from experiments.files import replacing
 from experiments.folders import ERROR
 from experiments.sweeps import best, parent
 from experiments.sweeps.settings import differing, settings
-from experiments.tracking import journal, process
+from experiments.tracking import delivery, journal, process
 from experiments.tracking.uri import store_uri
 from experiments.views import terminal
 from experiments.views.notes import shown
@@ -26,26 +28,45 @@ log = logging.getLogger(__name__)
 
 SUMMARY = "summary.md"
 PARITY = "parity.json"
+FAILURES = "failures.txt"
 # The figures that the table shows, where there are any.
 SHOWN = ("best/valid_loss", "valid/loss", "valid/accuracy")
+NOT_RUN = "not run"  # the status of a job that was planned only
 
 
-def finish(config: DictConfig) -> None:
-    """Show the table, keep it as the parent run's description, and wait until all runs are in MLflow."""
+@contextlib.contextmanager
+def finished_anyway(config: DictConfig) -> Iterator[None]:
+    """Finish a sweep that ends by an error or by Ctrl-C, for then Hydra calls no callback."""
+    try:
+        yield
+    except BaseException as error:
+        finish(config, error)
+        raise
+
+
+def finish(config: DictConfig, error: BaseException | None = None) -> None:
+    """Show the table, keep it as the parent run's description, and wait until all runs are in MLflow.
+
+    Args:
+        config: the sweep's.
+        error: what ended it, if anything did.
+    """
     sweep = Path(config.hydra.sweep.dir).resolve()
-    jobs = collect(sweep)
+    jobs = _ended_jobs(sweep)
     if not jobs:
         return
-    failed = [job for job in jobs if job["status"] != "FINISHED"]
+    failed = [job for job in jobs if job["status"] not in ("FINISHED", NOT_RUN)]
     found = None
     if are_stages(jobs):
-        rows = stage_rows(jobs, [] if failed else judged(sweep, jobs, config.sweep.parity))
+        finished = all(job["status"] == "FINISHED" for job in jobs)
+        rows = stage_rows(jobs, [] if not finished else judged(sweep, jobs, config.sweep.parity))
     else:
         rows = job_rows(jobs, parent.varied(sweep))
         found = best.of(jobs, parent.varied(sweep))
     log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
         log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
+    _keep_errors(sweep, failed)
     if found:
         log.info("best    %s", found.told())
     whole = f"Best: {found.told()}\n\n" if found else ""
@@ -55,8 +76,7 @@ def finish(config: DictConfig) -> None:
     if (sweep / journal.FILE).exists():
         journal.end(
             sweep,
-            "FAILED" if failed else "FINISHED",
-            f"{len(failed)} of {len(jobs)} jobs failed" if failed else "",
+            *_end(jobs, len(failed), error),
             note=shown(whole, f"The rest is in the artifact `{SUMMARY}`."),
             figures=found.figures if found else None,
             tags=found.tags if found else None,
@@ -64,18 +84,57 @@ def finish(config: DictConfig) -> None:
         _arrive(config, sweep, jobs)
 
 
+def _keep_errors(sweep: Path, failed: Sequence[Mapping[str, Any]]) -> None:
+    """Why each job failed, in the sweep's folder; for the parent run, since a job that never began has no run."""
+    kept = [(job, job["folder"] / ERROR) for job in failed if (job["folder"] / ERROR).is_file()]
+    texts = [f"job {job['job']}, {terminal.relative(path)}:\n{path.read_text(encoding='utf-8')}" for job, path in kept]
+    (sweep / FAILURES).unlink(missing_ok=True)
+    if texts:
+        (sweep / FAILURES).write_text("\n".join(texts), encoding="utf-8")
+
+
+def _end(jobs: Sequence[Mapping[str, Any]], failed: int, error: BaseException | None) -> tuple[str, str]:
+    """The sweep's own status, and why it has it."""
+    left = sum(job["status"] == NOT_RUN for job in jobs)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        finished = sum(job["status"] == "FINISHED" for job in jobs)
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}"
+        return "KILLED", f"{why}; {finished} of {len(jobs)} jobs are finished"
+    if failed or left:
+        told = [f"{failed} of {len(jobs)} jobs failed"] if failed else []
+        return "FAILED", ", ".join([*told, *([f"{left} not run"] if left else [])])
+    return ("FAILED", f"{type(error).__name__}: {error}") if error else ("FINISHED", "")
+
+
 def collect(sweep: Path) -> list[dict[str, Any]]:
     """The summaries of a sweep's jobs, in the order of their numbers; a job that never began is FAILED."""
     found = []
     for folder in job_folders(sweep):
+        name = str(folder.relative_to(sweep))
         if (folder / journal.FILE).is_file():
-            found.append({**journal.summary(folder), "job": str(folder.relative_to(sweep))})
+            found.append({**journal.summary(folder), "job": name})
+        elif reuse.referred(folder) is not None:
+            found.append({**reuse.summary(folder), "job": name})
         else:
             reason = (folder / ERROR).read_text(encoding="utf-8") if (folder / ERROR).is_file() else "it never began"
-            empty: dict[str, Any] = {"folder": folder, "start": {}, "figures": {}, "series": {}}
-            empty["job"] = str(folder.relative_to(sweep))
-            found.append({**empty, "status": "FAILED", "reason": reason.strip().splitlines()[-1]})
+            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": reason.strip().splitlines()[-1]})
     return found
+
+
+def _ended_jobs(sweep: Path) -> list[dict[str, Any]]:
+    """All jobs when the sweep ends, those too that left nothing, since it ended before their turn."""
+    jobs = collect(sweep)
+    # A job's process may have been killed where the sweep's own lives.
+    if [job for job in jobs if job["status"] == "RUNNING" and journal.end_abandoned(job["folder"], "its process died")]:
+        jobs = collect(sweep)
+    there = {job["job"] for job in jobs}
+    left = {name: given for name, given in parent.listed(sweep).items() if name not in there}
+    planned = {"status": NOT_RUN, "reason": ""}
+    return [*jobs, *(_unbegun(sweep / name, name) | planned | {"given": given} for name, given in left.items())]
+
+
+def _unbegun(folder: Path, name: str) -> dict[str, Any]:
+    return {"folder": folder, "job": name, "start": {}, "figures": {}, "series": {}}
 
 
 def job_folders(sweep: Path) -> list[Path]:
@@ -96,7 +155,7 @@ def job_rows(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[d
         seconds = sum(job["series"].get("time/epoch_seconds", []))
         row = {"job": job["job"], **{key: given.get(key, "") for key in keys}}
         row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in figures}
-        rows.append(row | {"seconds": f"{seconds:.1f}", "status": job["status"]})
+        rows.append(row | {"seconds": f"{seconds:.1f}", **_ended(job, jobs)})
     order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
     return [rows[index] for index in order]
 
@@ -140,10 +199,17 @@ def stage_rows(jobs: Sequence[Mapping[str, Any]], parity: Sequence[Mapping[str, 
                 "valid/loss": "  ".join(f"{loss:.4f}" for loss in job["series"].get("valid/loss", [])),
                 **({"parity": verdicts.get(job["start"]["tags"]["stage"], "")} if verdicts else {}),
                 "seconds": f"{sum(job['series'].get('time/epoch_seconds', [])):.1f}",
-                "status": job["status"],
+                **_ended(job, jobs),
             }
         )
     return rows
+
+
+def _ended(job: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """How a job ended, and whose training it is where that of another run was taken."""
+    if not any("reused" in other for other in jobs):
+        return {"status": job["status"]}
+    return {"reused from": terminal.relative(job["reused"]) if "reused" in job else "", "status": job["status"]}
 
 
 def _verdict(pair: Mapping[str, Any]) -> str:
@@ -190,6 +256,8 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) 
     uri = store_uri(tracking.uri)
     uploader = process.uploader(tracking, config.output_root)
     uploader.follow(sweep)
-    folders = [job["folder"] for job in jobs if job["start"]]
+    # A run that was taken from elsewhere may be in another store, or in none.
+    begun = [job for job in jobs if job["start"] and ("reused" not in job or delivery.is_in(job["folder"], uri))]
+    folders = list(dict.fromkeys(job["folder"] for job in begun))
     missing = uploader.wait([sweep, *folders], tracking.wait_seconds)
     terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep])

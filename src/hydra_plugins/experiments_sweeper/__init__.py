@@ -8,67 +8,109 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import open_dict
+from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hydra.core.override_parser.types import Override
 
     from experiments.config import TrackingConfig
+    from experiments.sweeps.jobs import ComposedJob
 
 
 class CheckedSweeper(BasicSweeper):
     """Hydra's own grid of all combinations, rejected as a whole where one job could not run."""
 
+    known = True  # whether all jobs are known before the first
+
     def sweep(self, arguments: list[str]) -> Any:
-        """Check all jobs, keep the plan, run them, and show the table however it went."""
+        """Check all jobs, keep the plan, run them, and show the table however it went; or only tell what it would do.
+
+        Raises:
+            TrainingError: jobs failed; all others were run, unless the sweep was to stop.
+        """
         # Late, since Hydra imports every plugin at each start, for other applications too.
         from experiments import secrets
-        from experiments.errors import TrainingError, UserError
-        from experiments.sweeps import parent, summary
+        from experiments.errors import UserError
+        from experiments.sweeps import launchers, parent, policy, summary
         from experiments.sweeps.hooks import reject
         from experiments.tracking import process
 
         assert self.config is not None and self.hydra_context is not None
         secrets.learn(self.config)
-        process.warm_up(self.config)
         sweep = Path(self.config.hydra.sweep.dir).resolve()
+        arguments = launchers.placed(self.config, arguments)
         with contextlib.ExitStack() as owned:
             try:
+                if self.config.sweep.preview:
+                    return self._preview(sweep, arguments)
+                process.warm_up(self.config)
                 tracking = self._begin(sweep, arguments)
                 owned.enter_context(parent.held(sweep))
             except UserError as error:
                 reject(error)
             if tracking.name == "mlflow":
                 process.uploader(tracking, self.config.output_root).follow(sweep)
-            try:
-                return self._run(arguments)
-            except BaseException as error:
-                # Hydra ends a sweep by its first failure or by Ctrl-C, and then calls no callback.
-                summary.finish(self.config)
-                if isinstance(error, UserError):  # one job could not begin; the command as a whole was not refused
-                    raise TrainingError(str(error)) from error
-                raise
+            in_here = isinstance(self.launcher, BasicLauncher)
+            with summary.finished_anyway(self.config):
+                watching = policy.Watch(sweep, self.config.sweep.on_failure, elsewhere=not in_here)
+                with watching as watch, launchers.patient(sweep, self.config.hydra.launcher):
+                    returned = self._run(arguments)
+                watch.raise_if_failed()
+                return returned
 
     def _run(self, arguments: list[str]) -> Any:
-        """Start the jobs."""
-        return super().sweep(arguments)
+        """Hand the jobs to the launcher, as Hydra's own does, but that a failure ends nothing by itself."""
+        from experiments.sweeps import policy
+
+        assert self.config is not None and self.launcher is not None and policy.watching is not None
+        overrides = self._parsed(arguments)
+        OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
+        returned, first = [], 0
+        for batch in self.split_arguments(overrides, self.max_batch_size):
+            if not policy.watching.enough:
+                returned.append(self.launcher.launch(batch, initial_job_idx=first))
+                policy.watching.take(returned[-1], first, batch)
+            first += len(batch)
+        return returned
+
+    def _preview(self, sweep: Path, arguments: list[str]) -> None:
+        """Check all jobs, and tell what each is and what it will take."""
+        from experiments.errors import ConfigError, Fault
+        from experiments.sweeps import parent
+        from experiments.sweeps.preview import Preview
+
+        assert self.config is not None
+        if not self.known:
+            problem = "a search chooses its jobs as it goes, so there is nothing to show before"
+            raise ConfigError(Fault("sweep.preview", problem))
+        overrides = self._parsed(arguments)
+        preview = Preview(sweep, self.config.output_root, _varied(overrides))
+        for job in self._composed(self._jobs(overrides)):
+            preview.add(job)
+        parent.require_free(Path(self.config.hydra.sweep.dir), preview.names, again=self.config.sweep.resume)
+        preview.show()
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; where its runs are tracked."""
         from experiments.sweeps import parent
 
         assert self.config is not None
-        overrides = self._parsed(arguments)
-        jobs = self._jobs(overrides)
-        tracking = self._check(jobs)
+        overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
+        varied = _varied(overrides)
+        for job in self._composed(self._jobs(overrides)):
+            tracking = job.root.tracking
+            listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
+            names.append(job.name)
+        parent.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
         if not self.config.sweep.resume:
-            varied = [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
-            parent.plan(sweep, varied, self._count(overrides), arguments, parent.options(self.config))
+            options = parent.options(self.config)
+            parent.plan(sweep, varied, self._count(overrides), arguments, options, listed if self.known else {})
         parent.begin(sweep, tracking)
         return tracking
 
@@ -96,37 +138,17 @@ class CheckedSweeper(BasicSweeper):
         """The overrides of each job."""
         return [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Every job has been composed and checked already."""
-
-    def _check(self, jobs: Sequence[Sequence[str]]) -> TrackingConfig:
-        """Refuse the sweep where one of its jobs could not run; where its runs are tracked."""
-        from hydra.errors import CompactHydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        from experiments import composing, config
-        from experiments.errors import ConfigError, Fault
-        from experiments.sweeps import parent
+    def _composed(self, jobs: Sequence[Sequence[str]]) -> Iterator[ComposedJob]:
+        """Each job, checked; at the end the sweep is refused where one of them could not run."""
+        from experiments.sweeps.jobs import composed
 
         assert self.config is not None and self.hydra_context is not None
-        faults: dict[str, Fault] = {}
-        folders: list[str] = []
-        for number, job in enumerate(jobs):
-            try:
-                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-                composing.require_single(cfg.hydra)
-                tracking = config.check(config.resolve(cfg)).tracking
-                with open_dict(cfg):  # as the launcher will
-                    cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-                folders.append(str(cfg.hydra.sweep.subdir))
-            except ConfigError as error:
-                faults |= {str(fault): fault for fault in error.faults}
-            except (CompactHydraException, OmegaConfBaseException) as error:
-                faults |= {str(fault): fault for fault in composing.in_words(error).faults}
-        if faults:
-            raise ConfigError(*faults.values())
-        parent.require_free(Path(self.config.hydra.sweep.dir), folders, again=self.config.sweep.resume)
-        return tracking
+        return composed(self.hydra_context.config_loader, self.config, jobs)
+
+
+def _varied(overrides: Sequence[Override]) -> list[str]:
+    """The keys that the jobs differ in."""
+    return [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
 
 
 ConfigStore.instance().store(

@@ -1,0 +1,159 @@
+"""What a sweep would do, and nothing of it done: each job with what differs, its state, and what it will take."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tabulate import tabulate
+
+from experiments import describe, reuse
+from experiments.folders import ERROR
+from experiments.sweeps.earlier import Cost, Earlier
+from experiments.sweeps.jobs import ComposedJob
+from experiments.tracking import journal
+from experiments.views.terminal import relative
+
+log = logging.getLogger(__name__)
+
+NEW, DONE, HALF, FAILED, RUNNING = "new", "done", "half-done", "failed", "running"
+
+
+@dataclass(frozen=True)
+class State:
+    """What there is of a job already.
+
+    Args:
+        name: new, done, half-done, failed or running.
+        epochs: how many of its epochs are done.
+        told: what else there is to say of it.
+    """
+
+    name: str
+    epochs: int = 0
+    told: str = ""
+
+
+class Preview:
+    """Takes the jobs one by one, keeps a line of each, and shows them all.
+
+    Args:
+        sweep: the folder that the sweep has or would have.
+        output_root: where earlier runs lie.
+        varied: the keys that the jobs differ in.
+    """
+
+    def __init__(self, sweep: Path, output_root: str, varied: Sequence[str]) -> None:
+        self.sweep, self.varied = sweep, varied
+        self.earlier = Earlier(Path(output_root), sweep)
+        self.names: list[str] = []
+        self._rows: list[tuple[str, ...]] = []
+        self._states: Counter[str] = Counter()
+        self._seconds = self._bytes = 0.0
+        self._unknown, self._runs = 0, 0
+
+    def add(self, job: ComposedJob) -> None:
+        """Find out what one job is and will take; it was checked as a run is."""
+        params = describe.params(job.values)
+        state = state_of(self.sweep / job.name)
+        if state.name == NEW and (same := self.earlier.same(job.root, params)) is not None:
+            state = _again(same, job.root.reuse)
+        self.names.append(job.name)
+        self._states[state.name] += 1
+        given = (job.given.get(key, "") for key in self.varied)
+        cost = self.earlier.cost(job.root, params) if state.name in (NEW, HALF, FAILED) else None
+        self._rows.append((job.name, *given, state.name, *self._cost(job, state, cost), state.told))
+
+    def show(self) -> None:
+        """The table of all jobs, and what they take together."""
+        names = ("job", *self.varied, "state", "time", "disk", "known from", "")
+        log.info("\n%s\n", tabulate(self._rows, headers=names, tablefmt="simple", disable_numparse=True))
+        states = ", ".join(f"{count} {name}" for name, count in self._states.items())
+        log.info("%d %s: %s", len(self._rows), "job" if len(self._rows) == 1 else "jobs", states)
+        log.info("%s", self._total())
+        log.info("nothing was started; without sweep.preview=true it would be")
+
+    def _cost(self, job: ComposedJob, state: State, cost: Cost | None) -> tuple[str, str, str]:
+        """Time, disk and how many runs that is known from; of a job that is left as it is, nothing."""
+        if state.name in (DONE, RUNNING):
+            return "", "", ""
+        if cost is None:
+            self._unknown += 1
+            return "unknown", "unknown", "no run like it"
+        seconds = cost.other_seconds + cost.epoch_seconds * max(job.root.epochs - state.epochs, 0)
+        self._seconds, self._bytes = self._seconds + seconds, self._bytes + cost.disk_bytes
+        self._runs = max(self._runs, cost.runs)
+        return _time(seconds), _size(cost.disk_bytes), f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}"
+
+    def _total(self) -> str:
+        to_do = sum(self._states[name] for name in (NEW, HALF, FAILED))
+        if not to_do:
+            return "nothing is left to do"
+        if self._unknown == to_do:
+            return "time and disk are unknown: no run like them has finished yet"
+        told = f"one after the other about {_time(self._seconds)}, and {_size(self._bytes)} of disk"
+        return told + (f"; beside {self._unknown} jobs of which nothing is known" if self._unknown else "")
+
+
+def state_of(folder: Path) -> State:
+    """What there is of the job in a folder, found without touching it."""
+    if (folder / journal.FILE).is_file():
+        run, epochs = journal.summary(folder), len(journal.history(folder))
+        done = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} done"
+        if run["status"] == "FINISHED":
+            return State(DONE, epochs)
+        if run["status"] == "FAILED":
+            return State(FAILED, epochs, f"{done}; {_line(run['reason'])}")
+        if _lives(folder):
+            return State(RUNNING, epochs, f"{done}; process {_owner(folder)}")
+        return State(HALF, epochs, done)
+    if (found := reuse.referred(folder)) is not None:
+        return State(DONE, told=f"reused from {relative(found)}")
+    if (folder / ERROR).is_file():
+        return State(FAILED, told=_line((folder / ERROR).read_text(encoding="utf-8").strip().splitlines()[-1]))
+    return State(NEW)
+
+
+def _again(same: Path, policy: str) -> State:
+    if policy == "finished":
+        return State(DONE, told=f"reuse=finished takes {relative(same)}")
+    return State(NEW, told=f"trained before: {relative(same)} (reuse=finished would take it)")
+
+
+def _lives(folder: Path) -> bool:
+    """Whether a process on this host has the run; the lock of a dead one is free."""
+    if not (folder / journal.LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / journal.LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _owner(folder: Path) -> str:
+    owner: Mapping[str, object] = journal.owner_of(folder)
+    return f"{owner.get('pid')} on {owner.get('host')}"
+
+
+def _line(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= 80 else f"{line[:80]} ..."
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
