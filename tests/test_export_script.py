@@ -173,7 +173,7 @@ class Block(nn.Module):
         return scaled(torch.relu(self.lin(x)))
 
 
-@register.model("own_net", input="flat")
+@register.model("exported_net", input="flat")
 class OwnNet(nn.Module):
     """Mine."""
 
@@ -186,20 +186,20 @@ class OwnNet(nn.Module):
         return self.body(xb)
 
 
-@register.loss("own_loss", targets="classes")
+@register.loss("exported_loss", targets="classes")
 def own_loss(pred, target, *, smoothing: float = 0.1):
     """With a name that the script has, too."""
     fit = nn.functional.cross_entropy(pred, target, label_smoothing=smoothing)
     return fit * 2
 
 
-@register.optim("own_optim")
+@register.optim("exported_optim")
 def optimizer(params, *, lr: float = 0.05):
     chosen = list(params)
     return torch.optim.SGD(chosen, lr=lr)
 
 
-@register.loader("own_loader")
+@register.loader("exported_loader")
 def own_loader(split, batch_size, order, shape):
     x, y = split.floats()
     rows = [(x[i].view(*shape), y[i]) for i in range(len(split))]
@@ -216,7 +216,13 @@ def own_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_components_of_ones_own_are_exported(own_parts: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPERIMENTS_COMPONENTS", str(own_parts))
-    chosen = ["model=own_net", "model.width=7", "loss=own_loss", "optim=own_optim", "loader=own_loader"]
+    chosen = [
+        "model=exported_net",
+        "model.width=7",
+        "loss=exported_loss",
+        "optim=exported_optim",
+        "loader=exported_loader",
+    ]
     assert same_losses([*SMALL, *chosen], workplace)
 
 

@@ -129,6 +129,11 @@ def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) 
         ("model=choice(mlp,mpl)", "model=mpl: there is no such option; did you mean 'mlp'?"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: 0 is given; it should be a whole number of 1 or more"),
         ("hydra.sweeper.direction=up", "hydra.sweeper.direction: 'up' is given; it should be minimize or maximize"),
+        (
+            "hydra.sweeper.sampler._target_=os.system",
+            "hydra.sweeper.sampler: os.system is given; it should be one that",
+        ),
+        ("+hydra.sweeper.sampler.sed=1", "hydra.sweeper.sampler: TPESampler.__init__() got an unexpected keyword"),
         ("sweep.preview=true", "sweep.preview: a search chooses its jobs as it goes"),
         ("sweep.limit=4", "sweep.limit: more than 4 jobs"),
     ],

@@ -11,12 +11,11 @@ import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.plugins.launcher import Launcher
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import secrets
 from experiments.errors import ConfigError, Fault
@@ -25,6 +24,7 @@ from experiments.sweeps import policy
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from hydra.types import HydraContext, TaskFunction
+    from optuna.samplers import BaseSampler
 
 CHOSEN = "trials.jsonl"
 RESULTS = "optimization_results.yaml"  # the plugin's own
@@ -51,6 +51,25 @@ def require(config: DictConfig) -> None:
         faults.append(Fault("hydra.sweeper.direction", given))
     if faults:
         raise ConfigError(*faults)
+    _sampler(settings.sampler)
+
+
+def _sampler(settings: DictConfig) -> BaseSampler:
+    """One of Optuna's own; a configuration can name nothing else that would be called."""
+    with warnings.catch_warnings():  # Optuna 2.10 is older than the SQLAlchemy that MLflow brings
+        warnings.simplefilter("ignore")
+        from optuna import samplers
+    target = str(settings.get("_target_"))
+    module, _, name = target.rpartition(".")
+    kind = getattr(samplers, name, None) if module == samplers.__name__ else None
+    if not (isinstance(kind, type) and issubclass(kind, samplers.BaseSampler)) or kind is samplers.GridSampler:
+        problem = f"{target} is given; it should be one that chooses: tpe, random, cmaes, nsgaii, motpe"
+        raise ConfigError(Fault("hydra.sweeper.sampler", problem))
+    given: Any = OmegaConf.to_container(settings, resolve=True)
+    try:
+        return kind(**{key: value for key, value in given.items() if not key.startswith("_")})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(Fault("hydra.sweeper.sampler", str(error))) from None
 
 
 def require_space(overrides: Sequence[Override]) -> None:
@@ -85,7 +104,7 @@ def _ends(override: Override) -> list[str]:
 
 def run(config: DictConfig, context: HydraContext, launcher: Launcher, arguments: list[str]) -> None:
     """Run the trials, one after the other or as many together as is configured; one that fails is left out."""
-    with warnings.catch_warnings():  # Optuna 2.10 is older than the SQLAlchemy that MLflow brings
+    with warnings.catch_warnings():  # as above
         warnings.simplefilter("ignore")
         import optuna
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
@@ -95,7 +114,7 @@ def run(config: DictConfig, context: HydraContext, launcher: Launcher, arguments
         optuna.logging.set_verbosity(logging.WARNING)
         settings, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir).resolve()
         sweeper = OptunaSweeperImpl(
-            sampler=Remembering(instantiate(settings.sampler), folder / CHOSEN),
+            sampler=Remembering(_sampler(settings.sampler), folder / CHOSEN),
             direction=settings.direction,
             storage=None,
             study_name=None,
