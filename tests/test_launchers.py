@@ -109,7 +109,7 @@ def test_a_sweep_without_the_extra_is_one_line_and_leaves_nothing(
 @pytest.mark.slow
 def test_help_and_a_single_run_need_no_extra(cli: Cli, without_extras: dict[str, str]) -> None:
     helped = cli("--help", env=without_extras)
-    assert helped.returncode == 0 and "hydra/launcher: basic, joblib, ray" in helped.stdout
+    assert helped.returncode == 0 and "hydra/launcher=joblib, submitit_local" in helped.stdout
     small = ("dataset=synthetic", "dataset.train=64", "dataset.valid=32", "tracking=none", "figures=false")
     ran = cli(*small, "hydra/launcher=joblib", env=without_extras)
     assert (ran.returncode, ran.stderr) == (0, "")
