@@ -57,7 +57,7 @@ def outcome(runner: Runner) -> dict[str, Any]:
     """All that a training came to but for the time it took, and where the noise streams are now."""
     state = runner.state_dict()
     del state["progress"]
-    state["history"] = untimed(state["history"])
+    state["history"] = untimed(runner.history)
     return state | {"noise": noise_state(runner.device)}
 
 

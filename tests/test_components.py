@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from experiments import components
 from experiments.errors import ConfigError
 from experiments.registry import register
+from experiments.updates import clearing
 
 CONF = Path(__file__).parents[1] / "conf"
 GENERATOR = torch.Generator().manual_seed(0)
@@ -151,6 +152,37 @@ def test_an_optimiser_zeroes_gradients_and_goes_on_from_its_state(name: str) -> 
 def steps_after_one(optim: Any, params: list[Tensor]) -> list[Tensor]:
     steps(optim, params, 1)
     return steps(optim, params, 2)
+
+
+@pytest.mark.parametrize("name", register.optim.names)
+def test_the_runner_clears_what_an_optimiser_clears(name: str) -> None:
+    values = {key: value for key, value in register.optim.preset(name).items() if value != "???"}
+    params = start()
+    for p in params:
+        p.grad = torch.ones_like(p)
+    clearing(optimiser(params, values))()
+    assert all(p.grad is None or not p.grad.any() for p in params)
+
+
+def test_the_runner_clears_a_group_that_is_added_in_the_middle() -> None:
+    params = start()
+    optim = torch.optim.SGD(params[:1], lr=0.1)
+    clear = clearing(optim)
+    optim.add_param_group({"params": params[1:]})
+    params[1].grad = torch.ones_like(params[1])
+    clear()
+    assert params[1].grad is None
+
+
+def test_the_runner_calls_an_optimisers_own_zero_grad() -> None:
+    class Keeps(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            """Lets gradients gather."""
+
+    params = start()
+    params[0].grad = torch.ones_like(params[0])
+    clearing(Keeps(params, lr=0.1))()
+    assert params[0].grad is not None
 
 
 def test_by_hand_leaves_a_weight_without_gradient_alone() -> None:

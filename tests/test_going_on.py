@@ -7,6 +7,9 @@ the control at the end shows that each part of the state is needed.
 from __future__ import annotations
 
 import contextlib
+import io
+import json
+import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +72,27 @@ def test_it_goes_on_with_every_callback(callback: str, tmp_path: Path) -> None:
 def test_early_stopping_does_stop_in_the_test_above() -> None:
     runner = maker("callbacks=early_stopping", *CALLBACKS["early_stopping"])()
     assert runner.fit(3).stopped
+
+
+def test_it_goes_on_from_a_history_as_schema_1_kept_it() -> None:
+    first, second = maker()(), maker()()
+    first.fit(1)
+    second.load_state_dict(first.state_dict() | {"history": first.history})
+    first.fit(EPOCHS)
+    second.fit(EPOCHS)
+    assert alike(outcome(second), outcome(first))
+
+
+def test_a_checkpoint_has_as_many_objects_after_many_epochs() -> None:
+    runner, counts = maker("limit_batches=1")(), []
+    for epochs in (2, 12):
+        runner.fit(epochs)
+        seen: list[object] = []
+        pickler = pickle.Pickler(io.BytesIO())
+        pickler.persistent_id = seen.append  # type: ignore[method-assign]
+        pickler.dump(runner.state_dict())
+        counts.append(len(seen))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize(
@@ -167,7 +191,7 @@ def test_a_figure_of_numpy_can_be_gone_on_from(tmp_path: Path) -> None:
     runner.callbacks, runner.checkpoints = [Mean()], Checkpoints(tmp_path)
     runner.fit(1)
     state = Checkpoints(tmp_path).newest()
-    assert state is not None and state["history"][0]["mean"] == 1.5
+    assert state is not None and json.loads(state["history"])[0]["mean"] == 1.5
 
 
 def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path) -> None:

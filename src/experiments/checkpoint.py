@@ -24,7 +24,7 @@ from experiments.files import TEMPORARY, replacing
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-SCHEMA = 1
+SCHEMA = 2
 KEPT = 2  # the newest and the one before, should the newest be damaged
 NAME = re.compile(r"(last|best)-(\d{5,})-(\d{6,})-([0-9a-f]{16})\.pt")
 

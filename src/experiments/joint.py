@@ -86,7 +86,7 @@ class JointStep:
         if self.runner.scaler is not None:
             self.runner.scaler.scale(loss)  # which sets it up
         self(loss, number)
-        self.runner.optimizer.zero_grad()
+        self.runner.zero_grad()
         return xb, loss
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:

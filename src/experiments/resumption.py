@@ -94,10 +94,9 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
     runner.checkpoints.tidy()
     state = runner.checkpoints.newest()
     if state is not None:
-        done = len(state["history"])
-        if done > prepared.root.epochs:
-            raise ConfigError(Fault("epochs", f"{prepared.root.epochs} are asked for, {done} are done"))
         runner.load_state_dict(state)
+        if (done := len(runner.history)) > prepared.root.epochs:
+            raise ConfigError(Fault("epochs", f"{prepared.root.epochs} are asked for, {done} are done"))
     if journal.summary(folder)["status"] != "FINISHED":
         return None
     if not runner.stopped and len(journal.history(folder)) < prepared.root.epochs:

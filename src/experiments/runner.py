@@ -6,6 +6,7 @@ accelerator: sums stay on the device, a bad step's update is masked there and to
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from experiments.precision import Compute, as_it_is
 from experiments.progress import Progress, Sums
 from experiments.result import Metrics, Result
 from experiments.seeds import noise_state, restore_noise
-from experiments.updates import Update
+from experiments.updates import Update, clearing
 
 Record = Callable[[Metrics, int], None]
 Step = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
@@ -99,6 +100,7 @@ class Runner:
             max_grad_norm=self.max_grad_norm,
             scaler=self.scaler,
         )
+        self.zero_grad = clearing(self.optimizer)
         # How the model is called and, in place of `step`, a step is taken: for device.compile and device.graph.
         self.forward: Callable[[Tensor], Tensor] = self.model
         self.take: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
@@ -191,7 +193,7 @@ class Runner:
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
         self.update(loss, number)
-        self.optimizer.zero_grad()
+        self.zero_grad()
         return pred.detach(), loss.detach()
 
     @torch.inference_mode()
@@ -244,7 +246,7 @@ class Runner:
             "noise": self.progress.noise or noise_state(self.device),
             "progress": self.progress.state_dict(),
             "untrained": self.untrained,
-            "history": self.history,
+            "history": json.dumps(self.history),  # as objects, a long one would take torch.save longer each epoch
             "stopped": self.stopped,
         }
 
@@ -261,7 +263,9 @@ class Runner:
             callback.load_state_dict(own)
         self.progress.load_state_dict(state["progress"], self.device)
         self._noise = state["noise"]
-        self.untrained, self.history, self.stopped = state["untrained"], list(state["history"]), state["stopped"]
+        history = state["history"]
+        self.history = json.loads(history) if isinstance(history, str) else list(history)  # which schema 1 had
+        self.untrained, self.stopped = state["untrained"], state["stopped"]
 
     def _sums(self, *, by_rows: bool = True) -> Sums:
         return Sums(self.metrics, by_rows=by_rows, together=self.together)

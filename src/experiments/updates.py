@@ -1,4 +1,4 @@
-"""The update of the weights: gradients clipped and unscaled, and what is not finite kept away.
+"""The update of the weights: gradients clipped, unscaled and cleared, and what is not finite kept away.
 
 On the CPU a bad step is seen at once; where looking would wait for an accelerator, it is masked there and told later.
 """
@@ -6,7 +6,7 @@ On the CPU a bad step is seen at once; where looking would wait for an accelerat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,14 +54,14 @@ class Update:
         """
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        terms = []
+        norms = []
         if self.max_grad_norm is not None:
-            terms.append(torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm))
+            norms = [torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)]
         # A sum is finite only if each of its terms is.
-        terms += [p.grad.sum() for p in self.params if p.grad is not None]
+        terms = norms + [grad.sum() for p in self.params if (grad := p.grad) is not None]
         # Of others than fused ones, only the weights can be masked, and fp16 leaves out steps before good ones.
         masks = self.waits and (self.scaler is None or self._fused)
-        (self._masked if masks else self._checked)(loss.detach(), terms, number)
+        (self._masked if masks else self._checked)(loss, terms, number)
         if self.scaler is not None:
             self.scaler.update()
 
@@ -89,7 +89,7 @@ class Update:
         return bool(getattr(self.optimizer, "defaults", {}).get("fused"))
 
     def _checked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
-        finite = math.isfinite(sum(term.item() for term in terms))
+        finite = math.isfinite(sum([term.item() for term in terms]))
         if not math.isfinite(loss.item()) or not (finite or self.scaler is not None):
             self._first_bad_step.fill_(number)
             self.raise_if_bad()
@@ -104,7 +104,7 @@ class Update:
         The first bad step is remembered, and its update and all later ones of the epoch are masked: the weights stay
         what they were before it, as on the CPU. All of it is work of the device, so that a graph can hold it.
         """
-        first, masked = self._first_bad_step, None
+        loss, first, masked = loss.detach(), self._first_bad_step, None
         if self.scaler is None:
             bad = ~torch.stack([loss, *terms]).sum().isfinite()
         else:
@@ -122,6 +122,22 @@ class Update:
         with torch.no_grad():
             for p, old in zip(self.params, before, strict=True):
                 p.copy_(torch.where(masked, old, p))
+
+
+def clearing(optimizer: Any) -> Callable[[], None]:
+    """What forgets the gradients as `optimizer.zero_grad()` does.
+
+    Torch's own tells its profiler of it, which takes as long as the update of a small model; so its work is done here.
+    """
+    if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+        return optimizer.zero_grad  # type: ignore[no-any-return]
+
+    def clear() -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    return clear
 
 
 def _begin_momentum(optimizer: Any) -> None:
