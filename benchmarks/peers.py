@@ -5,10 +5,11 @@ Ours is a run as a user has it: the default configuration, tracked in MLflow in 
 own documentation has it, without progress bars (benchmarks/contenders/). Two models on all of MNIST: 50,000 rows in
 shuffled batches of 64, then 10,000 validated, float32, on the CPU, on the same number of threads.
 
-Each contender lives in a process of its own and trains on and on. All rest but the one whose turn it is. A pair is an
-epoch of ours and one of the other directly after it, or in every second round directly before it; an epoch is all
-from one epoch's beginning to the next one's, logs and checkpoints included. The first three epochs of each warm up and
-are not counted. In the end each model's validation accuracy is taken the same way, and must be that of a trained one.
+Each contender lives in a process of its own and trains on and on. All rest but the one whose turn it is, which is some
+two seconds: five epochs of the logistic model, one of the CNN. A pair is a turn of ours and one of the other directly
+after it, or in every second round directly before it; an epoch is all from one epoch's beginning to the next one's,
+logs and checkpoints included. The first three epochs of each, or the first turn, warm up and are not
+counted. In the end each model's validation accuracy is taken the same way, and must be that of a trained one.
 
     pip install -c constraints.txt -r benchmarks/requirements.txt -e .
     python -m benchmarks.peers --source data/mnist/mnist.pkl.gz
@@ -28,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -94,8 +96,8 @@ class Process:
             log = (self.folder / "log").read_text(encoding="utf-8", errors="replace")
             raise SystemExit(f"{self.name} ended before its time:\n{log[-2000:]}") from None
 
-    def epoch(self) -> float:
-        """One epoch; its seconds."""
+    def turn(self) -> float:
+        """One turn; the seconds of an epoch in it."""
         self.connection.send(GO)
         told = self.answer()
         assert isinstance(told, Told)
@@ -115,7 +117,7 @@ def main() -> None:
     """Measure, print a line for each contender, keep the figures and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="for each contender and model (default 7)")
-    parser.add_argument("--warm-up", type=int, default=3, help="epochs of each before them (default 3)")
+    parser.add_argument("--warm-up", type=int, default=3, help="epochs of each before them, in whole turns (default 3)")
     parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is fetched")
     parser.add_argument("--threads", type=int, help="of torch, for all (default: torch's own choice)")
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES), help="only these")
@@ -150,14 +152,15 @@ def main() -> None:
 def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict[str, Any]:
     """All pairs of one model, printed; by contender."""
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in others}
+    warm_up = ceil(warm_up / task.recipe.epochs)
     with started(task, others, pairs, warm_up) as processes:
         for process in processes.values():
             for _ in range(warm_up):
-                process.epoch()
+                process.turn()
         for number in range(pairs):
             for name in others:
                 order = [OURS, name] if number % 2 == 0 else [name, OURS]
-                taken = {turn: processes[turn].epoch() for turn in order}
+                taken = {one: processes[one].turn() for one in order}
                 seconds[name].append({"ours": taken[OURS], "it": taken[name]})
         finals = {name: process.end() for name, process in processes.items()}
     own = finals[OURS]

@@ -15,7 +15,7 @@ from experiments.tracking.delivery import FILE, Delivery
 from experiments.tracking.journal import Journal
 from experiments.tracking.store import Store
 
-from .tracked import brought, make_store, run_of, runs, store_of, write_run, written
+from .tracked import begin, brought, make_store, run_of, runs, store_of, write_run, written
 
 WRITING = (
     "create_experiment",
@@ -101,6 +101,24 @@ def test_a_journal_that_is_sent_again_and_again_is_there_once(place: Path, store
         deliver(folder, store)
         assert_there_once(folder, store.uri)
         (folder / FILE).unlink()
+
+
+def test_figures_that_wait_for_others_come_when_it_is_time(
+    place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place / "grows"
+    grows = begin(folder, store.uri)
+    one = Delivery(folder, store)
+    monkeypatch.setattr(delivery, "SEND_SECONDS", 3600)
+    one.advance()
+    grows.metrics({"loss": 1.0}, 0)
+    one.advance()
+    one.advance()
+    assert brought(store.uri, folder) == {}
+    monkeypatch.setattr(delivery, "SEND_SECONDS", 0)
+    one.advance()
+    assert brought(store.uri, folder) == written(folder)
+    grows.close()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

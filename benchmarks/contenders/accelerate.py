@@ -15,7 +15,7 @@ def train(task: Task, gate: Gate) -> None:
     network = task.network()
     model, opt, train_dl, valid_dl = accelerator.prepare(network, task.sgd(network), *task.loaders())
     accuracy = None
-    for _ in range(gate.turns):
+    for _ in range(gate.epochs):
         gate.turn(model, accuracy)
         model.train()
         for xb, yb in train_dl:

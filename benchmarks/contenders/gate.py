@@ -1,8 +1,9 @@
 """Epochs in turns: a contender's side of the benchmark, and its process.
 
-A gate is called at each boundary between two epochs: it answers with the seconds since it last let the contender go,
-and lets it go again when the benchmark says so. So an epoch's seconds hold all that a trainer does from one epoch to
-the next, its hooks, logs and checkpoints too, and nothing of what others do meanwhile.
+A gate is called at each boundary between two epochs. At the end of a turn, which is one epoch or some, it answers with
+the seconds of an epoch since it last let the contender go, and lets it go again when the benchmark says so. So an
+epoch's seconds hold all that a trainer does from one epoch to the next, its hooks, logs and checkpoints too, and
+nothing of what others do meanwhile.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ GO, END = "go", "end"
 
 @dataclass(frozen=True)
 class Told:
-    """What a contender answers at the end of an epoch.
+    """What a contender answers at the end of a turn.
 
     Args:
-        seconds: of the epoch.
+        seconds: of an epoch.
         accuracy: the contender's own validation accuracy; None where it takes none.
     """
 
@@ -53,30 +54,35 @@ class Final:
 
 
 class Gate:
-    """Lets a contender through, an epoch a turn.
+    """Lets a contender through.
 
     Args:
         connection: to the benchmark.
-        turns: how many epochs there will be.
+        turns: how many there will be.
+        each: epochs of a turn.
     """
 
-    def __init__(self, connection: Connection, turns: int) -> None:
-        self.connection, self.turns = connection, turns
+    def __init__(self, connection: Connection, turns: int, each: int) -> None:
+        self.connection, self.epochs, self.each = connection, turns * each, each
         self.model: Any = None
         self.note = ""
         self.shape: tuple[int, ...] | None = None  # of one input, where the model takes another than the task's
         # The contender's own processes: they rest while it waits, since what they do is part of its epochs.
         self.helpers: Callable[[], Iterable[int]] = lambda: ()
+        self._passed = 0
         self._began = time.perf_counter()
 
     def turn(self, model: Any, accuracy: float | None = None) -> None:
-        """Call it before each epoch, and once after the last.
+        """Call it before each epoch, and once after the last; it waits where a turn is over.
 
         Args:
             model: what is trained.
             accuracy: on the validation rows, after the epoch that ends here.
         """
-        told = Told(time.perf_counter() - self._began, accuracy)
+        self._passed += 1
+        if (self._passed - 1) % self.each:
+            return
+        told = Told((time.perf_counter() - self._began) / self.each, accuracy)
         for helper in self.helpers():
             os.kill(helper, signal.SIGSTOP)
         self.model = model
@@ -96,9 +102,9 @@ def take_part(connection: Connection, module: str, function: str, task: Task, tu
     Args:
         connection: to the benchmark.
         module: below `benchmarks.contenders`.
-        function: of that module, `(task, gate)`; it trains `gate.turns` epochs.
+        function: of that module, `(task, gate)`; it trains `gate.epochs` epochs.
         task: what to train.
-        turns: how many epochs.
+        turns: how many.
         folder: of its own; it works there, and what it prints goes to `log` there.
     """
     os.chdir(folder)
@@ -112,7 +118,7 @@ def take_part(connection: Connection, module: str, function: str, task: Task, tu
         if task.threads is not None:
             torch.set_num_threads(task.threads)
         torch.manual_seed(0)
-        gate = Gate(connection, turns)
+        gate = Gate(connection, turns, task.recipe.epochs)
         getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)(task, gate)
         connection.send(Final(accuracy(gate.model, task, gate.shape), torch.get_num_threads(), gate.note))
     except BaseException:

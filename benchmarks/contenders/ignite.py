@@ -10,7 +10,7 @@ from torch import nn
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.turns` epochs, each with its evaluation."""
+    """Train `gate.epochs` epochs, each with its evaluation."""
     train_dl, valid_dl = task.loaders()
     model, criterion = task.network(), nn.CrossEntropyLoss()
     trainer = create_supervised_trainer(model, task.sgd(model), criterion, "cpu")
@@ -23,4 +23,4 @@ def train(task: Task, gate: Gate) -> None:
     trainer.add_event_handler(Events.EPOCH_STARTED, turn)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(valid_dl))
     trainer.add_event_handler(Events.COMPLETED, turn)
-    trainer.run(train_dl, max_epochs=gate.turns)
+    trainer.run(train_dl, max_epochs=gate.epochs)

@@ -44,7 +44,7 @@ def network(task: Task) -> Any:
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.turns` epochs from arrays, which Keras cuts into batches faster than a DataLoader does."""
+    """Train `gate.epochs` epochs from arrays, which Keras cuts into batches faster than a DataLoader does."""
     model = network(task)
     gate.shape = model.input_shape[1:]
     rows = {name: tensor.numpy() for name, tensor in task.floats().items()}
@@ -58,7 +58,7 @@ def train(task: Task, gate: Gate) -> None:
         x_train,
         rows["y_train"],
         batch_size=BATCH_SIZE,
-        epochs=gate.turns,
+        epochs=gate.epochs,
         validation_data=(x_valid, rows["y_valid"]),
         validation_batch_size=VALID_BATCH_SIZE,
         callbacks=[Turns(gate)],

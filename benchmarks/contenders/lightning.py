@@ -83,7 +83,7 @@ def with_mlflow(task: Task, gate: Gate) -> None:
 def _train(task: Task, gate: Gate, **options: Any) -> None:
     train_dl, valid_dl = task.loaders()
     trainer = lightning.Trainer(
-        max_epochs=gate.turns,
+        max_epochs=gate.epochs,
         accelerator="cpu",
         callbacks=[Turns(gate)],
         enable_progress_bar=False,
@@ -101,7 +101,7 @@ def fabric(task: Task, gate: Gate) -> None:
     model, opt = fabric.setup(network, task.sgd(network))
     train_dl, valid_dl = fabric.setup_dataloaders(*task.loaders())
     accuracy = None
-    for _ in range(gate.turns):
+    for _ in range(gate.epochs):
         gate.turn(model, accuracy)
         model.train()
         for xb, yb in train_dl:

@@ -27,7 +27,7 @@ def tight(task: Task, gate: Gate) -> None:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub leaves this form out
     opt = task.sgd(model, fused=True)
     accuracy = None
-    for _ in range(gate.turns):
+    for _ in range(gate.epochs):
         gate.turn(model, accuracy)
         model.train()
         for indices in torch.split(torch.randperm(len(x)), GATHERED * BATCH_SIZE):
@@ -65,7 +65,7 @@ def plain(task: Task, gate: Gate) -> None:
             opt.zero_grad()
         return loss.item(), len(xb)
 
-    for _ in range(gate.turns):
+    for _ in range(gate.epochs):
         gate.turn(model)
         model.train()
         for xb, yb in train_dl:

@@ -62,14 +62,14 @@ class Turns(Hook):
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.turns` epochs with the default hooks, but one line of log an epoch in place of one each ten steps."""
+    """Train `gate.epochs` epochs with the default hooks, but one line of log an epoch, not one each ten steps."""
     train_dl, valid_dl = task.loaders()
     sgd = {"type": "SGD", "lr": task.recipe.lr, "momentum": task.recipe.momentum}
     runner = Runner(
         model=Classifier(task),
         work_dir="work",
         train_dataloader=train_dl,
-        train_cfg={"by_epoch": True, "max_epochs": gate.turns, "val_interval": 1},
+        train_cfg={"by_epoch": True, "max_epochs": gate.epochs, "val_interval": 1},
         optim_wrapper={"optimizer": sgd},
         val_dataloader=valid_dl,
         val_cfg={},

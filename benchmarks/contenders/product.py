@@ -30,7 +30,7 @@ def ours(task: Task, gate: Gate) -> None:
     Runner.run_epoch, Runner.fit = gated_epoch, gated_fit  # type: ignore[method-assign,assignment]  # no hook is there
     # The uploader brings an epoch to the store while the next one trains; that has to be one of ours.
     gate.helpers = lambda: [uploader._process.pid for uploader in process._uploaders.values()]
-    overrides = [*task.recipe.overrides, f"epochs={gate.turns}", f"dataset.root={task.data}", "device=cpu"]
+    overrides = [*task.recipe.overrides, f"epochs={gate.epochs}", f"dataset.root={task.data}", "device=cpu"]
     overrides += [] if task.threads is None else [f"device.threads={task.threads}"]
     result = experiments.run([*overrides, "tracking.uri=sqlite:///mlflow.db"])
     if result.run_id is None:

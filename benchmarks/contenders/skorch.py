@@ -28,7 +28,7 @@ class Turns(Callback):
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.turns` epochs; skorch takes the losses and the validation accuracy of each by itself."""
+    """Train `gate.epochs` epochs; skorch takes the losses and the validation accuracy of each by itself."""
     train_rows, valid_rows = task.datasets()
     net = NeuralNetClassifier(
         task.network(),
@@ -36,7 +36,7 @@ def train(task: Task, gate: Gate) -> None:
         optimizer=optim.SGD,
         optimizer__momentum=task.recipe.momentum,
         lr=task.recipe.lr,
-        max_epochs=gate.turns,
+        max_epochs=gate.epochs,
         batch_size=BATCH_SIZE,
         iterator_train__shuffle=True,
         iterator_valid__batch_size=VALID_BATCH_SIZE,

@@ -60,6 +60,7 @@ class Delivery:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder, store
         self._size = -1  # the journal's, when all of it was sent
+        self._held_size = -1  # and when figures were held back
         self._sent_at = -math.inf
 
     def advance(self) -> bool:
@@ -68,12 +69,13 @@ class Delivery:
         How it begins and ends is sent at once. Figures wait for others, since sending costs the training beside it.
         """
         size = (self.folder / journal.FILE).stat().st_size
-        if size == self._size:
+        if size == self._size or (size == self._held_size and not self._due()):
             return False
         with FileLock(self.folder / LOCK):
             progress = self._progress()
             fresh = list(journal.events(self.folder / journal.FILE, progress["offset"]))
             if {event["event"] for event, _ in fresh} == {"metrics"} and not self._due():
+                self._held_size = size
                 return False
             if fresh:
                 self._send([event for event, _ in fresh], progress)
