@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from experiments import components
 from experiments.errors import ConfigError
 from experiments.registry import register
-from experiments.updates import clearing
+from experiments.updates import clearing, stepping
 
 CONF = Path(__file__).parents[1] / "conf"
 GENERATOR = torch.Generator().manual_seed(0)
@@ -152,6 +155,70 @@ def test_an_optimiser_zeroes_gradients_and_goes_on_from_its_state(name: str) -> 
 def steps_after_one(optim: Any, params: list[Tensor]) -> list[Tensor]:
     steps(optim, params, 1)
     return steps(optim, params, 2)
+
+
+@pytest.mark.parametrize("name", register.optim.names)
+def test_the_runner_steps_as_an_optimiser_steps(name: str) -> None:
+    values = {key: value for key, value in register.optim.preset(name).items() if value != "???"}
+    params, others = start(), start()
+    optim, other = optimiser(params, values), optimiser(others, values)
+    step = stepping(optim)
+    for _ in range(3):
+        for p in (*params, *others):
+            p.grad = torch.full_like(p, 0.1)
+        step()
+        other.step()
+    assert all(torch.equal(p, q) for p, q in zip(params, others, strict=True))
+
+
+def hook_before(optim: torch.optim.Optimizer, calls: list[str]) -> Any:
+    return optim.register_step_pre_hook(lambda *_: calls.append("here"))
+
+
+def hook_after(optim: torch.optim.Optimizer, calls: list[str]) -> Any:
+    return optim.register_step_post_hook(lambda *_: calls.append("here"))
+
+
+def hook_before_all(_: torch.optim.Optimizer, calls: list[str]) -> Any:
+    return register_optimizer_step_pre_hook(lambda *_: calls.append("here"))
+
+
+def hook_after_all(_: torch.optim.Optimizer, calls: list[str]) -> Any:
+    return register_optimizer_step_post_hook(lambda *_: calls.append("here"))
+
+
+@pytest.mark.parametrize("hook", [hook_before, hook_after, hook_before_all, hook_after_all])
+def test_the_runner_calls_hooks_whenever_they_came(hook: Callable[[torch.optim.Optimizer, list[str]], Any]) -> None:
+    optim, calls = torch.optim.SGD(start(), lr=0.1), list[str]()
+    step = stepping(optim)
+    step()
+    handle = hook(optim, calls)
+    step()
+    handle.remove()
+    step()
+    assert calls == ["here"]
+
+
+def test_the_runner_takes_a_step_that_is_put_in_place_of_an_optimisers_own() -> None:
+    optim, calls = torch.optim.SGD(start(), lr=0.1), list[str]()
+    step = stepping(optim)
+    setattr(optim, "step", lambda: calls.append("here"))  # noqa: B010  # as torch's schedulers do
+    step()
+    assert calls == ["here"]
+
+
+def test_the_runner_takes_a_step_that_is_wrapped_by_others() -> None:
+    calls: list[str] = []
+    torch.optim.SGD(start(), lr=0.1)  # torch wraps the class's step at its first optimiser
+
+    class Counting(torch.optim.SGD):
+        @functools.wraps(torch.optim.SGD.step)
+        def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+            calls.append("here")
+            return super().step(closure)
+
+    stepping(Counting(start(), lr=0.1))()
+    assert calls == ["here"]
 
 
 @pytest.mark.parametrize("name", register.optim.names)

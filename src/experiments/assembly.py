@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments import graphs, precision, ranks, returned
+from experiments import compatibility, graphs, precision, ranks, returned
 from experiments.callback import Callback
 from experiments.compiling import compiled, in_words
 from experiments.components.loaders import InMemory
 from experiments.config import LoaderSettings, RootConfig, channels_last
 from experiments.data import Batches, DataSpec, Order, Split, Splits
 from experiments.distributed import Group
-from experiments.errors import ConfigError, DataError, Fault, suggestion
+from experiments.errors import ConfigError, Fault
 from experiments.joint import Together, join
-from experiments.registry import Component, Registry, register
+from experiments.registry import Registry, register
 from experiments.runner import Runner
 from experiments.seeds import Seeds, of_process, seed_noise
 from experiments.sharing import EveryBatch, ShareOrder
@@ -58,7 +58,7 @@ def forget_dataset() -> None:
 
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """The model with its initial weights, on the CPU: the same ones for every device."""
-    _check_shape(register.model.get(root.model["name"]), spec)
+    compatibility.require_shape(register.model.get(root.model["name"]), spec)
     torch.manual_seed(seeds.init)
     model = _bound(register.model, root.model)(spec)
     returned.require_model(model, root.model["name"])
@@ -105,21 +105,15 @@ def assemble(
         ConfigError: the parts do not fit together.
     """
     spec = splits.spec
-    _check_targets(root, spec)
-    model = model.to(device)
-    if channels_last(root):
-        if not isinstance(model, torch.nn.Module):
-            raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    compatibility.require_targets(root, spec)
+    model = _placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
     scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
-    if root.device.graph and (refused := graphs.faults(optimizer, root.optim["name"], scaled=scaler is not None)):
-        raise ConfigError(*refused)
     steps = min(len(train), root.limit_batches or len(train))
     scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
-    _check_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
+    compatibility.require_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
     found = transforms(root, spec)
     runner = Runner(
         model=model,
@@ -145,12 +139,9 @@ def assemble(
     )
     for name in root.metrics:
         returned.require_figures([name], f"metrics.{name}")
-    _check_watched(runner, list(root.callbacks))
-    _try_one_batch(runner, root, spec)
-    if root.device.compile:
-        _compile(runner, root)
-    if root.device.graph:
-        runner.take = graphs.GraphedStep(runner, graphs.CudaCapture(device))
+    compatibility.require_watched(runner, list(root.callbacks))
+    compatibility.require_one_batch(runner, root, spec)
+    _switch(runner, root)
     if group is not None:
         join(runner, root.model["name"])
     seed_noise(seeds.noise if group is None else of_process(seeds.noise, group.rank))
@@ -207,6 +198,16 @@ def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any
     return registry.bind(arguments.pop("name"), arguments)
 
 
+def _placed(model: Any, root: RootConfig, device: torch.device) -> Any:
+    """The model on its device, in the configured memory format."""
+    model = model.to(device)
+    if not channels_last(root):
+        return model
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+
+
 def _callbacks(root: RootConfig) -> list[Callback]:
     made = {name: register.callback.bind(name, given)() for name, given in root.callbacks.items()}
     for name, callback in made.items():
@@ -218,108 +219,17 @@ def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor
     return transform(xb, spec)
 
 
-def _check_shape(model: Component, spec: DataSpec) -> None:
-    """A model may say at its registration that it takes pictures of one `shape` only."""
-    shape = model.facts.get("shape", spec.shape)
-    if shape != spec.shape:
-        (channels, height, width), (own_channels, own_height, own_width) = shape, spec.shape
-        fixed = "one channel" if channels == 1 else f"{channels} channels"
-        problem = (
-            f"{model.name} is fixed to {fixed} of {height}x{width}; "
-            f"dataset {spec.name} has {own_channels} of {own_height}x{own_width}; model=cnn_adaptive takes any size"
-        )
-        raise ConfigError(Fault("model", problem))
+def _switch(runner: Runner, root: RootConfig) -> None:
+    """Have the model's calls compiled, or its step captured, as `device` says.
 
-
-def _check_targets(root: RootConfig, spec: DataSpec) -> None:
-    has = "classes" if spec.classes else "reals"
-    words = {"classes": "class labels", "reals": "real targets"}
-    chosen = [
-        ("loss", register.loss.get(root.loss["name"]), "loss=mse does" if has == "reals" else "loss=cross_entropy does")
-    ]
-    chosen += [
-        (f"metrics.{name}", register.metric.get(name), f"leave it out with ~metrics.{name}") for name in root.metrics
-    ]
-    chosen += [
-        (f"callbacks.{name}", register.callback.get(name), f"leave it out with ~callbacks.{name}")
-        for name in root.callbacks
-    ]
-    faults = []
-    for key, component, remedy in chosen:
-        takes = component.facts.get("targets", has)
-        if takes != has:
-            problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
-            faults.append(Fault(key, problem))
-    if faults:
-        raise ConfigError(*faults)
-
-
-def _check_states(parts: Mapping[str, Any], root: RootConfig) -> None:
-    """Everything that changes in a training can be saved and put back."""
-    faults = []
-    for key, part in parts.items():
-        missing = [name for name in ("state_dict", "load_state_dict") if part is not None and not hasattr(part, name)]
-        if missing:
-            problem = f"{getattr(root, key)['name']} has no {' and no '.join(missing)}; a run that goes on needs both"
-            faults.append(Fault(key, problem))
-    if faults:
-        raise ConfigError(*faults)
-
-
-def _check_watched(runner: Runner, names: Sequence[str]) -> None:
-    """Every figure that a callback watches is one of the run's, or added by a callback before it."""
-    known = runner.figure_names()
-    faults = []
-    for name, callback in zip(names, runner.callbacks, strict=True):
-        for figure in set(callback.watches) - set(known):
-            problem = f"it watches {figure!r}, which is no figure of this run{suggestion(figure, known)}"
-            faults.append(Fault(f"callbacks.{name}", problem))
-        known += callback.adds
-    if faults:
-        raise ConfigError(*faults)
-
-
-def _try_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
-    """One forward pass over a batch, so that parts that do not fit are told before there is a run."""
-    name = root.model["name"]
-    try:
-        xb, yb = next(runner.valid.epoch(0))
-    except (TypeError, ValueError, DataError) as error:
-        raise ConfigError(Fault("loader", f"{root.loader['name']} cannot read dataset {spec.name}: {error}")) from error
-    xb, yb = xb.to(runner.device), yb.to(runner.device)
-    runner.model.eval()
-    try:
-        with torch.no_grad():
-            pred = runner.predict(xb)
-    except (RuntimeError, ValueError, IndexError) as error:
-        problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {_first_line(error)}"
-        raise ConfigError(Fault("model", problem)) from error
-    if not isinstance(pred, Tensor) or pred.shape != (len(xb), spec.outputs):
-        kind = "classes" if spec.classes else "target columns"
-        given = tuple(pred.shape) if isinstance(pred, Tensor) else returned.told(pred)
-        problem = (
-            f"{name} gives {given} for {len(xb)} rows; dataset {spec.name} has {spec.outputs} {kind}, "
-            f"so {(len(xb), spec.outputs)} is expected"
-        )
-        raise ConfigError(Fault("model", problem))
-    measured = {"loss": (root.loss["name"], runner.loss, "a scalar mean")}
-    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in runner.metrics.items()}
-    for key, (name, function, expected) in measured.items():
-        try:
-            value = function(pred, yb)
-        except (RuntimeError, ValueError, IndexError) as error:
-            problem = f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
-            raise ConfigError(Fault(key, f"{problem}: {_first_line(error)}")) from error
-        returned.require_scalar(value, key, name, expected)
-
-
-def _compile(runner: Runner, root: RootConfig) -> None:
-    """Have the model's calls compiled, the first of them now, so that what cannot be is told before there is a run."""
-    runner.forward = compiled(runner.model, root.model["name"])
-    xb, _ = next(runner.valid.epoch(0))
-    with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
-        runner.predict(xb.to(runner.device))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    The first call is compiled now, so that what cannot be is told before there is a run.
+    """
+    if root.device.compile:
+        runner.forward = compiled(runner.model, root.model["name"])
+        xb, _ = next(runner.valid.epoch(0))
+        with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
+            runner.predict(xb.to(runner.device))
+    if root.device.graph:
+        if refused := graphs.faults(runner.optimizer, root.optim["name"], scaled=runner.scaler is not None):
+            raise ConfigError(*refused)
+        runner.take = graphs.GraphedStep(runner, graphs.CudaCapture(runner.device))

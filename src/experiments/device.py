@@ -15,6 +15,8 @@ from experiments import ranks
 from experiments.errors import ConfigError, Fault
 from experiments.schema import STRICT
 
+LARGEST_KEPT = 32 * 2**20 - 2**16  # bytes
+
 
 class DeviceConfig(BaseModel):
     """The typed `device` group."""
@@ -78,6 +80,7 @@ def set_up(config: DeviceConfig, *, deterministic: bool) -> None:
         # cuBLAS reads this before the first CUDA call of the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _set_deterministic(deterministic)
+    _keep_freed_memory()
     if pick(config).type == "cuda":  # what autocast leaves in float32 is float32
         _set_fp32(["tf32" if config.precision == "tf32" else "ieee"] * len(_fp32_operations()))
 
@@ -94,6 +97,15 @@ def settings_kept() -> Iterator[None]:
         _set_deterministic(deterministic)
         if _fp32() != fp32:
             _set_fp32(fp32)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what a batch frees for the next one.
+
+    glibc gives it back to the system, to be had again page by page, beyond a threshold which grows to the largest block
+    freed so far, of 32 MiB at most; so one nearly of that size is freed, its pages never touched. See mallopt(3).
+    """
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
 
 
 def _set_deterministic(wanted: bool) -> None:

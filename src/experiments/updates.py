@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import optimizer as of_all
 
 from experiments.errors import TrainingError
+
+# The code of every step() that torch has wrapped.
+MARKED = torch.optim.Optimizer.profile_hook_step(lambda _: None).__code__
 
 # From 2**16 some 36 more halvings than doublings: then no scale will do.
 SMALLEST_SCALE = 2.0**-20
@@ -44,6 +49,7 @@ class Update:
     ) -> None:
         self.params, self.optimizer, self.steps, self.waits = params, optimizer, steps, waits
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
+        self.step = stepping(optimizer)
         self._first_bad_step = torch.full((), -1, device=device)
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
@@ -94,7 +100,7 @@ class Update:
             self._first_bad_step.fill_(number)
             self.raise_if_bad()
         if finite:
-            self.optimizer.step()
+            self.step()
         else:
             self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
 
@@ -114,14 +120,33 @@ class Update:
         masked = first >= 0 if masked is None else masked | (first >= 0)
         if self._fused:
             self.optimizer.grad_scale, self.optimizer.found_inf = None, masked.float()
-            self.optimizer.step()
+            self.step()
             return
         # Zeroed gradients would not do: momentum and weight decay move the weights without them.
         before = [p.detach().clone() for p in self.params]
-        self.optimizer.step()
+        self.step()
         with torch.no_grad():
             for p, old in zip(self.params, before, strict=True):
                 p.copy_(torch.where(masked, old, p))
+
+
+def stepping(optimizer: Any) -> Callable[[], object]:
+    """What updates the weights as `optimizer.step()` does.
+
+    Torch wraps that of every optimiser in hooks and a mark for its profiler, and the mark takes as long as the update
+    of a small model; so what it wraps is called, unless there are hooks, or a `step` put in its place.
+    """
+    wrapper: Any = getattr(type(optimizer), "step", None)
+    if getattr(wrapper, "__code__", None) is not MARKED:
+        return lambda: optimizer.step()  # noqa: PLW0108  # another may be put in its place later
+    hooks = [
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+        of_all._global_optimizer_pre_hooks,
+        of_all._global_optimizer_post_hooks,
+    ]
+    plain = partial(wrapper.__wrapped__, optimizer)
+    return lambda: optimizer.step() if any(hooks) or "step" in vars(optimizer) else plain()
 
 
 def clearing(optimizer: Any) -> Callable[[], None]:
