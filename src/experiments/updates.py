@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import optimizer as of_all
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from experiments.errors import TrainingError
 
@@ -142,8 +142,8 @@ def stepping(optimizer: Any) -> Callable[[], object]:
     hooks = [
         optimizer._optimizer_step_pre_hooks,
         optimizer._optimizer_step_post_hooks,
-        of_all._global_optimizer_pre_hooks,
-        of_all._global_optimizer_post_hooks,
+        _global_optimizer_pre_hooks,
+        _global_optimizer_post_hooks,
     ]
     plain = partial(wrapper.__wrapped__, optimizer)
     return lambda: optimizer.step() if any(hooks) or "step" in vars(optimizer) else plain()
