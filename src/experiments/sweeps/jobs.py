@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -40,13 +41,40 @@ class ComposedJob:
     choices: dict[str, str]
 
 
-def composed(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[ComposedJob]:
-    """Every job that could run, in turn, none of them kept.
+# The configurations of jobs by their overrides, as Hydra composes them.
+Configurations = dict[tuple[str, ...], DictConfig]
+
+
+class Recalling(ConfigLoaderImpl):
+    """Hydra's loader for a launcher that runs the jobs in this process: what is there already, it gives once each.
+
+    Composing a job takes Hydra longer than a tiny one takes in all, and what was checked is what runs.
+
+    Args:
+        loader: Hydra's own.
+        there: composed already; taken from.
+    """
+
+    def __init__(self, loader: ConfigLoader, there: Configurations) -> None:
+        super().__init__(loader.get_search_path())
+        self.there = there
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of the job with these overrides."""
+        found = self.there.pop(tuple(sweep_overrides), None)
+        return super().load_sweep_config(master_config, sweep_overrides) if found is None else found
+
+
+def composed(
+    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]], kept: Configurations | None = None
+) -> Iterator[ComposedJob]:
+    """Every job that could run, in turn.
 
     Args:
         loader: Hydra's.
         master: the sweep's own configuration.
         jobs: the overrides of each.
+        kept: where their configurations are kept; else none is.
 
     Raises:
         ConfigError: at the end, with all faults, where one of them could not be run.
@@ -54,7 +82,10 @@ def composed(loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[s
     faults: dict[str, Fault] = {}
     for number, overrides in enumerate(jobs):
         try:
-            yield _composed(loader, master, number, overrides)
+            cfg = loader.load_sweep_config(master, list(overrides))
+            yield _checked(cfg, number, overrides)
+            if kept is not None:
+                kept[tuple(overrides)] = cfg
         except ConfigError as error:
             faults |= {str(fault): fault for fault in error.faults}
         except (CompactHydraException, OmegaConfBaseException) as error:
@@ -68,8 +99,7 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
 
 
-def _composed(loader: ConfigLoader, master: DictConfig, number: int, overrides: Sequence[str]) -> ComposedJob:
-    cfg = loader.load_sweep_config(master, list(overrides))
+def _checked(cfg: DictConfig, number: int, overrides: Sequence[str]) -> ComposedJob:
     composing.require_single(cfg.hydra)
     values = config.resolve(cfg)
     root = config.check(values)

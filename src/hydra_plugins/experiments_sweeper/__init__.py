@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
     from experiments.config import TrackingConfig
-    from experiments.sweeps.jobs import ComposedJob
+    from experiments.sweeps.jobs import ComposedJob, Configurations
 
 
 class CheckedSweeper(BasicSweeper):
@@ -98,12 +99,13 @@ class CheckedSweeper(BasicSweeper):
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; where its runs are tracked."""
-        from experiments.sweeps import parent
+        from experiments.sweeps import jobs, parent
 
-        assert self.config is not None
+        assert self.config is not None and self.hydra_context is not None
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
-        varied = _varied(overrides)
-        for job in self._composed(self._jobs(overrides)):
+        varied, kept = _varied(overrides), jobs.Configurations()
+        launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
+        for job in self._composed(self._jobs(overrides), kept if launcher else None):
             tracking = job.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
             names.append(job.name)
@@ -112,6 +114,9 @@ class CheckedSweeper(BasicSweeper):
             options = parent.options(self.config)
             parent.plan(sweep, varied, self._count(overrides), arguments, options, listed if self.known else {})
         parent.begin(sweep, tracking)
+        if launcher:
+            loader = jobs.Recalling(self.hydra_context.config_loader, kept)
+            launcher.hydra_context = replace(self.hydra_context, config_loader=loader)
         return tracking
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
@@ -138,12 +143,12 @@ class CheckedSweeper(BasicSweeper):
         """The overrides of each job."""
         return [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
 
-    def _composed(self, jobs: Sequence[Sequence[str]]) -> Iterator[ComposedJob]:
+    def _composed(self, jobs: Sequence[Sequence[str]], kept: Configurations | None = None) -> Iterator[ComposedJob]:
         """Each job, checked; at the end the sweep is refused where one of them could not run."""
         from experiments.sweeps.jobs import composed
 
         assert self.config is not None and self.hydra_context is not None
-        return composed(self.hydra_context.config_loader, self.config, jobs)
+        return composed(self.hydra_context.config_loader, self.config, jobs, kept)
 
 
 def _varied(overrides: Sequence[Override]) -> list[str]:
