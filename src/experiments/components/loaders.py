@@ -58,6 +58,18 @@ class Wrapped:
             yield self.function(*batch)
 
 
+class Rows(TensorDataset):
+    """A TensorDataset that gives torch's DataLoader the rows of a batch together, instead of one by one to be stacked.
+
+    Stacking rows is some 10 µs of Python a row, copying them far less; the bits are the same.
+    """
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """The rows with these indices, of each tensor; DataLoader calls it where a dataset has it."""
+        chosen = torch.tensor(indices)
+        return tuple(tensor.index_select(0, chosen) for tensor in self.tensors)
+
+
 class OrderedLoader(DataLoader[Any]):
     """Torch's DataLoader in an order's order, its workers' seed a pure function of the order's seed and epoch.
 
@@ -67,7 +79,11 @@ class OrderedLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Any, batch_size: int, order: Order, num_workers: int) -> None:
         self.order = order
-        super().__init__(dataset, batch_size, sampler=order, num_workers=num_workers, generator=torch.Generator())
+        collate = _as_they_are if isinstance(dataset, Rows) else None
+        generator = torch.Generator()
+        super().__init__(
+            dataset, batch_size, sampler=order, num_workers=num_workers, collate_fn=collate, generator=generator
+        )
 
     def __iter__(self) -> Any:
         self.generator.manual_seed(epoch_seed(self.order.seed, self.order.epoch))
@@ -126,7 +142,7 @@ def dataloader(
     if not isinstance(split.dataset, TensorDataset):
         return Wrapped(OrderedLoader(split.dataset, batch_size, order, num_workers), _into(shape))
     x, y = split.floats()
-    return OrderedLoader(TensorDataset(x.view(-1, *shape), y), batch_size, order, num_workers)
+    return OrderedLoader(Rows(x.view(-1, *shape), y), batch_size, order, num_workers)
 
 
 @register.loader("wrapped_dataloader", reads_datasets=True, plain=plain.wrapped_dataloader)
@@ -136,7 +152,7 @@ def wrapped_dataloader(
     """Stage 12: rows stay as the data has them, and each batch is brought into the model's shape."""
     dataset = split.dataset
     if isinstance(dataset, TensorDataset):
-        dataset = TensorDataset(*split.floats())
+        dataset = Rows(*split.floats())
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
 
@@ -144,6 +160,11 @@ def wrapped_dataloader(
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)
+
+
+def _as_they_are(batch: Any) -> Any:
+    """A batch of `Rows`, which needs no stacking; a function with a name, for workers that are spawned."""
+    return batch
 
 
 def _into(shape: Shape) -> Callable[[Tensor, Tensor], Batch]:
