@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from experiments import garbage, presets, secrets
+from experiments import crowding, garbage, presets, secrets
 from experiments.composing import compose, quoted
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.presets import LAUNCHERS
@@ -131,7 +131,7 @@ def placed(name: str, *overrides: str, arguments: tuple[str, ...] = ()) -> list[
 
 @pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1), (-1, 1), (-6, 2), (-99, 8)])
 def test_joblib_divides_the_cores_among_its_jobs(at_once: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launchers, "_cores", lambda: 8)
+    monkeypatch.setattr(crowding, "cores", lambda: 8)
     assert placed("joblib", f"hydra.launcher.n_jobs={at_once}") == [f"device.threads={threads}"]
 
 

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from experiments import (
     assembly,
+    crowding,
     describe,
     device,
     distributed,
@@ -85,6 +86,8 @@ def _train(values: dict[str, Any], root: RootConfig, job: Job, group: Group | No
     journal = _begin(values, prepared, job) if earlier is None else _go_on(values, prepared, job, earlier)
     tracked = _follow(root, job)
     terminal.opening(describe.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
+    if job.sweep is None and group is None:
+        crowding.warn(job.folder, Path(root.output_root), prepared.device)
 
     def record(values: Metrics, step: int) -> None:
         values = sound(values)

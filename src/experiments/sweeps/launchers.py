@@ -20,7 +20,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, read_write
 
-from experiments import garbage, presets, secrets
+from experiments import crowding, garbage, presets, secrets
 from experiments.composing import quoted
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.sweeps import parent
@@ -176,7 +176,7 @@ def _package(launcher: DictConfig) -> str:
 def _threads(launcher: DictConfig) -> int | None:
     """What a launcher gives each job; None for one that runs them one after the other, on all cores."""
     if "n_jobs" in launcher:
-        cores, at_once = _cores(), int(launcher.n_jobs)
+        cores, at_once = crowding.cores(), int(launcher.n_jobs)
         if at_once < 0:  # as joblib counts: -1 is all cores, -2 all but one
             at_once = cores + 1 + at_once
         return max(1, cores // max(1, at_once))
@@ -185,10 +185,3 @@ def _threads(launcher: DictConfig) -> int | None:
     if "ray" in launcher:
         return max(1, int(launcher.ray.remote.get("num_cpus") or 1))
     return None
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tabulate import tabulate
 
 from experiments import describe, reuse
@@ -108,7 +107,7 @@ def state_of(folder: Path) -> State:
             return State(DONE, epochs)
         if run["status"] == "FAILED":
             return State(FAILED, epochs, f"{done}; {_line(run['reason'])}")
-        if _lives(folder):
+        if journal.lives(folder):
             return State(RUNNING, epochs, f"{done}; process {_owner(folder)}")
         return State(HALF, epochs, done)
     if (found := reuse.referred(folder)) is not None:
@@ -122,17 +121,6 @@ def _again(same: Path, policy: str) -> State:
     if policy == "finished":
         return State(DONE, told=f"reuse=finished takes {relative(same)}")
     return State(NEW, told=f"trained before: {relative(same)} (reuse=finished would take it)")
-
-
-def _lives(folder: Path) -> bool:
-    """Whether a process on this host has the run; the lock of a dead one is free."""
-    if not (folder / journal.LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / journal.LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _owner(folder: Path) -> str:

@@ -176,15 +176,20 @@ def owner_of(folder: Path) -> dict[str, Any]:
     return dict(owners[-1]) if owners else {}
 
 
-def is_held_elsewhere(folder: Path) -> bool:
-    """Whether another process has this run, or sweep, open."""
-    if owner_of(folder) == owner():
+def lives(folder: Path) -> bool:
+    """Whether a process of this host has the run in a folder open; the lock of a dead one is free."""
+    if not (folder / LOCK).exists():
         return False
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
+
+
+def is_held_elsewhere(folder: Path) -> bool:
+    """Whether another process has this run, or sweep, open."""
+    return owner_of(folder) != owner() and lives(folder)
 
 
 def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
