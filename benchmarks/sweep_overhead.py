@@ -7,7 +7,8 @@ the same configuration with the same jobs and nothing of ours called by Hydra. I
 
 where training is what the journals' own `time/epoch_seconds` say, one step and one validation batch. It includes the
 check of every job before the first, the job's folder and journal, the uploader beside it, and the wait at the end until
-all runs are in MLflow.
+all runs are in MLflow. With `--figures` each job also leaves what its pictures are drawn from; the drawing itself comes
+after the sweep, and makes the measurement a long one.
 
 An epoch: a tracked run of 200 tiny epochs and one of one epoch, from start to exit, against the same steps and
 validations in a bare loop, whose process reads its own clock:
@@ -22,6 +23,7 @@ since steps so tiny are no work for two.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -74,35 +76,38 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=100, help="of a sweep (default 100)")
     parser.add_argument("--epochs", type=int, default=200, help="of a run (default 200)")
     parser.add_argument("--only", choices=["job", "epoch"], help="only this one")
+    parser.add_argument("--figures", action="store_true", help="with pictures of each job of a sweep")
     options = parser.parse_args()
     content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="sweep-overhead-") as name:
         folder = Path(name)
         pairs.python(["-m", "experiments", *TINY, "epochs=1"], folder)  # makes the store
         if options.only != "epoch":
-            content["job"] = job(folder, options.jobs, options.pairs)
+            content["job"] = job(folder, options)
         if options.only != "job":
             content["epoch"] = epoch(folder, options.epochs, options.pairs)
     pairs.keep(options.json, content)
 
 
-def job(folder: Path, jobs: int, number: int) -> dict[str, Any]:
+def job(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of each further job: ours, an empty one's, its training, and what is left."""
+    jobs: int = options.jobs
+    tiny = [*TINY, "epochs=1", f"figures={str(options.figures).lower()}"]
     empty = folder / "empty.py"
     empty.write_text(EMPTY, encoding="utf-8")
     training: list[float] = []
 
     def ours() -> float:
-        many, one = (tracked(folder, ["-m", *TINY, "epochs=1", f"seed=range({count})"]) for count in (jobs, 1))
+        many, one = (tracked(folder, ["-m", *tiny, f"seed=range({count})"]) for count in (jobs, 1))
         training.append(1000 * mean(trained(folder, jobs)))
         return 1000 * (many - one) / (jobs - 1)
 
     def hydra() -> float:
-        command = [str(empty), "-m", *ALONE, *TINY, "epochs=1"]
+        command = [str(empty), "-m", *ALONE, *tiny]
         many, one = (pairs.seconds([*command, f"seed=range({count})"], folder) for count in (jobs, 1))
         return 1000 * (many - one) / (jobs - 1)
 
-    found = pairs.in_turn(ours, hydra, number)
+    found = pairs.in_turn(ours, hydra, options.pairs)
     left = [a - b - train for (a, b), train in zip(found, training[1:], strict=True)]
     print(pairs.told("a further job", found, "ms", names=("ours", "empty")))
     print(f"{'':22} training {median(training[1:]):.1f} ms  overhead {pairs.spread(left, 1)} ms", flush=True)
