@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, open_dict
 
+from experiments.sweeps import policy
 from experiments.tracking import journal
 
 from .commands import SMALL, command
@@ -36,6 +39,17 @@ def counted() -> None:
     ConfigLoaderImpl.load_sweep_config = load  # type: ignore[method-assign]  # in a process that ends soon
 
 
+def told_of() -> None:
+    """Have the sweep tell which of its returned jobs still have their configuration."""
+    original = policy.Watch.take
+
+    def take(self: policy.Watch, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
+        Path("configured.txt").write_text(str([job.cfg is not None for job in returned]), encoding="utf-8")
+        original(self, returned, first, batch)
+
+    policy.Watch.take = take  # type: ignore[method-assign]  # in a process that ends soon
+
+
 def compositions(folder: Path) -> int:
     return len((folder / COMPOSED).read_text(encoding="utf-8").splitlines())
 
@@ -62,3 +76,8 @@ def test_jobs_that_are_alike_are_all_trained(workplace: Path) -> None:
 def test_jobs_in_batches_are_composed_once_too(workplace: Path) -> None:
     done = command(*SWEEP, "optim.lr=0.01,0.02,0.03", "hydra.sweeper.max_batch_size=2", before=counted)
     assert (done.code, compositions(workplace)) == (0, 3)
+
+
+def test_a_job_that_is_over_keeps_no_configuration_in_memory(workplace: Path) -> None:
+    assert command(*SWEEP, "optim.lr=0.01,0.02,0.03", before=told_of).code == 0
+    assert (workplace / "configured.txt").read_text(encoding="utf-8") == "[False, False, True]"

