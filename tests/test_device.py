@@ -281,7 +281,7 @@ def test_what_a_batch_frees_is_kept_for_the_next_one(workplace: Path) -> None:
         told = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True, timeout=120)
         counts.append(int(told.stdout.splitlines()[-1]))
     kept, given_back = counts
-    assert kept < given_back / 4
+    assert kept <= given_back / 4  # none of either, where the library kept it already
 
 
 # What counts as another training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,8 +41,9 @@ class ComposedJob:
     choices: dict[str, str]
 
 
-# The configurations of jobs by their overrides, as Hydra composes them; pickled they take a tenth of the memory.
-Configurations = dict[tuple[str, ...], bytes]
+# The configurations of jobs by their overrides, as Hydra composes them.
+Configurations = dict[tuple[str, ...], DictConfig]
+KEPT = 200  # of them at most, each some 150 kB: later jobs of a larger sweep are composed again
 
 
 class Recalling(ConfigLoaderImpl):
@@ -63,10 +63,7 @@ class Recalling(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job with these overrides."""
         found = self.there.pop(tuple(sweep_overrides), None)
-        if found is None:
-            return super().load_sweep_config(master_config, sweep_overrides)
-        cfg: DictConfig = pickle.loads(found)  # noqa: S301  # this process has made it, and it was in its memory alone
-        return cfg
+        return super().load_sweep_config(master_config, sweep_overrides) if found is None else found
 
 
 def composed(
@@ -78,7 +75,7 @@ def composed(
         loader: Hydra's.
         master: the sweep's own configuration.
         jobs: the overrides of each.
-        kept: where their configurations are kept; else none is.
+        kept: where the first configurations are kept; else none is.
 
     Raises:
         ConfigError: at the end, with all faults, where one of them could not be run.
@@ -88,8 +85,8 @@ def composed(
         try:
             cfg = loader.load_sweep_config(master, list(overrides))
             yield _checked(cfg, number, overrides)
-            if kept is not None:
-                kept[tuple(overrides)] = pickle.dumps(cfg)
+            if kept is not None and len(kept) < KEPT:
+                kept[tuple(overrides)] = cfg
         except ConfigError as error:
             faults |= {str(fault): fault for fault in error.faults}
         except (CompactHydraException, OmegaConfBaseException) as error:
