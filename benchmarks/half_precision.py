@@ -5,8 +5,6 @@ the whole MNIST. What an epoch takes is the median of a run's own from the fourt
 bf16 / float32 of one seed. The final validation losses are compared as samples: how far bf16's mean is from float32's,
 in standard deviations of float32's over the seeds.
 
-On a processor without bf16 in hardware it is slower than float32, which is no news.
-
     python benchmarks/half_precision.py --source data/mnist/mnist.pkl.gz
 """
 

@@ -114,7 +114,7 @@ def _train(overrides: list[str]) -> None:
         self.record = timed_record
         return fit(self, epochs)
 
-    Runner.step, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]
+    Runner.step, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]  # no hook is there
     result = experiments.run(overrides)
     assert result.folder is not None
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]

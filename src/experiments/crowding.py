@@ -10,12 +10,14 @@ import json
 import logging
 import os
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from experiments.tracking import journal
 from experiments.tracking.pending import Pending
 from experiments.views.terminal import relative
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ def warn(folder: Path, output_root: Path, device: torch.device) -> None:
         output_root: where the others are noted, as all tracked ones are.
         device: the run's; only a CPU's threads are in the way of others.
     """
+    import torch  # late: a sweep asks for the cores before its uploader is started, which comes before this import
+
     own = torch.get_num_threads()
     if device.type != "cpu" or own == 1:
         return
