@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 import experiments
 from experiments.tracking import delivery, journal
@@ -21,6 +24,7 @@ from experiments.tracking.store import Store, StoreError
 from experiments.tracking.uri import masked, store_uri
 
 from .conftest import Cli
+from .forked import forked, kill, needs_fork
 
 TINY = ["dataset=synthetic", "dataset.train=200", "dataset.valid=50"]
 
@@ -173,6 +177,35 @@ def test_a_database_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@needs_fork
+@pytest.mark.parametrize("statements", [1, 20, 100])
+def test_a_store_whose_making_was_killed_is_made_by_the_next_process(tmp_path: Path, statements: int) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert forked(lambda: _killed_after(statements, Store, uri)).code == -signal.SIGKILL
+    assert Store(uri).experiment("made after it") == "1"
+
+
+@needs_fork
+def test_a_store_that_mlflow_itself_left_half_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert forked(lambda: _killed_after(20, MlflowClient, uri)).code == -signal.SIGKILL
+    with pytest.raises(StoreError, match="stopped half-way .* move the file away"):
+        Store(uri)
+
+
+def _killed_after(statements: int, opening: Callable[[str], object], uri: str) -> None:
+    """Open a store, and be killed once so many statements have changed its tables."""
+    seen: list[str] = []
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def count(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        seen.extend([statement] if statement.lstrip().startswith(("CREATE", "ALTER")) else [])
+        if len(seen) == statements:
+            kill()
+
+    opening(uri)
 
 
 @pytest.mark.slow

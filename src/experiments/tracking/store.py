@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,7 @@ class Store:
         database.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(f"{database}.lock"):
+                _make(database)
                 self.client = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
         except Exception as error:
@@ -160,6 +163,21 @@ class Store:
         self.client.set_terminated(run_id, status=status, end_time=time)
 
 
+def _make(database: Path) -> None:
+    """Make a SQLite database where there is none, with all its tables or not at all.
+
+    MLflow makes them one by one, and can neither use nor mend what is there if it is killed in between.
+    """
+    with contextlib.closing(sqlite3.connect(database)) as target:
+        if target.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            return
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            made = Path(folder, "mlflow.db")
+            MlflowClient(f"sqlite:///{made}").search_experiments(max_results=1)
+            with contextlib.closing(sqlite3.connect(made)) as source:
+                source.backup(target)  # one transaction
+
+
 @contextlib.contextmanager
 def _asked_once() -> Iterator[None]:
     """Keep MLflow from repeating a request whose answer was lost: the server would make a second run."""
@@ -179,5 +197,10 @@ def _unopened(uri: str, error: Exception) -> StoreError:
             f"{masked(uri)} was made by another version of MLflow than the one here, {mlflow.__version__}; upgrade "
             "whichever is older: MLflow (pip install --upgrade mlflow), or a copy of the database (mlflow db upgrade). "
             f"MLflow says: {reason}"
+        )
+    if "already exists" in reason or "duplicate column" in reason:
+        return StoreError(
+            f"{masked(uri)} cannot be opened: whatever made or upgraded it was stopped half-way ({reason}); move the "
+            "file away, and the next run makes a new one"
         )
     return StoreError(f"{masked(uri)} cannot be opened: {reason}", final="database is locked" not in reason)
