@@ -91,7 +91,7 @@ class TeamServer:
                 stderr=log,
                 start_new_session=True,
             )
-        eventually(self.answers, 120)
+        eventually(self.answers)
 
     def answers(self) -> bool:
         assert self.process is None or self.process.poll() is None, (self.place / "server.log").read_text()

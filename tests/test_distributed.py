@@ -347,7 +347,7 @@ def test_what_many_processes_cannot_train_is_told_once_and_leaves_nothing(
 
 def under_way(folder: Path) -> None:
     """Wait until some epochs are done."""
-    tracked.eventually(lambda: (folder / journal.FILE).exists() and len(journal.history(folder)) > 2, 120)
+    tracked.eventually(lambda: (folder / journal.FILE).exists() and len(journal.history(folder)) > 2)
 
 
 @slow
@@ -385,7 +385,7 @@ def test_with_one_process_killed_torchrun_ends_all_and_resume_goes_on(
         began = time.monotonic()
         assert torchrun.wait(60) == 1
         assert time.monotonic() - began < 60 and torchrun.processes() == {}
-    tracked.eventually(lambda: status(folder) != "RUNNING", 60)  # the uploader sees to it
+    tracked.eventually(lambda: status(folder) != "RUNNING")  # the uploader sees to it
     summary = journal.summary(folder)
     assert summary["status"] == ended and reason in summary["reason"]
     epochs = len(journal.history(folder)) + 2

@@ -156,7 +156,7 @@ def test_a_ray_node_that_dies_costs_no_job(tmp_path: Path, basic: Place) -> None
         (tmp_path / "work").mkdir()
         work = place("ray", tmp_path / "work", nodes)
         sweeping = work.start("-m", *SETTINGS, SWEPT, "hydra/launcher=ray")
-        eventually(lambda: work.states().count("FINISHED") >= 3, 300)
+        eventually(lambda: work.states().count("FINISHED") >= 3)
         nodes.kill_worker()
         said, _ = sweeping.communicate(timeout=900)
         if sweeping.returncode != 0:
@@ -181,7 +181,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_from_its_step(
     straight, work = Place(tmp_path / "straight"), Place(tmp_path / "preempted")
     assert straight.call("-m", *SETTINGS, *longer)[0] == 0
     sweeping = work.start("-m", *SETTINGS, *longer, "hydra/launcher=submitit_local")
-    eventually(lambda: _epochs(work.job(0)) >= 2, 120)
+    eventually(lambda: _epochs(work.job(0)) >= 2)
     os.kill(journal.owner_of(work.job(0))["pid"], signal.SIGUSR2)
     said, _ = sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0, said

@@ -97,7 +97,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        eventually(self.answers, 120)
+        eventually(self.answers)
 
     def answers(self) -> bool:
         with contextlib.suppress(requests.ConnectionError):
@@ -147,7 +147,7 @@ def test_eight_processes_at_once_make_one_store_with_eight_finished_runs(
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     folders = journals(workplace)
-    eventually(lambda: all(delivery.state(folder)["complete"] for folder in folders), 120)
+    eventually(lambda: all(delivery.state(folder)["complete"] for folder in folders))
     found = runs(store_of(workplace))
     assert [run.info.status for run in found] == ["FINISHED"] * 8
     assert len({run.data.tags["experiments.folder"] for run in found}) == 8
@@ -230,7 +230,7 @@ def test_a_sweep_that_is_killed_half_way_goes_on_without_what_is_done(
     assert again.returncode == 0, again.stderr
     jobs = [sweep / str(number) for number in range(6)]
     assert {folder: (folder / journal.FILE).read_bytes() for folder in done} == done
-    eventually(lambda: all(delivery.state(folder)["complete"] for folder in (sweep, *jobs)), 60)
+    eventually(lambda: all(delivery.state(folder)["complete"] for folder in (sweep, *jobs)))
     uri = store_of(workplace)
     parent = run_of(uri, sweep)
     children = runs(uri, ["experiments"])
@@ -249,4 +249,4 @@ def _in_its_third_job(run: Training, sweep: Path) -> None:
         assert run.process.poll() is None, "it was too quick to be killed"
         return (sweep / "2" / journal.FILE).exists() and len(journal.history(sweep / "2")) > 0
 
-    eventually(reached, 120)
+    eventually(reached)

@@ -86,7 +86,7 @@ def test_eight_jobs_at_once_are_all_there(server: TeamServer, workplace: Path) -
     with at_once(workplace, server, *TINY, "epochs=5") as trainings:
         assert [one.end(400) for one in trainings] == [0] * JOBS, [one.output for one in trainings]
     folders = journals(workplace / "outputs")
-    eventually(lambda: all(delivery.state(folder)["complete"] for folder in folders), 120)
+    eventually(lambda: all(delivery.state(folder)["complete"] for folder in folders))
     require_all_there_once(server, workplace)
     names = [one.name for one in MlflowClient(server.address).search_experiments()]
     assert sorted(names) == ["Default", "experiments"]
@@ -102,7 +102,7 @@ def test_a_server_that_is_restarted_midway_loses_nothing_and_doubles_nothing(
         return len(states) == JOBS and any("run_id" in state for state in states)
 
     with at_once(workplace, server, *UNHURRIED, "epochs=6") as trainings:
-        eventually(midway, 200)
+        eventually(midway)
         server.kill()
         running = [journal.summary(folder)["status"] for folder in journals(workplace / "outputs")]
         assert "RUNNING" in running, running

@@ -119,8 +119,8 @@ def journals(place: Path) -> list[Path]:
     return sorted(path.parent for path in place.rglob(journal.FILE))
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something is so."""
+def eventually(true: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until something is so; long, since an uploader gives way to whatever else computes on the machine."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come about"
