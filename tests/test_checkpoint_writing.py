@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -273,3 +274,15 @@ def test_a_limit_of_the_system_is_as_a_full_disk(tmp_path: Path) -> None:
     done = forked(limited)
     assert done.code == 0 and "File too large" in done.err
     assert names(tmp_path) == ["last-00002-000000"]
+
+
+def test_a_save_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    checkpoints, state = Checkpoints(tmp_path), {"tensor": torch.zeros(3)}
+    checkpoints.save(state, epoch=1, step=0)
+    gc.collect()
+    gc.disable()
+    try:
+        checkpoints.save(state, epoch=2, step=0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ hold tensors and plain values only, and are read as such (`weights_only=True`).
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import logging
@@ -130,6 +131,7 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
+        gc.collect(0)  # torch.save leaves its pickler in a cycle, with copies of the state; a look comes rarely else
         digest = hashlib.sha256(content).hexdigest()[:16]
         path = self.folder / f"{kind}-{epoch:05d}-{step:06d}-{digest}.pt"
         try:
