@@ -276,13 +276,13 @@ def test_a_limit_of_the_system_is_as_a_full_disk(tmp_path: Path) -> None:
     assert names(tmp_path) == ["last-00002-000000"]
 
 
-def test_a_save_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+def test_many_saves_pile_up_no_garbage(tmp_path: Path) -> None:
     checkpoints, state = Checkpoints(tmp_path), {"tensor": torch.zeros(3)}
-    checkpoints.save(state, epoch=1, step=0)
     gc.collect()
     gc.disable()
     try:
-        checkpoints.save(state, epoch=2, step=0)
+        for epoch in range(checkpoint.LOOK_EACH):
+            checkpoints.save(state, epoch=epoch, step=0)
         assert gc.collect() == 0
     finally:
         gc.enable()

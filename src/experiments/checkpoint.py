@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 SCHEMA = 2
 KEPT = 2  # the newest and the one before, should the newest be damaged
+LOOK_EACH = 100  # writes
 NAME = re.compile(r"(last|best)-(\d{5,})-(\d{6,})-([0-9a-f]{16})\.pt")
 
 State = dict[str, Any]
@@ -58,6 +59,7 @@ class Checkpoints:
         self.every_epochs, self.every_steps, self.every_seconds = every_epochs, every_steps, every_seconds
         self.best = best
         self._saved_at = time.monotonic()
+        self._written = 0
 
     def due_after_step(self, step: int) -> bool:
         """Whether to save after so many steps of the training."""
@@ -131,7 +133,7 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-        gc.collect(0)  # torch.save leaves its pickler in a cycle, with copies of the state; a look comes rarely else
+        self._tidy_memory()
         digest = hashlib.sha256(content).hexdigest()[:16]
         path = self.folder / f"{kind}-{epoch:05d}-{step:06d}-{digest}.pt"
         try:
@@ -150,6 +152,15 @@ class Checkpoints:
         here = files.index(path) + 1
         for other in [*files[: max(0, here - kept)], *files[here:]]:
             other.unlink()
+
+    def _tidy_memory(self) -> None:
+        """Now and then, let go of what torch.save left: its pickler is a cycle that holds copies of the state.
+
+        Each look puts off Python's own, which are rare in our processes and alone find a sweep's old configurations.
+        """
+        self._written += 1
+        if self._written % LOOK_EACH == 0:
+            gc.collect(0)
 
     def _files(self, kind: str) -> list[Path]:
         """The files of one kind, oldest first."""
