@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from experiments.tracking import delivery, journal
-from experiments.tracking.delivery import FILE, Delivery
+from experiments.tracking.delivery import FILE, Delivery, is_final
 from experiments.tracking.journal import Journal
 from experiments.tracking.store import Store
 
@@ -198,6 +199,44 @@ def test_a_killed_run_that_goes_on_is_running_again_and_then_finished(place: Pat
     again.end("FINISHED")
     deliver(folder, store)
     assert_there_once(folder, store.uri)
+
+
+def test_files_wait_for_the_end_of_a_run_that_goes_on_and_then_come(place: Path, store: Store) -> None:
+    folder = write_run(place / "twice", store.uri, steps=1, status="KILLED")
+    (folder / "error.txt").write_text("before", encoding="utf-8")
+    one = Delivery(folder, store)
+    assert one.advance()
+    again = Journal(folder, reopen=True)
+    again.resume(changed={})
+    assert not Delivery(folder, store).advance()  # another's, who follows the run that goes on
+    assert not one.finish()
+    again.end("FINISHED")
+    deliver(folder, store)
+    assert {file.path for file in store.client.list_artifacts(run_of(store.uri, folder).info.run_id)} == {"error.txt"}
+
+
+def test_what_ended_a_run_is_no_reason_any_more_once_it_went_on(place: Path, store: Store) -> None:
+    folder = write_run(place / "reason", store.uri, steps=1, status=None)
+    journal.end(folder, "KILLED", "its process died")
+    deliver(folder, store)
+    assert run_of(store.uri, folder).data.tags["experiments.reason"] == "its process died"
+    again = Journal(folder, reopen=True)
+    again.resume(changed={})
+    again.end("FINISHED")
+    deliver(folder, store)
+    assert not run_of(store.uri, folder).data.tags["experiments.reason"]
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_refused_for_good(place: Path, store: Store) -> None:
+    folder = place / "deleted"
+    grows = begin(folder, store.uri)
+    one = Delivery(folder, store)
+    one.advance()
+    store.client.delete_run(run_of(store.uri, folder).info.run_id)
+    grows.end("FINISHED")
+    with pytest.raises(MlflowException) as refused:
+        one.advance()
+    assert is_final(refused.value)
 
 
 def test_what_changed_when_a_run_went_on_is_a_tag_and_its_params_stay(place: Path, store: Store) -> None:

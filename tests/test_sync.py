@@ -44,6 +44,18 @@ def test_sync_brings_what_is_missing_and_twice_changes_nothing(outputs: Path, wo
     assert repr(after) == repr(before)
 
 
+def test_a_store_that_was_lost_gets_all_again_and_nothing_twice(outputs: Path, workplace: Path, capsys: Out) -> None:
+    folders = [write_run(outputs / str(number), store_of(workplace)) for number in range(2)]
+    assert synced(capsys) == "2 brought"
+    (workplace / "mlflow.db").rename(workplace / "lost.db")
+    make_store(workplace)
+    assert synced(capsys) == "2 there already"
+    for _ in range(2):
+        assert synced(capsys, "--again") == "2 brought"
+        assert [brought(store_of(workplace), folder) for folder in folders] == [figures(folder) for folder in folders]
+    assert len(runs(store_of(workplace))) == 2
+
+
 def test_a_run_that_was_brought_in_part_is_completed(outputs: Path, workplace: Path, capsys: Out) -> None:
     uri = store_of(workplace)
     run = begin(outputs / "0", uri)

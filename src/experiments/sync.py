@@ -2,6 +2,7 @@
 
 A run whose process on this host is gone is ended as KILLED first; one that still lives, or that another host began,
 is brought as far as it is. Each goes to the store that it was begun for.
+--again is for a store that has lost runs: they are brought anew, and those that it still has are not doubled.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class Sync:
 
     Args:
         uri: the store for all of them; None for each one's own.
+        again: bring those too that were brought before.
     """
 
-    def __init__(self, uri: str | None) -> None:
-        self.uri = uri
+    def __init__(self, uri: str | None, *, again: bool = False) -> None:
+        self.uri, self.again = uri, again
         self.brought = self.there = self.failed = self.running = self.untracked = 0
         self._stores: dict[str, Store] = {}
 
@@ -42,6 +44,8 @@ class Sync:
                 self.untracked += 1
                 return
             ended = journal.end_abandoned(folder, "its process died")
+            if self.again:
+                delivery.forget(folder)
             state = delivery.state(folder)
             fresh = next(journal.events(folder / journal.FILE, state["offset"]), None)
             if state["store"] == masked(uri) and state["complete"] and fresh is None:
@@ -86,12 +90,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folders", nargs="*", type=Path, default=[OUTPUTS], metavar="FOLDER")
     parser.add_argument("--uri", help="the store, instead of the one that each run was begun for")
+    parser.add_argument("--again", action="store_true", help="bring anew what was brought before, too")
     given = parser.parse_args(arguments)
     for folder in given.folders:
         if not folder.is_dir():
             print(f"error: there is no folder {folder}", file=sys.stderr)
             return 2
-    sync = Sync(store_uri(given.uri) if given.uri else None)
+    sync = Sync(store_uri(given.uri) if given.uri else None, again=given.again)
     # Journals in the order of their folders, so that a sweep comes before its jobs.
     for run in sorted({path.parent for folder in given.folders for path in folder.resolve().rglob(journal.FILE)}):
         sync.bring(run)

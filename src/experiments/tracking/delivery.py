@@ -26,6 +26,7 @@ FILE = "delivered.json"
 LOCK = ".delivery.lock"
 # While a run goes on, its figures are sent this often at most.
 SEND_SECONDS = 2.0
+REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # what MLflow says then
 # Files of a run's folder that become artifacts, by the artifact folder they go to.
 ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
@@ -90,11 +91,14 @@ class Delivery:
         return time.monotonic() - self._sent_at >= SEND_SECONDS
 
     def finish(self) -> bool:
-        """Draw the pictures and send every file; after the end, since nobody waits for them. True when done."""
+        """Draw the pictures and send every file; after the end, since nobody waits for them. True when done.
+
+        False where the run goes on again: whoever brings that brings its files.
+        """
         with FileLock(self.folder / LOCK):
             progress = self._progress()
-            if progress["complete"]:
-                return True
+            if progress["complete"] or not progress["ended"]:
+                return bool(progress["ended"])
             from experiments.views.figures import draw
 
             try:
@@ -134,7 +138,7 @@ class Delivery:
                 if event.get("note"):
                     self.store.tags(progress["run_id"], {"mlflow.note.content": event["note"]})
                 self.store.end(progress["run_id"], event["status"], event["time"])
-                progress["ended"] = True
+                progress |= {"ended": True, "complete": False}
 
     def _parent(self, start: journal.Event) -> str | None:
         if not start.get("parent"):
@@ -162,12 +166,22 @@ def meant_for(folder: Path) -> str | None:
     return str(store) if store else None
 
 
+def is_final(error: Exception) -> bool:
+    """Whether trying again will not mend it: the store refuses, as it does with a run that was deleted meanwhile."""
+    return bool(getattr(error, "final", False)) or getattr(error, "error_code", None) in REFUSED
+
+
 def tell(folder: Path, error: Exception) -> None:
     """Leave word why nothing more arrives, for whoever waits."""
-    final = bool(getattr(error, "final", False))
     words = [*masked(str(error)).splitlines(), type(error).__name__]  # all of them are in the uploader's log
     with FileLock(folder / LOCK):
-        _write(folder, {**state(folder), "error": words[0], "final": final})
+        _write(folder, {**state(folder), "error": words[0], "final": is_final(error)})
+
+
+def forget(folder: Path) -> None:
+    """Have all of a run brought anew."""
+    with FileLock(folder / LOCK):
+        (folder / FILE).unlink(missing_ok=True)
 
 
 def forget_error(folder: Path) -> None:

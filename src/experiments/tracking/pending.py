@@ -31,7 +31,7 @@ class Pending:
 
     def runs(self) -> list[Path]:
         """The folders of the noted runs."""
-        return [Path(note.read_text(encoding="utf-8")) for note in sorted(self.folder.glob("*.run"))]
+        return [run for note in sorted(self.folder.glob("*.run")) if (run := _read(note))]
 
     def fresh(self) -> list[Path]:
         """The folders that were noted, or noted again, since this was last asked."""
@@ -39,10 +39,18 @@ class Pending:
         for note in self.folder.glob("*.run"):
             with contextlib.suppress(FileNotFoundError):  # delivered just now
                 written = note.stat().st_mtime_ns
-                if self._seen.get(note) != written and (run := note.read_text(encoding="utf-8")):
+                if self._seen.get(note) != written and (run := _read(note)):
                     self._seen[note] = written
-                    found.append(Path(run))
+                    found.append(run)
         return found
 
     def _note(self, run: Path) -> Path:
         return self.folder / f"{hashlib.sha256(str(run).encode()).hexdigest()[:16]}.run"
+
+
+def _read(note: Path) -> Path | None:
+    """The folder in a note; None where it was delivered just now, or is being written."""
+    with contextlib.suppress(FileNotFoundError):
+        if run := note.read_text(encoding="utf-8"):
+            return Path(run)
+    return None

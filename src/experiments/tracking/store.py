@@ -153,10 +153,9 @@ class Store:
         self.client.log_artifact(run_id, str(path), folder or None)
 
     def reopen(self, run_id: str, changed: Mapping[str, str]) -> None:
-        """Set an ended run back to RUNNING; settings that changed become tags, since params cannot."""
+        """Set an ended run back to RUNNING, for no reason; settings that changed become tags, since params cannot."""
         self.client.update_run(run_id, status="RUNNING")
-        if changed:
-            self.tags(run_id, {f"experiments.resumed.{key}": value for key, value in changed.items()})
+        self.tags(run_id, {"experiments.reason": ""} | {f"experiments.resumed.{key}": changed[key] for key in changed})
 
     def end(self, run_id: str, status: str, time: int) -> None:
         """Set the final status and end time (ms)."""
@@ -201,6 +200,6 @@ def _unopened(uri: str, error: Exception) -> StoreError:
     if "already exists" in reason or "duplicate column" in reason:
         return StoreError(
             f"{masked(uri)} cannot be opened: whatever made or upgraded it was stopped half-way ({reason}); move the "
-            "file away, and the next run makes a new one"
+            "file away, and `python -m experiments.sync --again` makes a new one of the journals"
         )
     return StoreError(f"{masked(uri)} cannot be opened: {reason}", final="database is locked" not in reason)

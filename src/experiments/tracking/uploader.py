@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from experiments import garbage, secrets
 from experiments.secrets import masked
 from experiments.tracking import journal
-from experiments.tracking.delivery import Delivery, meant_for, tell
+from experiments.tracking.delivery import Delivery, is_final, meant_for, tell
 from experiments.tracking.pending import Pending
 
 if TYPE_CHECKING:
@@ -104,9 +104,12 @@ class Uploader:
         reached = False not in [self._deliver(delivery, parent_gone) for delivery in list(self.running)]
         # Pictures and files come when nothing trains, in a sweep after its last job: they would slow it down.
         if reached and self.ended and not self.running:
-            reached = self._attempt(self.ended[0], self.ended[0].finish) is not None
-            if reached:
-                self.pending.remove(self.ended.pop(0).folder)
+            done = self._attempt(self.ended[0], self.ended[0].finish)
+            reached = done is not None
+            if reached and self.ended:
+                folder = self.ended.pop(0).folder
+                if done:  # else it goes on again, brought by another
+                    self.pending.remove(folder)
         return reached
 
     def _look_around(self, *, parent_gone: bool) -> None:
@@ -157,7 +160,7 @@ class Uploader:
         except Exception as error:  # noqa: BLE001  # as above
             print(masked(traceback.format_exc()), file=sys.stderr)
             tell(delivery.folder, error)
-            if getattr(error, "final", False):
+            if is_final(error):
                 self.failed = True
                 self.running = [other for other in self.running if other is not delivery]
                 self.pending.remove(delivery.folder)
