@@ -114,6 +114,14 @@ def test_a_journal_is_never_begun_over_another(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_a_journal_is_there_with_its_start_or_not_at_all(tmp_path: Path) -> None:
+    Journal(tmp_path).close()  # as a process that died then
+    assert not (tmp_path / FILE).exists()
+    begin(tmp_path, None).close()
+    assert [event["event"] for event in journal.read(tmp_path)] == ["start"]
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_torn_last_line_is_cut_on_reopening_wherever_it_was_torn(tmp_path: Path) -> None:
     write_run(tmp_path, None, steps=2, status=None)
     path, content = tmp_path / FILE, (tmp_path / FILE).read_bytes()

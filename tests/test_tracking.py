@@ -282,13 +282,14 @@ def test_a_stray_run_id_in_the_environment_is_not_used(workplace: Path, monkeypa
 
 def test_a_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
     written = journal.Journal(tmp_path)
+    written.start()
     written.metrics({"train/loss": 1.0}, 0)
     written.close()
     with (tmp_path / journal.FILE).open("a", encoding="utf-8") as file:
         file.write('{"event": "metr')
-    assert [event["event"] for event in journal.read(tmp_path)] == ["metrics"]
+    assert [event["event"] for event in journal.read(tmp_path)] == ["start", "metrics"]
     journal.end(tmp_path, "KILLED")
-    assert [event["event"] for event in journal.read(tmp_path)] == ["metrics", "end"]
+    assert [event["event"] for event in journal.read(tmp_path)] == ["start", "metrics", "end"]
 
 
 def test_two_runs_never_share_a_folder(workplace: Path) -> None:

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def folder_fault(folder: Path) -> str | None:
@@ -45,7 +45,7 @@ def folder_fault(folder: Path) -> str | None:
     return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written to"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Put a new name on disk; Windows does that by itself and opens no folder."""
     if os.name == "nt":
         return

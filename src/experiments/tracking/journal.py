@@ -6,6 +6,7 @@ values), `end` (status, reason, note, tags), `resume` (owner, changed, run_key):
 or died.
 Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
 
+A journal is there with its start or not at all: a run that was killed before is begun anew in the same folder.
 While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
 """
 
@@ -24,6 +25,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from experiments.errors import TrainingError
+from experiments.files import TEMPORARY, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +57,28 @@ class Journal:
         self._lock.acquire(timeout=wait_seconds)
         self._known: set[tuple[str, int]] = set()
         self._pending = b""
+        self._unbegun = folder / f"{FILE}{TEMPORARY}"
         try:
-            flags = os.O_RDWR | os.O_APPEND | (0 if reopen else os.O_CREAT | os.O_EXCL)
-            self._file = os.open(self.path, flags, 0o666)
-            _mend(self.path, self._file)
+            self._file = self._opened() if reopen else self._made()
         except BaseException:
             self._lock.release()
             raise
-        for event in read(folder):
+        for event in read(folder) if reopen else ():
             if event["event"] == "metrics":
                 self._known |= {(name, event["step"]) for name in event["values"]}
 
     def start(self, **details: Any) -> None:
-        """What is known of the run before its first step."""
+        """What is known of the run before its first step.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
         self._append("start", id=uuid4().hex, owner=owner(), **details)
+        if self._pending:
+            self.close()
+        self._require_written()
+        self._unbegun.replace(self.path)
+        sync_folder(self.path.parent)
 
     def resume(self, **details: Any) -> None:
         """The run goes on, in this process."""
@@ -89,6 +99,19 @@ class Journal:
         """
         self._append("end", status=status, reason=reason)
         self.close()
+        self._require_written()
+
+    def _opened(self) -> int:
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        _mend(self.path, file)
+        return file
+
+    def _made(self) -> int:
+        if self.path.exists():  # since it was looked for, by the owner before
+            raise FileExistsError(self.path)
+        return os.open(self._unbegun, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o666)
+
+    def _require_written(self) -> None:
         if self._pending:
             raise TrainingError(
                 f"{self.path} cannot be written, {len(self._pending):,} bytes are missing there (is the disk full?): "
