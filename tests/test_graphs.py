@@ -7,7 +7,9 @@ is an error, as it is in a capture. The graph itself is tried where there is a c
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -86,6 +88,17 @@ class Repeating:
 def graphed(runner: Runner) -> Runner:
     runner.take = GraphedStep(on_a_device(runner), Repeating())
     return runner
+
+
+def test_a_runner_and_its_graph_are_gone_with_the_last_that_knows_them() -> None:
+    runner = graphed(make())
+    known = weakref.ref(runner), weakref.ref(runner.take)
+    gc.disable()
+    try:
+        del runner
+        assert [one() for one in known] == [None, None]
+    finally:
+        gc.enable()
 
 
 def capture_of(runner: Runner) -> Repeating:

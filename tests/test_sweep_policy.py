@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from experiments.errors import TrainingError
-from experiments.sweeps import policy
+from experiments.sweeps import hooks, policy
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, signalled, status
@@ -35,6 +37,21 @@ def always() -> None:
     from experiments.updates import Update
 
     Update.__call__ = lambda *_: fail()  # type: ignore[method-assign]  # in a process that ends soon
+
+
+def test_a_failed_job_holds_nothing_of_its_training() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def training() -> None:
+        model = type("Model", (), {})()
+        held.append(weakref.ref(model))
+        fail()
+
+    with pytest.raises(RuntimeError) as failed:
+        training()
+    assert held[0]() is not None
+    hooks._let_go(failed.value)
+    assert held[0]() is None
 
 
 def fails_in_the_second() -> None:

@@ -8,6 +8,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -70,7 +71,9 @@ class GraphedStep:
     """
 
     def __init__(self, runner: Runner, capture: Capture) -> None:
-        self.runner, self.capture = runner, capture
+        # The runner has this one in turn; in a circle its memory on the device would wait for the garbage collector.
+        self.runner: Runner = weakref.proxy(runner)
+        self.capture = capture
         self.warmed_up = 0
         # CUDA's fused optimisers read a float32.
         dtype = torch.float32 if runner.device.type == "cuda" else torch.float64

@@ -113,12 +113,13 @@ class Hooks(Callback):
                 from experiments.sweeps import launchers
 
                 job_return.return_value = launchers.portable(job_return._return_value)
+                _let_go(job_return._return_value)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """End the sweep's parent run and show the table of its jobs."""
+        """End the parent run of another sweeper's sweep and show the table of its jobs; ours does so itself."""
         from experiments.sweeps import summary
 
-        if not config.sweep.preview:
+        if not str(config.hydra.sweeper._target_).startswith(SWEEPERS):
             summary.finish(config)
 
 
@@ -156,6 +157,13 @@ def _tell_failure(config: DictConfig, job_return: JobReturn) -> None:
     keep_error(folder, error)
     number = int(config.hydra.job.num)
     policy.note(sweep, number, masked(policy.told(sweep, number, job_return.overrides or (), error, folder)))
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a failed job hold, its model, data and workers, for Hydra keeps the error to the end."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _warn_if_loosened() -> None:

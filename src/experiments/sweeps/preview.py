@@ -113,7 +113,7 @@ def state_of(folder: Path) -> State:
     if (found := reuse.referred(folder)) is not None:
         return State(DONE, told=f"reused from {relative(found)}")
     if (folder / ERROR).is_file():
-        return State(FAILED, told=_line((folder / ERROR).read_text(encoding="utf-8").strip().splitlines()[-1]))
+        return State(FAILED, told=_line((folder / ERROR).read_text(encoding="utf-8").strip().rpartition("\n")[2]))
     return State(NEW)
 
 

@@ -117,7 +117,7 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
             found.append({**reuse.summary(folder), "job": name})
         else:
             reason = (folder / ERROR).read_text(encoding="utf-8") if (folder / ERROR).is_file() else "it never began"
-            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": reason.strip().splitlines()[-1]})
+            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": reason.strip().rpartition("\n")[2]})
     return found
 
 

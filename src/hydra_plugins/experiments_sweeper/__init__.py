@@ -63,7 +63,8 @@ class CheckedSweeper(BasicSweeper):
                 with watching as watch, launchers.patient(sweep, self.config.hydra.launcher):
                     returned = self._run(arguments)
                 watch.raise_if_failed()
-                return returned
+            summary.finish(self.config)  # now, while the sweep is ours: else it could be taken for one that died
+            return returned
 
     def _run(self, arguments: list[str]) -> Any:
         """Hand the jobs to the launcher, as Hydra's own does, but that a failure ends nothing by itself."""
