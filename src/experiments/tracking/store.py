@@ -153,7 +153,7 @@ class Store:
         self.client.log_artifact(run_id, str(path), folder or None)
 
     def reopen(self, run_id: str, changed: Mapping[str, str]) -> None:
-        """Set an ended run back to RUNNING, its reason taken back; settings that changed become tags (params cannot)."""
+        """Set an ended run back to RUNNING, without its reason; settings that changed become tags, as params cannot."""
         self.client.update_run(run_id, status="RUNNING")
         self.tags(run_id, {"experiments.reason": ""} | {f"experiments.resumed.{key}": changed[key] for key in changed})
 
