@@ -256,10 +256,7 @@ def test_without_a_card_the_settings_of_cards_are_left_alone() -> None:
 FAULTS = """
 import resource, sys
 import experiments
-from experiments import device
 from experiments.runner import Runner
-if sys.argv[1] == "plainly":
-    device._keep_freed_memory = lambda: None
 counts, run_epoch = [], Runner.run_epoch
 def counted(runner, epoch):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -267,21 +264,18 @@ def counted(runner, epoch):
     counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     return figures
 Runner.run_epoch = counted
-experiments.run(sys.argv[2:])
+experiments.run(sys.argv[1:])
 print(sorted(counts)[len(counts) // 2])
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries keep is their own")
 def test_what_a_batch_frees_is_kept_for_the_next_one(workplace: Path) -> None:
-    training = ["model=logistic", "dataset=synthetic", "dataset.train=20000", "epochs=5", *QUIET[:3]]
-    counts = []
-    for how in ("as ever", "plainly"):
-        command = [sys.executable, "-c", FAULTS, how, *training]
-        told = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True, timeout=120)
-        counts.append(int(told.stdout.splitlines()[-1]))
-    kept, given_back = counts
-    assert kept <= given_back / 4  # none of either, where the library kept it already
+    training = ["model=logistic", "dataset=synthetic", "dataset.train=60000", "epochs=5", *QUIET[:3]]
+    command = [sys.executable, "-c", FAULTS, *training]
+    told = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True, timeout=120)
+    # Memory given back costs many page faults at each batch; by luck of its layout the library may keep it unasked.
+    assert int(told.stdout.splitlines()[-1]) < 60_000 // 64
 
 
 # What counts as another training
