@@ -114,7 +114,10 @@ def test_another_optimiser_is_refused_with_all_that_differs(killed: Path) -> Non
 OWN = """import experiments
 @experiments.register.metric('mine', targets='classes')
 def mine(pred, target):
-    return pred.argmax(dim=1).sum() {}
+    return scaled(pred.argmax(dim=1).sum())
+
+def scaled(total):
+    return total {}
 """
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import torch
 
+from experiments import code
 from experiments.config import RootConfig, channels_last, flatten
 from experiments.device import DeviceConfig
 from experiments.registry import register
@@ -38,7 +37,7 @@ def identity(
     init: str | None,
     processes: int = 1,
 ) -> Identity:
-    """Everything that determines a run's result, by dotted key: settings, components' source, data, machine.
+    """Everything that determines a run's result, by dotted key: settings, components' code, data, machine.
 
     Args:
         root: the checked configuration.
@@ -54,7 +53,7 @@ def identity(
     for registry in register:
         chosen = settings[registry.group]
         for name in chosen if registry.many else [chosen["name"]]:
-            found[f"code of {registry.group}.{name}"] = _source(registry.get(name).factory)
+            found[f"code of {registry.group}.{name}"] = code.digest(registry.get(name).factory)
     found |= {f"seeds.{name}": seed for name, seed in seeds.items()}
     found |= {"content of dataset": digest, "content of init_from": init}
     if channels_last(root):
@@ -92,11 +91,3 @@ def differences(before: Identity, now: Identity) -> list[str]:
 
 def _switched(root: RootConfig, name: str) -> bool:
     return bool(getattr(root.device, name) != DeviceConfig.model_fields[name].default)
-
-
-@cache
-def _source(factory: Any) -> str:
-    try:
-        return hashlib.sha256(inspect.getsource(factory).encode()).hexdigest()[:16]
-    except (OSError, TypeError):  # defined in a shell: its name is all there is
-        return str(factory.__qualname__)

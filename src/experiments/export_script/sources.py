@@ -9,10 +9,10 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments.code import is_own
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.export_script.rewriting import Rewriter
@@ -162,7 +162,7 @@ class Sources:
         if value is getattr(builtins, name, None):
             return
         home = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-        if isinstance(value, ModuleType) or (home is not None and not _is_own(home)):
+        if isinstance(value, ModuleType) or (home is not None and not is_own(home)):
             self.imports.add(_import_of(name, value, module))
         elif inspect.isclass(value) or inspect.isfunction(value):
             if name not in self._definitions:
@@ -211,17 +211,6 @@ def _module(factory: Any) -> ModuleType | None:
 def _globals(factory: Any) -> dict[str, Any]:
     module = _module(factory)
     return dict(vars(module)) if module is not None else {}
-
-
-def _is_own(module: ModuleType) -> bool:
-    """Whether a module is the product's or the user's own, and so nothing that a script could import."""
-    top = module.__name__.partition(".")[0]
-    if top == "experiments" or module.__name__ == "__main__":
-        return True
-    if top in sys.stdlib_module_names or getattr(module, "__file__", None) is None:
-        return False
-    assert module.__file__ is not None
-    return "site-packages" not in Path(module.__file__).parts and "dist-packages" not in Path(module.__file__).parts
 
 
 @functools.cache

@@ -1,0 +1,139 @@
+"""The code that a component consists of: its own definition, and what it names of one's own, however far away."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+# Of this package itself, components are followed; but of a dataset that comes with it, the content counts.
+COMPONENTS, FETCHED = "experiments.components.", "experiments.components.datasets."
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+Name = tuple[str, ...]  # of something within modules: ("losses", "focal") for losses.focal
+
+
+def digest(factory: Any) -> str:
+    """A hash of a definition and of all functions, classes and constants of one's own that it needs.
+
+    Installed packages are left out, but for the one that the factory itself is of.
+    """
+    top = factory.__module__.partition(".")[0]
+    texts, seen, waiting = [], set(), [factory]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            texts.append(part)
+        elif part not in seen:
+            seen.add(part)
+            texts.append(text(part))
+            waiting += _needed(part, top) if _is_followed(part, top) else []
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def text(definition: Any) -> str:
+    """A definition as it is written; its name, where it was typed into a shell."""
+    try:
+        return textwrap.dedent(inspect.getsource(definition))
+    except (OSError, TypeError):
+        return "\n".join([definition.__qualname__, *(text(method) for method in _methods(definition))])
+
+
+def is_own(module: ModuleType) -> bool:
+    """Whether a module is this package's or the user's own, and not of another package or of Python."""
+    top = module.__name__.partition(".")[0]
+    if top == "experiments" or module.__name__ == "__main__":
+        return True
+    if top in sys.stdlib_module_names or getattr(module, "__file__", None) is None:
+        return False
+    assert module.__file__ is not None
+    return "site-packages" not in Path(module.__file__).parts and "dist-packages" not in Path(module.__file__).parts
+
+
+def _needed(definition: Any, top: str) -> list[Any]:
+    """What a definition names: functions and classes, and constants as lines of code."""
+    namespace = _namespace(definition)
+    names = [name for name in _names(text(definition)) if name[0] in namespace]
+    return [part for name in names for part in _parts(name[-1], _named(name, namespace), top)]
+
+
+def _parts(name: str, value: Any, top: str) -> Iterator[Any]:
+    """What a name stands for, likewise; what may change meanwhile, a list or a dict, only where it is in capitals."""
+    if isinstance(value, PLAIN):
+        yield f"{name} = {value!r}"
+    elif isinstance(value, tuple) or (isinstance(value, list) and name.isupper()):
+        for part in value:
+            yield from _parts(name, part, top)
+    elif isinstance(value, dict) and name.isupper():
+        yield from _parts(name, tuple(value.items()), top)
+    elif isinstance(value, functools.partial):
+        yield from _parts(name, (value.func, *value.args, *value.keywords.items()), top)
+    elif not isinstance(value, ModuleType):
+        definition = inspect.unwrap(value) if callable(value) else value
+        definition = definition if isinstance(definition, type | FunctionType) else type(definition)
+        if _is_followed(definition, top):
+            yield definition
+
+
+def _is_followed(definition: Any, top: str) -> bool:
+    if isinstance(definition, type) and issubclass(definition, BaseException):  # what is told of a fault is no result
+        return False
+    module = sys.modules.get(definition.__module__)
+    if module is None:
+        return False
+    if module.__name__.partition(".")[0] == "experiments":
+        return module.__name__.startswith(COMPONENTS) and not module.__name__.startswith(FETCHED)
+    return is_own(module) or module.__name__.partition(".")[0] == top
+
+
+def _namespace(definition: Any) -> dict[str, Any]:
+    """What names in a definition stand for: its module's, and those of the functions that it was made in."""
+    found = dict(vars(sys.modules[definition.__module__])) if definition.__module__ in sys.modules else {}
+    for function in [definition] if isinstance(definition, FunctionType) else _methods(definition):
+        found |= function.__globals__
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            with contextlib.suppress(ValueError):  # without a value yet, as in a class that is being made
+                found[name] = cell.cell_contents
+    return found
+
+
+def _methods(definition: Any) -> list[FunctionType]:
+    return [value for value in vars(definition).values() if isinstance(value, FunctionType)]
+
+
+def _named(name: Name, namespace: Mapping[str, Any]) -> Any:
+    """What a name stands for; beyond a module's attributes it is its class or its instance that has the rest."""
+    value = namespace[name[0]]
+    for part in name[1:]:
+        if not isinstance(value, ModuleType):
+            break
+        value = getattr(value, part, None)
+    return value
+
+
+@functools.cache
+def _names(code: str) -> tuple[Name, ...]:
+    """The names in a piece of code, in its order, each once; a method or a lambda alone may be no whole piece."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return ()
+    return tuple(dict.fromkeys(filter(None, map(_dotted, ast.walk(tree)))))
+
+
+def _dotted(node: ast.AST) -> Name:
+    """`a.b.c` as ("a", "b", "c"); empty for what is no such name."""
+    if isinstance(node, ast.Name):
+        return (node.id,)
+    if isinstance(node, ast.Attribute) and (first := _dotted(node.value)):
+        return (*first, node.attr)
+    return ()
