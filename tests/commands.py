@@ -12,6 +12,8 @@ import torch
 import experiments
 from experiments import __main__ as command_line
 from experiments import experiment, resume
+from experiments.result import Result
+from experiments.runner import Runner
 from experiments.seeds import noise_state
 from experiments.tracking import journal
 from experiments.updates import Update
@@ -39,8 +41,8 @@ def begin(folder: Path, *overrides: str, before: Before = nothing) -> Ended:
 
     def action() -> None:
         before()
+        keep_noise(folder)
         experiments.run([*SMALL, f"hydra.run.dir={folder}", *overrides])
-        torch.save(noise_state(torch.device("cpu")), folder / NOISE)
 
     return forked(action)
 
@@ -48,10 +50,22 @@ def begin(folder: Path, *overrides: str, before: Before = nothing) -> Ended:
 def go_on(folder: Path, *overrides: str, before: Before = nothing) -> Ended:
     def action() -> None:
         before()
+        keep_noise(folder)
         experiment.go_on(folder, overrides)
-        torch.save(noise_state(torch.device("cpu")), folder / NOISE)
 
     return forked(action)
+
+
+def keep_noise(folder: Path) -> None:
+    """Have this process's training leave in its folder where the noise stream is at its end."""
+    real = Runner.fit
+
+    def fit(self: Runner, epochs: int) -> Result:
+        result = real(self, epochs)
+        torch.save(noise_state(torch.device("cpu")), folder / NOISE)
+        return result
+
+    Runner.fit = fit  # type: ignore[method-assign]  # in a process that ends soon
 
 
 def resumed(folder: Path | str, *overrides: str, before: Before = nothing) -> Ended:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import Dataset
 
 from experiments import assembly, composing, config, seeds
 from experiments.callback import Callback
+from experiments.checkpoint import unreadable
 from experiments.components.callbacks import WEIGHT_IMAGES, EarlyStopping, TutorialFigures, WeightImages, first_layer
 from experiments.components.datasets.synthetic import synthetic
 from experiments.data import Order
 from experiments.errors import ConfigError
-from experiments.registry import register
+from experiments.registry import Component, register
 from experiments.result import Metrics
 from experiments.runner import Runner, weights_of
 
@@ -92,6 +95,19 @@ def test_of_an_accuracy_the_largest_is_the_best() -> None:
     runner = early(script, monitor="valid/accuracy", patience=2)
     assert len(runner.history) == 4
     assert same(weights_of(runner.model), script.weights[1])
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 1), ("min", 0), (None, 0)])
+def test_which_end_of_a_figure_is_the_best_can_be_said(mode: Any, best: int) -> None:
+    script = Scripted("valid/loss", [0.1, 0.9, 0.8])
+    runner = early(script, 3, mode=mode, patience=9)
+    assert same(weights_of(runner.model), script.weights[best])
+
+
+def test_a_best_figure_of_numpy_can_be_kept_in_a_checkpoint() -> None:
+    stopping = EarlyStopping()
+    stopping.on_epoch_end(make(), 0, {"valid/loss": np.float64(0.5)})
+    assert unreadable(stopping.state_dict()) is None
 
 
 def test_why_it_stopped_is_told() -> None:
@@ -257,3 +273,59 @@ def test_a_stream_of_its_own_changes_that_stream_alone(stream: str) -> None:
     one, other = observed({}), observed({stream: 77})
     one["noise"], other["noise"] = one["noise"].tolist(), other["noise"].tolist()
     assert [name for name in one if one[name] != other[name]] == [stream]
+
+
+class Drawn(Dataset[Any]):
+    """A user's own, whose items differ each time they are read."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.rand(1, 2, 2) + np.random.rand() + random.random(), index % 2
+
+
+def another_state() -> None:
+    torch.manual_seed(int(torch.randint(1_000_000, ())))
+    np.random.seed(int(torch.randint(1_000_000, ())))
+    random.seed(int(torch.randint(1_000_000, ())))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: {"train": Drawn(), "valid": Drawn()},
+        lambda: {"train": Drawn(), "valid": Drawn(), "classes": 2, "digest": "mine"},
+        lambda: {"train": (torch.rand(6, 1, 2, 2) + np.random.rand(), [0, 1, 0, 1, 0, 1]), "valid": Drawn()},
+    ],
+    ids=["read at once", "read later", "arrays"],
+)
+def test_a_dataset_that_draws_is_the_same_whatever_came_before(
+    made: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(register.dataset._components, "mine", Component("dataset", "mine", made, {}))
+    found = []
+    for _ in range(2):
+        another_state()
+        assembly.forget_dataset()
+        splits = assembly.load_dataset({"name": "mine"})
+        another_state()
+        found.append((splits.spec.digest, splits.train.tensors[0]))
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
+
+
+def test_weights_that_numpy_and_python_draw_are_of_the_stream_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.full((1,), np.random.rand() + random.random()))
+
+    monkeypatch.setitem(register.model._components, "mine", Component("model", "mine", lambda data: Net(), {}))
+    root = config.check(config.resolve(composing.compose(["dataset=synthetic"])))
+    root = root.model_copy(update={"model": {"name": "mine"}})
+    made = []
+    for seed in (0, 0, 1):
+        another_state()
+        model = assembly.build_model(root, synthetic(train=4, valid=4).spec, seeds.derive(seed, {}))
+        made.append(model.weights.item())
+    assert made[0] == made[1] != made[2]

@@ -6,15 +6,18 @@ import hashlib
 import io
 import logging
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from experiments.checkpoint import SCHEMA, Checkpoints, State
 from experiments.errors import CheckpointError
+from experiments.progress import Sums
 
 Damage = Callable[[bytes], bytes]
 
@@ -67,6 +70,29 @@ def packed(found: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(found, buffer)
     return buffer.getvalue()
+
+
+def test_a_state_that_could_not_be_read_again_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoints(tmp_path).save({"callbacks": [{}, {"best": np.float64(1)}]}, epoch=1, step=0)
+    found = "a numpy.float64 at ['callbacks'][1]['best']; tensors and plain values alone can be read again"
+    assert str(caught.value) == f"the training's state cannot be kept: it holds {found}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_reads_again_is_kept(tmp_path: Path) -> None:
+    plain = [1, 2.0, None, "a", b"b", 1j, True]
+    kept: State = {"plain": plain, "torch": (torch.float32, torch.Size([1])), "others": {3: {1, 2}, 4: OrderedDict()}}
+    Checkpoints(tmp_path).save(kept, epoch=1, step=0)
+    assert {name: newest(tmp_path)[name] for name in kept} == kept
+
+
+def test_in_mid_epoch_a_state_holds_no_more_targets_than_it_has_seen(tmp_path: Path) -> None:
+    sums, targets = Sums({}), torch.zeros(100_000)
+    sums.add(torch.zeros(4), targets[:4], torch.tensor(0.0))
+    Checkpoints(tmp_path).save(sums.state_dict(), epoch=1, step=0)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size < targets.nbytes / 10
 
 
 def test_a_training_without_checkpoints_has_no_newest(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_every_option_of_every_group_composes_and_passes_the_check(
 def test_several_callbacks_can_be_chosen_at_once() -> None:
     root = check("callbacks=[early_stopping,weight_images]", "callbacks.early_stopping.patience=1")
     assert root.callbacks == {
-        "early_stopping": {"monitor": "valid/loss", "patience": 1, "min_delta": 0.0},
+        "early_stopping": {"monitor": "valid/loss", "mode": None, "patience": 1, "min_delta": 0.0},
         "weight_images": {},
     }
 

@@ -184,6 +184,10 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "too few classes": ({"classes": 2}, "y holds the label 2; the labels of 2 classes end at 1"),
     "real labels": ({"classes": 3, "train": (X, LABELS / 2), "valid": (X, LABELS / 2)}, "y holds real numbers"),
     "mixed targets": ({"valid": (X, LABELS / 2)}, "the splits hold different targets"),
+    "three arrays": ({"train": (X, LABELS, LABELS)}, r"the train split is a tuple of 3; \(x, y\) is expected"),
+    "three tensors": ({"train": TensorDataset(*[torch.zeros(4, 2, 2)] * 3)}, "the train split gives 3 values"),
+    "x alone": ({"train": X}, "the train split gives a ndarray for a row"),
+    "no rows to be had": ({"train": 3}, r"the train split is a int; \(x, y\) or a map-style Dataset with a length"),
     "columns": ({"train": (X, np.ones((4, 2))), "valid": (X, np.ones((4, 3)))}, "the splits hold different targets"),
 }
 

@@ -182,6 +182,27 @@ def test_a_dataset_of_random_numbers_does_differ_from_epoch_to_epoch() -> None:
     assert not alike(first, second)
 
 
+class Measuring(Callback):
+    """Asks for an evaluation of its own."""
+
+    def on_fit_start(self, runner: Runner) -> None:
+        runner.evaluate(0)
+
+    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        figures["again"] = runner.evaluate(epoch)["loss"]
+
+
+def test_it_goes_on_from_within_an_evaluation_of_a_callback(tmp_path: Path) -> None:
+    make = maker("scheduler=step", "scheduler.every=1")
+
+    def measured() -> Runner:
+        runner = make()
+        runner.callbacks = [Measuring()]
+        return runner
+
+    assert different(measured, tmp_path) == []
+
+
 def test_a_figure_of_numpy_can_be_gone_on_from(tmp_path: Path) -> None:
     class Mean(Callback):
         def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:

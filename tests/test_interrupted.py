@@ -107,13 +107,13 @@ def in_evaluation(number: int) -> Callable[[], None]:
     def patch() -> None:
         real, seen = Runner.evaluate, [0]
 
-        def evaluate(self: Runner, *args: Any) -> Any:
+        def evaluate(self: Runner, *args: Any, **settings: Any) -> Any:
             seen[0] += 1
             if seen[0] == number:
                 os.kill(os.getpid(), TERM)
-            return real(self, *args)
+            return real(self, *args, **settings)
 
-        Runner.evaluate = evaluate  # type: ignore[method-assign,assignment]  # in a process that ends soon
+        Runner.evaluate = evaluate  # type: ignore[method-assign]  # in a process that ends soon
 
     return patch
 

@@ -99,11 +99,28 @@ def test_a_pass_leaves_the_noise_stream_alone(name: str) -> None:
 
 
 @every_loader
-def test_the_data_itself_stays_as_it_is(name: str) -> None:
-    split = split_of((BYTES, LABELS))
-    for xb, _ in load(name, split, (30,)).epoch(0):
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("x", [BYTES, FLOATS], ids=["bytes", "floats"])
+def test_what_is_changed_in_place_is_a_batch_and_not_the_data(name: str, x: Tensor, shuffle: bool) -> None:
+    batches = load(name, split_of((x.clone(), LABELS.clone())), (30,), shuffle=shuffle)
+    for xb, yb in [*batches.epoch(0), batches.as_stored(0)]:
         xb += 1
-    assert torch.equal(split.tensors[0], BYTES.view(SIZE, 30))
+        yb += 1
+    assert_same(batches.epoch(0), plain(x, LABELS, (30,), 0, shuffle=shuffle))
+
+
+class Doubled(TensorDataset):
+    """A TensorDataset whose rows are other than its tensors', as augmentation is written."""
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        x, y = (tensor[index] for tensor in self.tensors)
+        return x * 2, y
+
+
+@every_loader
+def test_the_rows_of_an_own_tensor_dataset_are_its_own(name: str) -> None:
+    batches = load(name, split_of(Doubled(FLOATS, LABELS)), (30,))
+    assert_same(batches.epoch(0), plain(FLOATS * 2, LABELS, (30,), 0))
 
 
 KINDS = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import experiments
 from experiments import config, preparation
@@ -24,8 +27,8 @@ SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=
 
 
 @pytest.fixture(scope="module")
-def root() -> RootConfig:
-    return config.check(config.resolve(compose(SMALL)))
+def root(request: pytest.FixtureRequest) -> RootConfig:
+    return config.check(config.resolve(compose([*SMALL, *getattr(request, "param", [])])))
 
 
 Told = Callable[..., str]
@@ -55,6 +58,61 @@ class Giving(nn.Module):
 
     def forward(self, xb: Tensor) -> Any:
         return self.change(self.linear(xb.flatten(1)))
+
+
+@pytest.mark.parametrize("made", [None, ([], []), 3, TensorDataset])
+def test_a_dataset_that_is_none(made: Any, told: Told) -> None:
+    kind = "None" if made is None else f"a {type(made).__name__}"
+    message = told(register.dataset, lambda: made)
+    assert message == f"dataset: mine gives {kind}; a mapping with train and valid is expected"
+
+
+def test_a_dataset_with_a_misspelt_part_is_told_with_the_nearest(told: Told) -> None:
+    lines = told(register.dataset, lambda: {"train": None, "vaild": None}).splitlines()
+    assert lines[1].startswith("  dataset: mine gives 'vaild'; did you mean 'valid'? there is: ")
+    assert lines[2] == "  dataset: mine gives no 'valid'"
+
+
+@pytest.mark.parametrize(("made", "kind"), [(None, "None"), (iter([]), "a list_iterator"), (DataLoader, "a type")])
+def test_a_loader_that_is_none(made: Any, kind: str, told: Told) -> None:
+    message = told(register.loader, lambda split, batch_size, order, shape: made)
+    assert message == f"loader: mine gives {kind}; an iterable of batches (xb, yb) with a length is expected"
+
+
+class Own:
+    """An optimiser that is none of torch's."""
+
+    def __init__(self, params: Any) -> None:
+        self.params = list(params)
+
+    def step(self) -> None: ...
+
+    def zero_grad(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+@pytest.mark.parametrize("root", [["scheduler=step"], ["scheduler=cosine"]], indirect=True)
+def test_a_scheduler_of_torch_for_an_optimiser_that_is_not(root: RootConfig, told: Told) -> None:
+    message = told(register.optim, Own)
+    told_so = f"scheduler: {root.scheduler['name']} cannot steer optim mine, which is none of torch's: Own is not an "
+    assert message.startswith(told_so)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(np.float64(1), "numpy.float64"), (Path("a"), "pathlib.PosixPath"), ({1: [Own([])]}, None)]
+)
+def test_a_state_that_could_not_be_read_again(value: Any, kind: str | None, told: Told) -> None:
+    class Keeping(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"best": value}
+
+    where = "['best']" if kind else "['best'][1][0]"
+    found = f"a {kind or f'{Own.__module__}.Own'} at {where}; tensors and plain values alone can be read again"
+    assert told(register.callback, Keeping) == f"callbacks.mine: its state_dict() holds {found}"
 
 
 EXPECTED = "an nn.Module is expected, or what has parameters(), train(), eval(), to(), state_dict()"

@@ -10,6 +10,8 @@ import torch
 import experiments
 from experiments import runs
 from experiments.assembly import load_dataset
+from experiments.evaluate import evaluate
+from experiments.seeds import noise_state, same_noise
 
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.train=80", "dataset.valid=20", "model=mlp"]
 SMALL += ["tracking=none", "figures=false", "epochs=1", "device=cpu"]
@@ -26,6 +28,14 @@ def test_a_loaded_model_is_the_trained_one_bit_for_bit(result: experiments.Resul
     trained = result.model.state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in loaded.state_dict().items())
     assert not loaded.training
+
+
+def test_a_run_its_loading_and_its_evaluation_leave_the_callers_random_streams_alone(tmp_path: Path) -> None:
+    before = noise_state(torch.device("cpu"))
+    result = experiments.run([*SMALL, f"output_root={tmp_path / 'outputs'}"])
+    experiments.load(result)
+    evaluate(result)
+    assert same_noise(noise_state(torch.device("cpu")), before)
 
 
 def test_the_data_spec_is_known_without_the_data(result: experiments.Result) -> None:

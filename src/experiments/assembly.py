@@ -25,7 +25,7 @@ from experiments.errors import ConfigError, Fault
 from experiments.joint import Together, join
 from experiments.registry import Registry, register
 from experiments.runner import Runner
-from experiments.seeds import Seeds, of_process, seed_noise
+from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.sharing import EveryBatch, ShareOrder
 from experiments.sharing import size as share_size
 
@@ -36,6 +36,7 @@ def load_dataset(settings: Mapping[str, Any]) -> Splits:
     """The configured dataset; the last one is kept, so that a sweep's next job has it at once.
 
     Raises:
+        ConfigError: its factory gives no splits.
         DataError: it cannot be had.
     """
     key = json.dumps(dict(settings), sort_keys=True)
@@ -43,8 +44,10 @@ def load_dataset(settings: Mapping[str, Any]) -> Splits:
         _loaded.clear()
         arguments = dict(settings)
         name = arguments.pop("name")
-        made = register.dataset.bind(name, arguments)()
-        splits = made if isinstance(made, Splits) else Splits.of(**made)
+        with fixed_noise():
+            made = register.dataset.bind(name, arguments)()
+            returned.require_splits(made, name)
+            splits = made if isinstance(made, Splits) else Splits.of(**made)
         if not splits.spec.name:
             splits = dataclasses.replace(splits, spec=dataclasses.replace(splits.spec, name=name))
         _loaded[key] = splits
@@ -59,7 +62,7 @@ def forget_dataset() -> None:
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """The model with its initial weights, on the CPU: the same ones for every device."""
     compatibility.require_shape(register.model.get(root.model["name"]), spec)
-    torch.manual_seed(seeds.init)
+    seed_noise(seeds.init)
     model = _bound(register.model, root.model)(spec)
     returned.require_model(model, root.model["name"])
     return model
@@ -112,8 +115,10 @@ def assemble(
     returned.require_optimizer(optimizer, root.optim["name"])
     scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
     steps = min(len(train), root.limit_batches or len(train))
-    scheduler = _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
-    compatibility.require_states({"model": model, "optim": optimizer, "scheduler": scheduler}, root)
+    scheduler = _scheduler(root, optimizer, steps)
+    callbacks = _callbacks(root)
+    parts = {"model": model, "optim": optimizer, "scheduler": scheduler}
+    compatibility.require_states(parts | {f"callbacks.{name}": part for name, part in callbacks.items()}, root)
     found = transforms(root, spec)
     runner = Runner(
         model=model,
@@ -129,7 +134,7 @@ def assemble(
         metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
-        callbacks=_callbacks(root),
+        callbacks=list(callbacks.values()),
         limit_batches=root.limit_batches,
         max_grad_norm=root.max_grad_norm,
         mean_over=root.evaluation.mean,
@@ -170,6 +175,7 @@ def batches(
             raise ConfigError(Fault("dataset", problem))
         order, own = ShareOrder(order, size, group.rank, group.world), share_size(size, group.rank, group.world)
     loader = _bound(register.loader, given)(split, own, order, shape)
+    returned.require_loader(loader, root.loader["name"])
     if isinstance(loader, InMemory):
         loader.to(device)
     if group is not None and part == "train":
@@ -208,11 +214,21 @@ def _placed(model: Any, root: RootConfig, device: torch.device) -> Any:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
 
-def _callbacks(root: RootConfig) -> list[Callback]:
+def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:
+    try:
+        return _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
+    except TypeError as error:
+        if isinstance(optimizer, torch.optim.Optimizer):
+            raise
+        problem = f"{root.scheduler['name']} cannot steer optim {root.optim['name']}, which is none of torch's: {error}"
+        raise ConfigError(Fault("scheduler", problem)) from error
+
+
+def _callbacks(root: RootConfig) -> dict[str, Callback]:
     made = {name: register.callback.bind(name, given)() for name, given in root.callbacks.items()}
     for name, callback in made.items():
         returned.require_callback(callback, name)
-    return list(made.values())
+    return made
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
@@ -226,8 +242,8 @@ def _switch(runner: Runner, root: RootConfig) -> None:
     """
     if root.device.compile:
         runner.forward = compiled(runner.model, root.model["name"])
-        xb, _ = next(runner.valid.epoch(0))
         with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
+            xb, _ = next(runner.valid.epoch(0))
             runner.predict(xb.to(runner.device))
     if root.device.graph:
         if refused := graphs.faults(runner.optimizer, root.optim["name"], scaled=runner.scaler is not None):

@@ -13,6 +13,7 @@ import io
 import logging
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ LOOK_EACH = 100  # writes
 NAME = re.compile(r"(last|best)-(\d{5,})-(\d{6,})-([0-9a-f]{16})\.pt")
 
 State = dict[str, Any]
+# What torch reads again from a file that it does not trust, beside tensors.
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Checkpoints:
@@ -70,7 +73,13 @@ class Checkpoints:
         return (self.every_epochs is not None and epochs % self.every_epochs == 0) or self._time_is_over()
 
     def save(self, state: State, *, epoch: int, step: int) -> None:
-        """Keep the state; epoch and step are where the training goes on."""
+        """Keep the state; epoch and step are where the training goes on.
+
+        Raises:
+            CheckpointError: it holds something that could not be read again.
+        """
+        if found := unreadable(state):
+            raise CheckpointError(f"the training's state cannot be kept: it holds {found}")
         self._write("last", {"schema": SCHEMA, "key": self.key, **state}, epoch, step, KEPT)
         self._saved_at = time.monotonic()
 
@@ -167,6 +176,31 @@ class Checkpoints:
         found = [(match, path) for path in self.folder.glob("*.pt") if (match := NAME.fullmatch(path.name))]
         ordered = sorted((int(match[2]), int(match[3]), path) for match, path in found if match[1] == kind)
         return [path for _, _, path in ordered]
+
+
+def unreadable(state: Any, where: str = "") -> str | None:
+    """The first thing in a state that could be written, but not read again, in words; None where there is none."""
+    if isinstance(state, torch.Tensor) or type(state) in PLAIN:
+        return None
+    if type(state) in (dict, OrderedDict):
+        parts = [(part, f"{where}[{key!r}]") for key, value in state.items() for part in (key, value)]
+    elif type(state) in (list, tuple):
+        parts = [(part, f"{where}[{index}]") for index, part in enumerate(state) if type(part) not in PLAIN]
+    else:
+        kind = type(state)
+        found = f"a {kind.__module__}.{kind.__qualname__} at {where}; tensors and plain values alone can be read again"
+        return None if _is_read_again(state) else found
+    return next(filter(None, (unreadable(*part) for part in parts)), None)
+
+
+def _is_read_again(value: Any) -> bool:
+    buffer = io.BytesIO()
+    try:
+        torch.save(value, buffer)
+        torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    except Exception:  # noqa: BLE001  # of the pickler, of the value's own code
+        return False
+    return True
 
 
 def _read(path: Path) -> State:

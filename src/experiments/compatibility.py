@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments import returned
+from experiments.checkpoint import unreadable
 from experiments.config import RootConfig
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, DataError, Fault, suggestion
@@ -69,10 +70,13 @@ def require_states(parts: Mapping[str, Any], root: RootConfig) -> None:
     """
     faults = []
     for key, part in parts.items():
-        missing = [name for name in ("state_dict", "load_state_dict") if part is not None and not hasattr(part, name)]
-        if missing:
+        if part is None:
+            continue
+        if missing := [name for name in ("state_dict", "load_state_dict") if not hasattr(part, name)]:
             problem = f"{getattr(root, key)['name']} has no {' and no '.join(missing)}; a run that goes on needs both"
             faults.append(Fault(key, problem))
+        elif found := unreadable(part.state_dict()):
+            faults.append(Fault(key, f"its state_dict() holds {found}"))
     if faults:
         raise ConfigError(*faults)
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, TensorDataset
 
 from experiments.errors import DataError
-from experiments.seeds import epoch_order
+from experiments.seeds import epoch_order, fixed_noise
 
 Shape = tuple[int, int, int]
 # A label is an output of the model; a larger one is a number of something else (an id, a time).
@@ -71,10 +71,11 @@ class Split:
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor]:
         """X (n, features) uint8 or float32 and y (n,) int64 or (n, columns) float32, every item read once."""
-        if isinstance(self.dataset, TensorDataset):
+        if is_arrays(self.dataset):
             x, y = self.dataset.tensors
             return x, y
-        items = [self.dataset[index] for index in range(len(self))]
+        with fixed_noise():
+            items = [self.dataset[index] for index in range(len(self))]
         x = torch.stack([torch.as_tensor(x) for x, _ in items])
         return as_rows(x, self.shape)[0], as_targets([y for _, y in items])
 
@@ -195,9 +196,14 @@ class Batches:
 
     def as_stored(self, batch: int) -> tuple[Tensor, Tensor]:
         """One batch of the rows as they lie, whatever the order."""
-        x, y = self.split.tensors
         rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        return to_float(x[rows]).view(-1, *self.shape), y[rows]
+        x, y = (tensor[rows].clone() for tensor in self.split.tensors)
+        return to_float(x).view(-1, *self.shape), y
+
+
+def is_arrays(dataset: Any) -> TypeGuard[TensorDataset]:
+    """Whether a dataset is nothing but arrays x and y; a class of one's own may give other rows than its tensors'."""
+    return type(dataset) is TensorDataset and len(dataset.tensors) == 2
 
 
 def to_float(x: Tensor) -> Tensor:
@@ -244,15 +250,13 @@ def as_targets(y: Any) -> Tensor:
 
 
 def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]:
-    if isinstance(value, TensorDataset):
+    if is_arrays(value):
         x, y = value.tensors
         value = (x, y)
     if not isinstance(value, tuple):
-        split = Split(value, shape)
-        if len(split) == 0:
-            raise DataError(f"the {part} split has no rows")
-        item = torch.as_tensor(value[0][0])
-        return split, as_rows(item[None], shape)[1]
+        return _map_style(value, shape, part)
+    if len(value) != 2:
+        raise DataError(f"the {part} split is a tuple of {len(value)}; (x, y) is expected")
     x, found = as_rows(value[0], shape)
     y = as_targets(value[1])
     if len(x) != len(y):
@@ -262,9 +266,23 @@ def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]
     return Split(TensorDataset(x, y)), found
 
 
+def _map_style(dataset: Any, shape: Shape | None, part: str) -> tuple[Split, Shape]:
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        kind = type(dataset).__name__
+        raise DataError(f"the {part} split is a {kind}; (x, y) or a map-style Dataset with a length is expected")
+    split = Split(dataset, shape)
+    if len(split) == 0:
+        raise DataError(f"the {part} split has no rows")
+    item = dataset[0]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
+        raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected")
+    return split, as_rows(torch.as_tensor(item[0])[None], shape)[1]
+
+
 def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int]:
     """Whether the targets are labels, and how many outputs they ask for; a Dataset of known classes is not read."""
-    read = [split for split in splits.values() if classes is None or isinstance(split.dataset, TensorDataset)]
+    read = [split for split in splits.values() if classes is None or is_arrays(split.dataset)]
     targets = [split.tensors[1] for split in read]
     kinds = {(y.dtype, *y.shape[1:]) for y in targets}
     if len(kinds) > 1:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from experiments import ranks
 from experiments.errors import ConfigError, Fault
 from experiments.schema import STRICT
+from experiments.seeds import noise_kept
 
 LARGEST_KEPT = 32 * 2**20 - 2**16  # bytes
 
@@ -87,11 +88,12 @@ def set_up(config: DeviceConfig, *, deterministic: bool) -> None:
 
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
-    """Put back what `prepare` sets for the whole process, so that one run's settings are not the next one's."""
+    """Put back what a run sets for the whole process: what `prepare` does, and where the random streams are."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fp32 = _fp32()
     try:
-        yield
+        with noise_kept():
+            yield
     finally:
         torch.set_num_threads(threads)
         _set_deterministic(deterministic)

@@ -1,7 +1,8 @@
 """`python -m experiments.evaluate RUN [OVERRIDE ...]`: measure a trained model again, on its own or other data.
 
-RUN is a run's folder or MLflow id. Without overrides the figures are those of its last epoch, bit for bit on the same
-machine; with dataset=fashion_mnist, say, those on other data that the model takes. Each is printed in full.
+RUN is a run's folder or MLflow id. Without overrides the figures are those of the epoch that its weights are of (the
+last, or the best where early_stopping went back to it), bit for bit on the same machine; with dataset=fashion_mnist,
+say, those on other data that the model takes. Each is printed in full.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def run_job(cfg: DictConfig) -> Result:
 
 def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
     """What Hydra itself keeps beside a run, for a run from Python."""
-    (folder / ".hydra").mkdir()
+    (folder / ".hydra").mkdir(exist_ok=True)  # there after an attempt that ended before there was a run
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     for name, kept in (("config", own), ("overrides", OmegaConf.create(list(overrides)))):
         OmegaConf.save(kept, folder / ".hydra" / f"{name}.yaml")

@@ -102,9 +102,11 @@ class Reader:
         import torch
 
         from experiments import runs
+        from experiments.seeds import noise_kept
 
         splits = _as_data(self.spec, torch.from_numpy(np.stack([picture.pixels for picture in seen])))
-        runner, _ = runs.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
+        with noise_kept():
+            runner, _ = runs.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
         runner.model.eval()
         with torch.inference_mode():
             outputs = torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)])

@@ -53,12 +53,15 @@ class Sums:
             self._pool()
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been gathered so far; pooling is left as it is, since it may change a metric's last bits."""
+        """What has been gathered so far; pooling is left as it is, since it may change a metric's last bits.
+
+        Copies, since a target may be a view of all of them, which would be saved whole.
+        """
         return {
             "sizes": self.sizes,
             "losses": self._losses,
             "metrics": self._metrics,
-            "pending": [list(batch) for batch in self._pending],
+            "pending": [[part.clone() for part in batch] for batch in self._pending],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from torch import Tensor
 
 from experiments.callback import Callback
-from experiments.errors import ConfigError, Fault
+from experiments.data import Splits
+from experiments.errors import ConfigError, Fault, suggestion
 from experiments.result import FIGURE_NAME, is_figure
 
 MODEL = ("parameters", "train", "eval", "to")
 OPTIMISER = ("step", "zero_grad")
+
+
+def require_splits(made: Any, name: str) -> None:
+    """See that a dataset factory gives splits, or a mapping of what they are made of.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(made, Splits):
+        return
+    if not isinstance(made, Mapping):
+        problem = f"{name} gives {told(made)}; a mapping with train and valid is expected"
+        raise ConfigError(Fault("dataset", problem))
+    known = inspect.signature(Splits.of).parameters
+    faults = [Fault("dataset", f"{name} gives {key!r}{suggestion(key, known)}") for key in made if key not in known]
+    faults += [Fault("dataset", f"{name} gives no {part!r}") for part in ("train", "valid") if part not in made]
+    if faults:
+        raise ConfigError(*faults)
+
+
+def require_loader(loader: Any, name: str) -> None:
+    """See that a loader factory gives batches that can be counted.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(loader, type) or not (isinstance(loader, Iterable) and isinstance(loader, Sized)):
+        problem = f"{name} gives {told(loader)}; an iterable of batches (xb, yb) with a length is expected"
+        raise ConfigError(Fault("loader", problem))
 
 
 def require_model(model: Any, name: str) -> None:

@@ -115,7 +115,7 @@ class Runner:
             TrainingError: a loss or gradient is not finite; that update was not applied.
         """
         if not self.untrained:
-            figures = self.evaluate(0)
+            figures = self.evaluate(0, leaving=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
             for callback in self.callbacks:
@@ -140,7 +140,7 @@ class Runner:
         train = {f"train/{name}": value for name, value in means.items()}
         # Evaluation may draw from it too, and starts anew where a training goes on from its middle.
         self.progress.noise = noise_state(self.device)
-        valid = {f"valid/{name}": value for name, value in self.evaluate(epoch).items()}
+        valid = {f"valid/{name}": value for name, value in self.evaluate(epoch, leaving=True).items()}
         self.step_scheduler("epoch")
         seconds = self.progress.seconds()
         earlier = [figures["valid/loss"] for figures in self.history]
@@ -197,8 +197,11 @@ class Runner:
         return pred.detach(), loss.detach()
 
     @torch.inference_mode()
-    def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
-        """The loss and the metrics over the validation rows (or other batches), in evaluation mode."""
+    def evaluate(self, epoch: int, batches: Batches | None = None, *, leaving: bool = False) -> Metrics:
+        """The loss and the metrics over the validation rows (or other batches), in evaluation mode.
+
+        Only the loop's own may be `leaving`: within a callback the epoch is half done, and would be done again.
+        """
         self.model.eval()
         sums = self._sums(by_rows=self.mean_over == "samples")
         for xb, yb in islice((batches or self.valid).epoch(epoch), self.limit_batches):
@@ -206,7 +209,7 @@ class Runner:
                 xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
             sums.add(pred, yb, self.compute(self.loss, pred, yb))
-            if self.leave is not None:
+            if leaving and self.leave is not None:
                 self._leave(self.leave)
         return sums.means()
 

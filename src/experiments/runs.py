@@ -17,7 +17,7 @@ from experiments.errors import ConfigError, Fault
 from experiments.precision import AUTOCAST
 from experiments.result import Result
 from experiments.runner import Runner
-from experiments.seeds import derive
+from experiments.seeds import derive, noise_kept
 from experiments.tracking import journal
 from experiments.views.terminal import relative
 
@@ -83,7 +83,8 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
     if isinstance(run, Result) and run.folder is None:
         return run.model
     folder = folder_of(run, output_root)
-    model, _ = _trained(folder, configuration(folder, here(folder)), "last")
+    with noise_kept():
+        model, _ = _trained(folder, configuration(folder, here(folder)), "last")
     return model.eval()
 
 

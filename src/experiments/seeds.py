@@ -5,8 +5,9 @@ init: the weights. data_order: which row comes when. noise: dropout and augmenta
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,25 @@ def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["device"], device)
     elif device.type == "mps":
         torch.mps.set_rng_state(state["device"])
+
+
+@contextlib.contextmanager
+def noise_kept() -> Iterator[None]:
+    """Put the noise stream back where it was; an accelerator's own is left where it is."""
+    cpu = torch.device("cpu")
+    state = noise_state(cpu)
+    try:
+        yield
+    finally:
+        restore_noise(state, cpu)
+
+
+@contextlib.contextmanager
+def fixed_noise() -> Iterator[None]:
+    """Whatever is drawn within is the same each time, whatever came before, and changes nothing that comes after."""
+    with noise_kept():
+        seed_noise(0)
+        yield
 
 
 def of_process(seed: int, rank: int) -> int:

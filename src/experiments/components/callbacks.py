@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ class EarlyStopping(Callback):
     """Stops when a figure no longer improves, and goes back to the weights of its best epoch.
 
     Args:
-        monitor: a figure of the run; larger is better for accuracies, smaller for all else.
+        monitor: a figure of the run.
+        mode: whether the smallest ("min") or the largest ("max") is best; None for the largest of accuracies alone.
         patience: epochs without improvement before it stops.
         min_delta: what counts as an improvement.
     """
@@ -36,19 +37,21 @@ class EarlyStopping(Callback):
         self,
         *,
         monitor: str = "valid/loss",
+        mode: Literal["min", "max"] | None = None,
         patience: Annotated[int, Ge(1)] = 3,
         min_delta: Annotated[float, Ge(0)] = 0.0,
     ) -> None:
         self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
         self.watches = (monitor,)
-        self.sign = -1.0 if monitor.endswith("accuracy") else 1.0
+        largest = mode == "max" or (mode is None and monitor.endswith("accuracy"))
+        self.sign = -1.0 if largest else 1.0
         self.best = float("inf")
         self.best_epoch = 0
         self.weights: dict[str, Any] = {}
 
     def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
         """Remember the best weights; stop once patience is over."""
-        value = self.sign * figures[self.monitor]
+        value = self.sign * float(figures[self.monitor])  # of numpy, it could not be read again from a checkpoint
         if value < self.best - self.min_delta:
             self.best, self.best_epoch = value, epoch
             self.weights = copy.deepcopy(runner.model.state_dict())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.components import plain
-from experiments.data import Order, Split, as_targets, to_float
+from experiments.data import Order, Split, as_targets, is_arrays, to_float
 from experiments.registry import register
 from experiments.seeds import epoch_seed
 
@@ -41,7 +41,10 @@ class Passes:
         return math.ceil(len(self.order) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.batches(self.x, self.y, self.batch_size, self.order.indices())
+        indices = self.order.indices()
+        batches = self.batches(self.x, self.y, self.batch_size, indices)
+        # Slices are views, and what changes a batch in place would change the data.
+        return batches if indices is not None else ((xb.clone(), yb.clone()) for xb, yb in batches)
 
 
 class Wrapped:
@@ -115,7 +118,7 @@ class InMemory:
         for start in range(0, len(self.order), batches * self.batch_size):
             part = slice(start, start + batches * self.batch_size)
             # index_select copies row by row, several times as fast as x[indices], which goes number by number
-            x, y = (t[part] if indices is None else t.index_select(0, indices[part]) for t in (self.x, self.y))
+            x, y = (t[part].clone() if indices is None else t.index_select(0, indices[part]) for t in (self.x, self.y))
             x = to_float(x).view(-1, *self.shape)
             yield from zip(torch.split(x, self.batch_size), torch.split(y, self.batch_size), strict=True)
 
@@ -134,24 +137,24 @@ def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) ->
     return Passes(plain.tensor_dataset, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("dataloader", reads_datasets=True, plain=plain.dataloader)
+@register.loader("dataloader", plain=plain.dataloader)
 def dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Any:
     """Stage 7: torch's DataLoader over a TensorDataset, or over the split's own map-style dataset."""
-    if not isinstance(split.dataset, TensorDataset):
+    if not is_arrays(split.dataset):
         return Wrapped(OrderedLoader(split.dataset, batch_size, order, num_workers), _into(shape))
     x, y = split.floats()
     return OrderedLoader(Rows(x.view(-1, *shape), y), batch_size, order, num_workers)
 
 
-@register.loader("wrapped_dataloader", reads_datasets=True, plain=plain.wrapped_dataloader)
+@register.loader("wrapped_dataloader", plain=plain.wrapped_dataloader)
 def wrapped_dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Wrapped:
     """Stage 12: rows stay as the data has them, and each batch is brought into the model's shape."""
     dataset = split.dataset
-    if isinstance(dataset, TensorDataset):
+    if is_arrays(dataset):
         dataset = Rows(*split.floats())
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
