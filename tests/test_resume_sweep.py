@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+from experiments.composing import quoted
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
@@ -95,6 +96,15 @@ def test_settings_are_refused_for_a_sweep(sweep: Sweep) -> None:
     done = resumed(sweep.folder, "epochs=9")
     told = "a sweep goes on as it was; settings can be given for a single run's folder only"
     assert (done.code, done.err) == (2, f"error: epochs=9: {told}\n")
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9", "back\\slash"])
+def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, workplace: Path) -> None:
+    folder = workplace / name / "sweep"
+    one = ("-m", *SMALL, "optim.lr=0.01", f"hydra.sweep.dir={quoted(str(folder))}")
+    assert command(*one, before=partial(at_step, EPOCHS, kill)).code == -KILL
+    assert resumed(folder).code == 0
+    assert status(folder / "0") == "FINISHED"
 
 
 @pytest.mark.slow

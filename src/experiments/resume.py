@@ -68,10 +68,11 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
         raise ConfigError(
             Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
         )
+    from experiments.composing import quoted
     from experiments.resumption import together
 
     as_begun(plan["place"])
-    again = [f"hydra.sweep.dir={json.dumps(str(folder))}", "sweep.resume=true", *overrides]
+    again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true", *overrides]
     sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], []), *again]
     command_line.compose_and_run()
 
