@@ -12,6 +12,8 @@ import pytest
 
 import experiments
 from experiments.composing import quoted
+from experiments.resumption import together
+from experiments.sweeps.parent import PLAN
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
@@ -105,6 +107,37 @@ def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, work
     assert command(*one, before=partial(at_step, EPOCHS, kill)).code == -KILL
     assert resumed(folder).code == 0
     assert status(folder / "0") == "FINISHED"
+
+
+SECRET = "name=http://ada:canary@host"  # any setting may hold one; where there is a store, its address does
+
+
+@pytest.fixture
+def masked(workplace: Path) -> Path:
+    """A sweep that was killed, begun with a secret on its command line."""
+    one = ("-m", *SMALL, "optim.lr=0.01", SECRET, "hydra.sweep.dir=sweep")
+    assert command(*one, before=partial(at_step, 2, kill)).code == -KILL
+    assert "canary" not in (workplace / "sweep" / PLAN).read_text(encoding="utf-8")
+    return workplace / "sweep"
+
+
+def test_a_secret_that_it_was_begun_with_is_asked_for(masked: Path) -> None:
+    done = resumed(masked)
+    assert (done.code, done.err) == (2, "error: name: it holds a secret, which is not kept; give it again: name=...\n")
+
+
+def test_with_its_secret_given_again_it_goes_on(masked: Path) -> None:
+    assert resumed(masked, SECRET).code == 0
+    assert journal.summary(masked / "0")["start"]["name"] == "http://ada:***@host"
+
+
+def test_a_secret_is_no_leave_to_change_another_setting(masked: Path) -> None:
+    assert resumed(masked, SECRET, "epochs=9").err.startswith("error: epochs=9: a sweep goes on as it was;")
+
+
+def test_a_secret_that_is_swept_over_leaves_the_jobs_in_their_order() -> None:
+    begun_with = ["model.token=***,***", "optim.lr=0.1,0.2"]
+    assert together(begun_with, ["model.token=a,b"]) == ["model.token=a,b", "optim.lr=0.1,0.2"]
 
 
 @pytest.mark.slow

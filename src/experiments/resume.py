@@ -62,18 +62,19 @@ def _resume(folder: Path, overrides: list[str]) -> None:
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """The same multirun again, in the same folder: each job sees for itself what is left to do."""
+    from experiments.composing import quoted
+    from experiments.resumption import hidden, key, together
+
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    if refused := [override for override in overrides if override.split("=")[0] not in OF_A_SWEEP]:
+    allowed = {*OF_A_SWEEP, *hidden(plan["overrides"])}
+    if refused := [override for override in overrides if key(override) not in allowed]:
         told = " ".join(refused)
         raise ConfigError(
             Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
         )
-    from experiments.composing import quoted
-    from experiments.resumption import together
-
     as_begun(plan["place"])
-    again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true", *overrides]
-    sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], []), *again]
+    again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true"]
+    sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], overrides), *again]
     command_line.compose_and_run()
 
 

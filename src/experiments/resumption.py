@@ -41,22 +41,29 @@ def said(folder: Path) -> list[str]:
     return [list(event["overrides"]) for event in journal.read(folder) if "overrides" in event][-1]
 
 
+def key(override: str) -> str:
+    """What an override says something of."""
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def hidden(overrides: Sequence[str]) -> set[str]:
+    """The keys of kept overrides whose value was masked."""
+    return {key(override) for override in overrides if HIDDEN in override}
+
+
 def together(begun_with: Sequence[str], given: Sequence[str]) -> list[str]:
     """The overrides of a run that goes on; what was masked when it began has to be given again.
 
     Raises:
         ConfigError: it is not.
     """
-
-    def key(override: str) -> str:
-        return override.lstrip("+~").split("=", 1)[0]
-
-    masked = [key(override) for override in begun_with if HIDDEN in override]
-    missing = sorted(set(masked) - {key(override) for override in given})
-    if missing:
+    again = {key(override): override for override in given if key(override) in hidden(begun_with)}
+    if missing := sorted(hidden(begun_with) - set(again)):
         problem = "it holds a secret, which is not kept; give it again: "
         raise ConfigError(*(Fault(name, f"{problem}{name}=...") for name in missing))
-    return [*(override for override in begun_with if key(override) not in masked), *given]
+    # Where it stood before: the order of what is swept over numbers the jobs.
+    begun_with = [again.get(key(override), override) for override in begun_with]
+    return [*begun_with, *(override for override in given if key(override) not in again)]
 
 
 def reopen(folder: Path) -> journal.Journal:
