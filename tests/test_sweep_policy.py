@@ -18,7 +18,7 @@ from experiments.sweeps import hooks, policy
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, signalled, status
-from .forked import Ended, fork, needs_fork
+from .forked import Ended, fork, forked, needs_fork
 from .training import one_thread  # noqa: F401  # a fixture of every test here
 
 pytestmark = needs_fork
@@ -52,6 +52,12 @@ def test_a_failed_job_holds_nothing_of_its_training() -> None:
     assert held[0]() is not None
     hooks._let_go(failed.value)
     assert held[0]() is None
+
+
+def test_a_failed_job_whose_error_is_among_its_own_causes_ends_too() -> None:
+    error, above = RuntimeError("out of luck"), RuntimeError("above")
+    error.__cause__, above.__cause__ = above, error
+    assert forked(lambda: hooks._let_go(error), seconds=20).code == 0
 
 
 def fails_in_the_second() -> None:

@@ -161,7 +161,9 @@ def _tell_failure(config: DictConfig, job_return: JobReturn) -> None:
 
 def _let_go(error: BaseException | None) -> None:
     """Free what the frames of a failed job hold, its model, data and workers, for Hydra keeps the error to the end."""
-    while error is not None:
+    seen = set[int]()  # an error may be among its own causes: `raise error from error`
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
