@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import experiments
 from experiments import reuse, weights
 from experiments.compare import __main__ as compare
+from experiments.errors import ConfigError
 from experiments.sweeps import summary
 from experiments.tracking import journal
 
@@ -124,6 +126,42 @@ def test_a_sweep_with_a_reused_job_is_compared_and_goes_on(
     assert re.search(r"(?m)^0 +0\.001 ", capsys.readouterr().out)
     assert resumed("sweep").code == 0
     assert reuse.referred(Path("sweep/0")) == done_before
+
+
+LOST = "the run that it took is gone or was trained longer since: outputs/runs/first"
+
+
+def longer(folder: Path) -> None:
+    assert go_on(folder, f"epochs={EPOCHS + 1}").code == 0
+
+
+@pytest.fixture
+def took(done_before: Path) -> Path:
+    """A sweep whose only job took the run that was done before."""
+    assert command("-m", *SMALL, "optim.lr=0.001", REUSE, "hydra.sweep.dir=sweep").code == 0
+    assert reuse.referred(Path("sweep/0")) == done_before
+    return done_before
+
+
+@pytest.mark.parametrize("change", [longer, shutil.rmtree])
+def test_the_figures_of_a_run_that_is_another_by_now_are_not_the_jobs(
+    change: Callable[[Path], None], took: Path
+) -> None:
+    change(took)
+    (job,) = summary.collect(Path("sweep"))
+    assert (job["status"], job["reason"], job["figures"]) == ("FAILED", LOST, {})
+
+
+def test_the_preview_tells_that_the_run_is_another_by_now(took: Path) -> None:
+    longer(took)
+    done = resumed("sweep", "sweep.preview=true")
+    assert "1 job: 1 new" in done.out and LOST in done.out
+
+
+def test_who_reads_the_jobs_folder_is_told_that_the_run_is_another_by_now(took: Path) -> None:
+    longer(took)
+    with pytest.raises(ConfigError, match=re.escape(f"sweep/0: {LOST}; its own command trains it in this folder")):
+        experiments.load("sweep/0")
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         _sweep(folder, overrides)
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
-    if (taken := reuse.referred(folder)) is not None:
+    if (taken := reuse.meant(folder)) != folder:
         problem = "it took the finished run of another folder; to go on with that one: python -m experiments.resume"
         raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():

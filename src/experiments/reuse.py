@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.errors import ConfigError, Fault
 from experiments.files import replacing
 from experiments.tracking import delivery, journal
 from experiments.views import terminal
@@ -66,9 +67,29 @@ def refer(folder: Path, found: Path, key: str, choices: Mapping[str, str], param
 
 
 def referred(folder: Path) -> Path | None:
-    """The folder of the run that the job in a folder took; None where it took none, or that is gone."""
-    found = _word(folder).get("folder")
-    return Path(found) if found and (Path(found) / journal.FILE).is_file() else None
+    """The folder of the run that the job in a folder took; None where it took none, or that is gone or another now."""
+    word = _word(folder)
+    return Path(word["folder"]) if word and journal.run_key(Path(word["folder"])) == word["run_key"] else None
+
+
+def lost(folder: Path) -> str | None:
+    """What is told of a job whose run is no longer the one that it took; None of any other."""
+    word = _word(folder)
+    if not word or referred(folder) is not None:
+        return None
+    return f"the run that it took is gone or was trained longer since: {terminal.relative(Path(word['folder']))}"
+
+
+def meant(folder: Path) -> Path:
+    """The folder of the run that a folder stands for: itself, but of a job that took another's.
+
+    Raises:
+        ConfigError: that one is no longer what the job took.
+    """
+    if (problem := lost(folder)) is not None:
+        problem = f"{problem}; its own command trains it in this folder, or resume of its sweep"
+        raise ConfigError(Fault(terminal.relative(folder), problem))
+    return referred(folder) or folder
 
 
 def summary(folder: Path) -> journal.Event:
@@ -95,7 +116,7 @@ def _word(folder: Path) -> dict[str, Any]:
         word = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return word if isinstance(word, dict) else {}
+    return word if isinstance(word, dict) and word.keys() >= {"folder", "run_key"} else {}
 
 
 def _result(prepared: Preparation, found: Path) -> Result:

@@ -99,7 +99,7 @@ def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | 
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        return reuse.referred(path) or path
+        return reuse.meant(path)
     if re.fullmatch(r"[0-9a-f]{32}", name):
         for found in output_root.rglob(delivery.FILE):
             if delivery.state(found.parent).get("run_id") == name:

@@ -59,7 +59,7 @@ def _places(name: str, output_root: Path) -> list[Path]:
     """The folders of the runs and sweeps that one name means."""
     path = Path(name).expanduser()
     if path.is_dir():
-        path = reuse.referred(path) or path
+        path = reuse.meant(path)
         if _is_sweep(path) or (path / journal.FILE).is_file():
             return [path.resolve()]
         if below := _runs_below(path):

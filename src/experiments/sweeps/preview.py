@@ -114,7 +114,7 @@ def state_of(folder: Path) -> State:
         return State(DONE, told=f"reused from {relative(found)}")
     if (folder / ERROR).is_file():
         return State(FAILED, told=_line((folder / ERROR).read_text(encoding="utf-8").strip().rpartition("\n")[2]))
-    return State(NEW)
+    return State(NEW, told=reuse.lost(folder) or "")
 
 
 def _again(same: Path, policy: str) -> State:

@@ -116,7 +116,9 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
         elif reuse.referred(folder) is not None:
             found.append({**reuse.summary(folder), "job": name})
         else:
-            reason = (folder / ERROR).read_text(encoding="utf-8") if (folder / ERROR).is_file() else "it never began"
+            reason = reuse.lost(folder) or "it never began"
+            if (folder / ERROR).is_file():
+                reason = (folder / ERROR).read_text(encoding="utf-8")
             found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": reason.strip().rpartition("\n")[2]})
     return found
 
