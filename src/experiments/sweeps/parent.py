@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from experiments.config import TrackingConfig
 
 PLAN = "sweep.json"
+BEGINNING = ".parent.lock"  # held while what a sweep has once is made
 LONGEST = 255  # bytes of a file's name
+WAIT_SECONDS = 10  # who looks whether a sweep lives has its lock for a moment
 
 
 def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> None:
@@ -48,9 +50,8 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
         if (first := folders.setdefault(folder, number)) != number:
             problem = f"jobs {first} and {number} would share the folder {name}; ${{hydra.job.num}} is one for each"
             raise ConfigError(Fault("hydra.sweep.subdir", problem))
-    if (sweep / PLAN).exists() and not again:
-        problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
-        raise ConfigError(Fault("hydra.sweep.dir", problem))
+    if not again:
+        _require_unplanned(sweep)
     if blocked := folder_fault(sweep):
         raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
@@ -72,14 +73,19 @@ def plan(  # a plan is made of these
         overrides: the command line's, of our configuration.
         options: the command line's, of Hydra itself.
         listed: where all jobs are known, what each one's folder is called and what it is given of the varied keys.
+
+    Raises:
+        ConfigError: another command has taken the folder meanwhile.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"varied": list(varied), "jobs": jobs, "listed": dict(listed or {})}
     content |= {"overrides": list(overrides), "options": list(options)}
     content["place"] = {"folder": str(Path.cwd()), "components": os.environ.get(presets.SETTING, "")}
     text = json.dumps(secrets.masked_deep(content), indent=2)
-    with replacing(sweep / PLAN) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with FileLock(sweep / BEGINNING):
+        _require_unplanned(sweep)
+        with replacing(sweep / PLAN) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def varied(sweep: Path) -> list[str]:
@@ -106,7 +112,7 @@ def _planned(sweep: Path) -> dict[str, Any]:
 
 def begin(sweep: Path, tracking: TrackingConfig) -> Path:
     """The sweep's folder, with the parent run's journal begun; once, by whoever comes first."""
-    with FileLock(sweep / ".parent.lock"):
+    with FileLock(sweep / BEGINNING):
         if not (sweep / journal.FILE).exists():
             keys = varied(sweep)
             begun = journal.Journal(sweep)
@@ -140,6 +146,12 @@ def held(sweep: Path) -> Iterator[None]:
         owned.close()
 
 
+def _require_unplanned(sweep: Path) -> None:
+    if (sweep / PLAN).exists():
+        problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
+        raise ConfigError(Fault("hydra.sweep.dir", problem))
+
+
 def _inside(sweep: Path, name: str) -> Path:
     """The folder of a job called so, if it lies in the sweep's.
 
@@ -166,7 +178,7 @@ def options(config: DictConfig) -> list[str]:
 
 def _owned(sweep: Path) -> journal.Journal:
     try:
-        return journal.Journal(sweep, reopen=True)
+        return journal.Journal(sweep, reopen=True, wait_seconds=WAIT_SECONDS)
     except Timeout:
         owner = journal.owner_of(sweep)
         problem = f"process {owner.get('pid')} on {owner.get('host')} is at this sweep"
