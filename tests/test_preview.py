@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import process
+from experiments.folders import ERROR
+from experiments.sweeps.preview import state_of
+from experiments.tracking import journal, process
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, begin, command, resumed
 from .forked import Ended, kill, needs_fork
@@ -89,6 +91,14 @@ def test_a_failed_job_is_told_with_its_reason(workplace: Path) -> None:
     assert found["1"][2] == "failed" and found["1"][-1] == "1 epoch done; RuntimeError: out of luck"
 
 
+def test_of_a_failed_job_that_could_not_go_on_that_is_told(workplace: Path) -> None:
+    failed = journal.Journal(workplace)
+    failed.start()
+    failed.end("FAILED", "RuntimeError: out of luck")
+    (workplace / ERROR).write_text("it cannot go on:\n  too little is left\n", encoding="utf-8")
+    assert state_of(workplace).told == "0 epochs done; it cannot go on: too little is left"
+
+
 def seconds(time: str) -> float:
     number, unit = time.split()
     return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
@@ -96,7 +106,6 @@ def seconds(time: str) -> float:
 
 def test_time_and_disk_are_those_of_like_runs_and_grow_with_the_epochs(workplace: Path) -> None:
     from experiments.sweeps.earlier import _disk
-    from experiments.tracking import journal
 
     for seed in (0, 1):
         assert begin(workplace / f"outputs/runs/{seed}", f"seed={seed}").code == 0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
+from experiments import checkpoint
 from experiments.errors import TrainingError
 from experiments.sweeps import hooks, policy
 from experiments.tracking import journal
@@ -123,6 +124,18 @@ def test_failures_of_an_earlier_start_do_not_count(workplace: Path) -> None:
     assert swept("sweep.on_failure=2").code == 1
     done = resumed("sweep", "sweep.on_failure=2", before=partial(at_step, 1, fail))
     assert states(done) == {"0": "FINISHED", "1": "FAILED", "2": "FINISHED"}
+
+
+def test_a_failed_job_that_cannot_go_on_tells_that_reason_and_no_longer_the_first(workplace: Path) -> None:
+    assert swept().code == 1
+    for path in (workplace / "sweep" / "1").glob(f"{checkpoint.FOLDER}/*"):
+        path.write_bytes(b"")
+    refused = resumed("sweep")
+    told = "no checkpoint in .*/sweep/1/checkpoints can be used"
+    assert re.search(rf"job 1 \(optim.lr=0.02\) failed: {told}.*; sweep/1/error.txt\n", refused.out)
+    assert re.search(rf"job 1 FAILED: {told}", refused.out)
+    assert re.match(told, Path("sweep/1/error.txt").read_text(encoding="utf-8"))
+    assert REASON not in refused.out
 
 
 def test_ctrl_c_ends_the_sweep_as_killed_and_tells_what_was_not_run(workplace: Path) -> None:

@@ -16,6 +16,7 @@ from experiments.tracking import journal
 # What Hydra and the log put into a run's folder before the run begins.
 BEFORE = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "experiments.log")
 ERROR = "error.txt"
+TRACEBACK = "Traceback "
 
 
 def taken(folder: Path) -> Fault:
@@ -40,14 +41,17 @@ def require_free(folder: Path) -> None:
 def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
     """Remove the folder of a run that is refused before it begins; or keep the reason in it, for a sweep's table."""
     held = (folder / journal.FILE).exists()
+    if keep_reason:
+        (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
     try:
         yield
     except UserError as error:
-        if not held and not (folder / journal.FILE).exists():
-            if keep_reason:
-                (folder / ERROR).write_text(secrets.masked(f"{error}\n"), encoding="utf-8")
-            else:
-                _discard(folder)
+        if keep_reason:
+            # Where it has begun, its traceback is there, or the disk is full.
+            with contextlib.suppress(OSError), (folder / ERROR).open("x", encoding="utf-8") as file:
+                file.write(secrets.masked(f"{error}\n"))
+        elif not held and not (folder / journal.FILE).exists():
+            _discard(folder)
         raise
     except Exception:
         if not held:
@@ -55,11 +59,26 @@ def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
         raise
 
 
+def refusal(folder: Path) -> str:
+    """Why a job was refused when it last was to begin or to go on, in one line; empty where it was not."""
+    text = _error(folder)
+    return "" if text.startswith(TRACEBACK) else " ".join(text.split())
+
+
+def reason(folder: Path) -> str:
+    """Why a job failed or was refused the last time, in one line; empty where neither is told."""
+    return refusal(folder) or _error(folder).rpartition("\n")[2]
+
+
 def keep_error(folder: Path, error: BaseException) -> None:
     """See that the traceback of a failed job stands in its folder, wherever it failed."""
     if not (folder / ERROR).exists():
         whole = "".join(traceback.format_exception(error))
         (folder / ERROR).write_text(secrets.masked(whole), encoding="utf-8")
+
+
+def _error(folder: Path) -> str:
+    return (folder / ERROR).read_text(encoding="utf-8").strip() if (folder / ERROR).is_file() else ""
 
 
 def _discard(folder: Path) -> None:

@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from experiments.errors import TrainingError, UserError
 from experiments.files import replacing
-from experiments.folders import ERROR
+from experiments.folders import ERROR, TRACEBACK
 from experiments.sweeps import parent
 from experiments.views.terminal import relative
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 FOLDER = ".failures"
 POLL_SECONDS = 0.5
 LONGEST = 300  # characters of a reason that stands in one line
-TRACEBACK = "Traceback "
 
 Policy = str | int
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from experiments import describe, reuse
-from experiments.folders import ERROR
+from experiments.folders import reason, refusal
 from experiments.sweeps.earlier import Cost, Earlier
 from experiments.sweeps.jobs import ComposedJob
 from experiments.tracking import journal
@@ -106,14 +106,14 @@ def state_of(folder: Path) -> State:
         if run["status"] == "FINISHED":
             return State(DONE, epochs)
         if run["status"] == "FAILED":
-            return State(FAILED, epochs, f"{done}; {_line(run['reason'])}")
+            return State(FAILED, epochs, f"{done}; {_line(refusal(folder) or run['reason'])}")
         if journal.lives(folder):
             return State(RUNNING, epochs, f"{done}; process {_owner(folder)}")
         return State(HALF, epochs, done)
     if (found := reuse.referred(folder)) is not None:
         return State(DONE, told=f"reused from {relative(found)}")
-    if (folder / ERROR).is_file():
-        return State(FAILED, told=_line((folder / ERROR).read_text(encoding="utf-8").strip().rpartition("\n")[2]))
+    if told := reason(folder):
+        return State(FAILED, told=_line(told))
     return State(NEW, told=reuse.lost(folder) or "")
 
 

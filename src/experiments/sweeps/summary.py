@@ -16,7 +16,7 @@ from tabulate import tabulate
 from experiments import reuse
 from experiments.errors import UserError
 from experiments.files import replacing
-from experiments.folders import ERROR
+from experiments.folders import ERROR, reason, refusal
 from experiments.sweeps import best, parent
 from experiments.sweeps.settings import differing, settings
 from experiments.tracking import delivery, journal, process
@@ -112,14 +112,14 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
     for folder in job_folders(sweep):
         name = str(folder.relative_to(sweep))
         if (folder / journal.FILE).is_file():
-            found.append({**journal.summary(folder), "job": name})
+            run = journal.summary(folder)
+            refused = "" if run["status"] == "FINISHED" else refusal(folder)
+            found.append({**run, "job": name, "reason": refused or run["reason"]})
         elif reuse.referred(folder) is not None:
             found.append({**reuse.summary(folder), "job": name})
         else:
-            reason = reuse.lost(folder) or "it never began"
-            if (folder / ERROR).is_file():
-                reason = (folder / ERROR).read_text(encoding="utf-8")
-            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": reason.strip().rpartition("\n")[2]})
+            told = reason(folder) or reuse.lost(folder) or "it never began"
+            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": told})
     return found
 
 
