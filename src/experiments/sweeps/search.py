@@ -102,7 +102,7 @@ def _ends(override: Override) -> list[str]:
     return list(override.sweep_string_iterator())
 
 
-def run(config: DictConfig, context: HydraContext, launcher: Launcher, arguments: list[str]) -> None:
+def run(config: DictConfig, context: HydraContext, launcher: Launcher, overrides: Sequence[Override]) -> None:
     """Run the trials, one after the other or as many together as is configured; one that fails is left out."""
     with warnings.catch_warnings():  # as above
         warnings.simplefilter("ignore")
@@ -123,11 +123,11 @@ def run(config: DictConfig, context: HydraContext, launcher: Launcher, arguments
             max_failure_rate=1.0,  # whether a failure ends it is said by sweep.on_failure
             search_space=None,
             custom_search_space=None,
-            params=settings.params,
+            params=None,  # they are among the overrides
         )
     sweeper.config, sweeper.hydra_context, sweeper.launcher = config, context, Watched(launcher)
     try:
-        sweeper.sweep(arguments)
+        sweeper.sweep([str(override.input_line) for override in overrides])
     except ValueError as error:
         if "No trials are completed" not in str(error):  # what it says when it looks for the best
             raise

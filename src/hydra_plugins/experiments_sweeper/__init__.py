@@ -126,7 +126,9 @@ class CheckedSweeper(BasicSweeper):
 
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        # As Hydra has it: what the command line gives a key anew takes the place of what hydra.sweeper.params gave it.
+        overrides = list({override.get_key_element(): override for override in parsed}.values())
         limit, jobs = self.config.sweep.limit, self._count(overrides)
         if jobs == 0:
             raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))

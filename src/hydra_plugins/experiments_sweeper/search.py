@@ -33,7 +33,7 @@ class CheckedSearch(CheckedSweeper):
         from experiments.sweeps import search
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
-        search.run(self.config, self.hydra_context, self.launcher, arguments)
+        search.run(self.config, self.hydra_context, self.launcher, self._parsed(arguments))
 
     def _parsed(self, arguments: list[str]) -> "list[Override]":
         """The fixed overrides and the search space; refused where there is none, or Optuna is not there."""
