@@ -152,6 +152,12 @@ def test_threads_that_are_given_are_kept() -> None:
     assert placed("joblib", "device.threads=2", arguments=("seed=1,2",)) == ["seed=1,2"]
 
 
+def test_threads_that_an_experiments_file_sweeps_over_are_kept() -> None:
+    config = compose(["hydra/launcher=joblib"])
+    config.hydra.sweeper.params = {"device.threads": "1,2"}
+    assert launchers.placed(config, ["seed=1,2"]) == ["seed=1,2"]
+
+
 def test_one_job_after_the_other_has_what_torch_chooses() -> None:
     assert placed("basic", arguments=("seed=1,2",)) == ["seed=1,2"]
 

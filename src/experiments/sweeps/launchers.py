@@ -68,7 +68,8 @@ def placed(config: DictConfig, arguments: Sequence[str]) -> list[str]:
     folder = quoted(str(Path(config.hydra.sweep.dir).resolve()))
     with read_write(config):
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")
-    given = [argument.lstrip("+").split("=")[0] for argument in arguments]
+    of_file = config.hydra.sweeper.get("params") or ()  # swept over as well, by an experiment's file
+    given = [argument.lstrip("+").split("=")[0] for argument in (*arguments, *of_file)]
     threads = _threads(config.hydra.launcher)
     if threads is None or THREADS in given or config.device.threads is not None:
         return list(arguments)
