@@ -147,6 +147,21 @@ def test_a_job_has_as_many_threads_as_it_asks_its_cluster_for_cores(name: str, o
     assert placed(name, override) == ["device.threads=3"]
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "given", "expected"),
+    [
+        ("joblib", "n_jobs", "two", "a whole number other than 0"),
+        ("joblib", "n_jobs", "0", "a whole number other than 0"),
+        ("joblib", "n_jobs", "null", "a whole number other than 0"),
+        ("submitit_local", "cpus_per_task", "1.5", "a whole number other than 0"),
+        ("ray", "ray.remote.num_cpus", "two", "a number"),
+    ],
+)
+def test_what_a_launcher_cannot_count_is_refused(name: str, key: str, given: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=f"hydra.launcher.{key}: .* is given; it should be {expected}$"):
+        placed(name, f"hydra.launcher.{key}={given}", arguments=("seed=1,2",))
+
+
 def test_threads_that_are_given_are_kept() -> None:
     assert placed("joblib", arguments=("seed=1,2", "device.threads=2")) == ["seed=1,2", "device.threads=2"]
     assert placed("joblib", "device.threads=2", arguments=("seed=1,2",)) == ["seed=1,2"]

@@ -18,7 +18,7 @@ from shutil import which
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from experiments import crowding, garbage, presets, secrets
 from experiments.composing import quoted
@@ -63,6 +63,9 @@ def placed(config: DictConfig, arguments: Sequence[str]) -> list[str]:
 
     The threads are part of what determines a result, so that they are decided once, by what the launcher gives a job,
     and not by whatever machine it meets. The sweep's folder is named in full, for a worker that works in another.
+
+    Raises:
+        ConfigError: what the launcher gives a job is no number.
     """
     _sweeping[:] = [os.getpid()]
     folder = quoted(str(Path(config.hydra.sweep.dir).resolve()))
@@ -177,12 +180,26 @@ def _package(launcher: DictConfig) -> str:
 def _threads(launcher: DictConfig) -> int | None:
     """What a launcher gives each job; None for one that runs them one after the other, on all cores."""
     if "n_jobs" in launcher:
-        cores, at_once = crowding.cores(), int(launcher.n_jobs)
+        cores, at_once = crowding.cores(), int(_number(launcher, "n_jobs"))
         if at_once < 0:  # as joblib counts: -1 is all cores, -2 all but one
             at_once = cores + 1 + at_once
         return max(1, cores // max(1, at_once))
-    if "cpus_per_task" in launcher:
-        return None if launcher.cpus_per_task is None else int(launcher.cpus_per_task)
+    if launcher.get("cpus_per_task") is not None:
+        return int(_number(launcher, "cpus_per_task"))
     if "ray" in launcher:
-        return max(1, int(launcher.ray.remote.get("num_cpus") or 1))
+        asked = launcher.ray.remote.get("num_cpus")
+        return max(1, int(_number(launcher, "ray.remote.num_cpus", float))) if asked else 1
     return None
+
+
+def _number(launcher: DictConfig, key: str, kind: type[float] = int) -> float:
+    """A number that a launcher is given, whose own code would fail at another.
+
+    Raises:
+        ConfigError: it is none of that kind, or 0.
+    """
+    given = OmegaConf.select(launcher, key)
+    if not isinstance(given, int | kind) or given == 0:
+        expected = "a whole number other than 0" if kind is int else "a number"
+        raise ConfigError(Fault(f"hydra.launcher.{key}", f"{given!r} is given; it should be {expected}"))
+    return given
