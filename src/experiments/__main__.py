@@ -65,7 +65,7 @@ def guarded(action: Callable[[], None], *, together: bool = False) -> None:
 
 def _tell(error: Exception) -> int:
     """Print what a user should read of an error; the exit code."""
-    from hydra.errors import CompactHydraException
+    from hydra.errors import HydraException
 
     from experiments.secrets import masked
 
@@ -75,7 +75,7 @@ def _tell(error: Exception) -> int:
         return 1 if isinstance(error, TrainingError) else 2
     from experiments.composing import in_words, is_users
 
-    if isinstance(error, CompactHydraException) or is_users(error):
+    if isinstance(error, HydraException) or is_users(error):
         if ranks.speaks():
             print(f"error: {masked(str(in_words(error)))}", file=sys.stderr)
         return 2

@@ -121,6 +121,12 @@ class TutorialConfig(_Strict):
     prints: dict[str, Any]
 
 
+class SweepingConfig(_Strict):
+    """What a sweep goes by before any of its jobs is composed."""
+
+    sweep: SweepConfig
+
+
 class RootConfig(_Strict):
     """Everything of a run but the components' own arguments, which their signatures check."""
 
@@ -163,14 +169,14 @@ class LoaderSettings(_Strict):
     valid_shuffle: bool
 
 
-def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain values, without Hydra's own part.
+def resolve(cfg: DictConfig, *only: str) -> dict[str, Any]:
+    """The composed configuration as plain values, without Hydra's own part; where some are named, of these keys alone.
 
     Raises:
         ConfigError: a required value is missing, or an interpolation leads nowhere.
     """
     secrets.learn(cfg)  # before any value can be told
-    own = [str(key) for key in cfg if key != "hydra"]
+    own = [str(key) for key in cfg if key != "hydra" and (not only or key in only)]
     try:
         missing = sorted(missing for key in own for missing in _missing(cfg, key))
         if missing:
@@ -217,6 +223,16 @@ def check(values: dict[str, Any]) -> RootConfig:
         if not faults:
             return root
     raise ConfigError(*faults)
+
+
+def check_sweep(cfg: DictConfig) -> None:
+    """What a sweep goes by itself, alone: its jobs bring values that its own configuration may lack.
+
+    Raises:
+        ConfigError: with all faults that were found.
+    """
+    if faults := model_faults(SweepingConfig, resolve(cfg, "sweep")):
+        raise ConfigError(*faults)
 
 
 def channels_last(root: RootConfig) -> bool:

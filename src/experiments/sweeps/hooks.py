@@ -66,7 +66,7 @@ class Hooks(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Say what a user should know before a sweep; it is checked in the sweeper."""
-        if config.sweep.preview and not str(config.hydra.sweeper._target_).startswith(SWEEPERS):
+        if OmegaConf.select(config, "sweep.preview") and not str(config.hydra.sweeper._target_).startswith(SWEEPERS):
             problem = "another sweeper than ours would start its jobs; hydra/sweeper=experiments knows of a preview"
             reject(ConfigError(Fault("sweep.preview", problem)))
         if ranks.world() > 1:

@@ -16,6 +16,7 @@ from experiments.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
 
     from experiments.config import RootConfig
 
@@ -64,6 +65,18 @@ class Recalling(ConfigLoaderImpl):
         """The configuration of the job with these overrides."""
         found = self.there.pop(tuple(sweep_overrides), None)
         return super().load_sweep_config(master_config, sweep_overrides) if found is None else found
+
+
+def require_listed(overrides: Sequence[Override]) -> None:
+    """See that the values of each key can be listed, as those of an interval cannot.
+
+    Raises:
+        ConfigError: some cannot.
+    """
+    intervals = [override for override in overrides if override.is_interval_sweep()]
+    problem = "is given, which is no list of values; hydra/sweeper=optuna searches in one"
+    if faults := [Fault(one.get_key_element(), f"{one.get_value_string()} {problem}") for one in intervals]:
+        raise ConfigError(*faults)
 
 
 def composed(

@@ -51,7 +51,9 @@ def require(config: DictConfig) -> None:
     if find_spec(library) is None or find_spec(f"hydra_plugins.{package}") is None:
         problem = f"it comes with an extra, which is not installed: pip install 'experiments[{extra}]'"
         raise ConfigError(Fault(f"hydra/launcher={choice}", problem))
-    if config.hydra.launcher._target_.endswith(".SlurmLauncher") and not (which("srun") or config.sweep.get("preview")):
+    if config.hydra.launcher._target_.endswith(".SlurmLauncher") and not (
+        which("srun") or OmegaConf.select(config, "sweep.preview")
+    ):
         problem = (
             "there is no srun here; it is for a machine of a Slurm cluster (hydra/launcher=submitit_local tries it)"
         )

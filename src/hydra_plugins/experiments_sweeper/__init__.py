@@ -48,7 +48,7 @@ class CheckedSweeper(BasicSweeper):
         arguments = launchers.placed(self.config, arguments)
         with contextlib.ExitStack() as owned:
             try:
-                if self.config.sweep.preview:
+                if OmegaConf.select(self.config, "sweep.preview"):  # not checked yet
                     return self._preview(sweep, arguments)
                 process.warm_up(self.config)
                 tracking = self._begin(sweep, arguments)
@@ -122,13 +122,21 @@ class CheckedSweeper(BasicSweeper):
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
         """The sweep's overrides; refused where they make no job, or more than anybody means."""
+        from experiments.config import check_sweep
         from experiments.errors import ConfigError, Fault
+        from experiments.sweeps.jobs import require_listed
 
         assert self.config is not None and self.hydra_context is not None
+        check_sweep(self.config)
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            given = f"{self.max_batch_size} is given; it should be a whole number of 1 or more, or null"
+            raise ConfigError(Fault("hydra.sweeper.max_batch_size", given))
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
         # As Hydra has it: what the command line gives a key anew takes the place of what hydra.sweeper.params gave it.
         overrides = list({override.get_key_element(): override for override in parsed}.values())
+        if self.known:
+            require_listed(overrides)
         limit, jobs = self.config.sweep.limit, self._count(overrides)
         if jobs == 0:
             raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))
