@@ -85,6 +85,18 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(trial: int, undi
     assert journal.summary(folder)["figures"] == journal.summary(undisturbed)["figures"]
 
 
+@needs_optuna
+def test_a_search_that_ends_before_its_first_trial_has_an_end(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def at_its_begin() -> None:
+        search.run = interrupt  # type: ignore[assignment]  # in a process that ends soon
+
+    done = searched(tmp_path / "sweep", before=at_its_begin)
+    assert (done.code, status(tmp_path / "sweep")) == (130, "KILLED"), done
+
+
 @pytest.mark.slow
 @needs_optuna
 def test_the_same_seed_is_the_same_search_and_another_seed_another(undisturbed: Path, tmp_path: Path) -> None:
@@ -126,6 +138,9 @@ def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) 
     [
         ("optim.lrr=interval(0.1, 0.2)", "optim.lrr: "),
         ("optim.lr=interval(-1, 1)", "optim.lr: "),
+        ("optim.lr=interval(0.1, 0.01)", "optim.lr: interval(0.1, 0.01) cannot be searched: The `low` value must be"),
+        ("optim.lr=tag(log, interval(0, 1))", "optim.lr: tag(log, interval(0, 1)) cannot be searched: The `low` value"),
+        ("optim=glob(nothing*)", "optim: glob(nothing*) matches none of its options"),
         ("model=choice(mlp,mpl)", "model=mpl: there is no such option; did you mean 'mlp'?"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: 0 is given; it should be a whole number of 1 or more"),
         ("hydra.sweeper.direction=up", "hydra.sweeper.direction: 'up' is given; it should be minimize or maximize"),
@@ -143,6 +158,14 @@ def test_what_no_trial_could_be_is_refused_before_the_first(given: str, told: st
     assert (done.code, done.out) == (2, ""), done
     assert done.err.startswith("error: ") and told in done.err
     assert not (workplace / "outputs").exists()
+
+
+@needs_optuna
+def test_a_glob_is_a_choice_of_what_there_is(workplace: Path) -> None:
+    done = command(*SEARCH, "optim=glob(adam*)", "hydra.sweeper.n_trials=6", "hydra.sweep.dir=sweep")
+    assert done.code == 0, done
+    found = {journal.read(workplace / "sweep" / str(number))[0]["tags"]["optim"] for number in range(6)}
+    assert found == {"adam", "adamw"}
 
 
 @needs_optuna

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, ValueType
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
@@ -73,14 +73,40 @@ def _sampler(settings: DictConfig) -> BaseSampler:
 
 
 def require_space(overrides: Sequence[Override]) -> None:
-    """See that there is something to search.
+    """See that there is something to search, and that Optuna can.
 
     Raises:
-        ConfigError: every setting is fixed.
+        ConfigError: every setting is fixed, or what one is to be chosen from is no space.
     """
-    if not any(override.is_sweep_override() for override in overrides):
+    searched = [override for override in overrides if override.is_sweep_override()]
+    if not searched:
         problem = "there is nothing to search; for example 'optim.lr=tag(log, interval(0.01, 1))'"
         raise ConfigError(Fault("hydra.sweeper.params", problem))
+    if faults := [fault for override in searched if (fault := _space_fault(override))]:
+        raise ConfigError(*faults)
+
+
+def _space_fault(override: Override) -> Fault | None:
+    """What Optuna has against the values of a key."""
+    key, given = override.get_key_element(), override.get_value_string()
+    if not _ends(override):
+        return Fault(key, f"{given} matches none of its options")
+    with warnings.catch_warnings():  # as above
+        warnings.simplefilter("ignore")
+        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+        try:
+            create_params_from_overrides([_readable(override)])
+        except (AssertionError, ValueError) as error:  # the plugin asserts what a user can get wrong
+            return Fault(key, f"{given} cannot be searched: {error}")
+    return None
+
+
+def _readable(override: Override) -> str:
+    """An override as the plugin can read it, which does not know what there is for a glob."""
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        return f"{override.get_key_element()}=choice({','.join(override.sweep_string_iterator())})"
+    return str(override.input_line)
 
 
 def corners(overrides: Sequence[Override]) -> list[list[str]]:
@@ -127,7 +153,7 @@ def run(config: DictConfig, context: HydraContext, launcher: Launcher, overrides
         )
     sweeper.config, sweeper.hydra_context, sweeper.launcher = config, context, Watched(launcher)
     try:
-        sweeper.sweep([str(override.input_line) for override in overrides])
+        sweeper.sweep([_readable(override) for override in overrides])
     except ValueError as error:
         if "No trials are completed" not in str(error):  # what it says when it looks for the best
             raise

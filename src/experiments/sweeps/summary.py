@@ -53,7 +53,7 @@ def finish(config: DictConfig, error: BaseException | None = None) -> None:
     """
     sweep = Path(config.hydra.sweep.dir).resolve()
     jobs = _ended_jobs(sweep)
-    if not jobs:
+    if not jobs and not (sweep / journal.FILE).exists():
         return
     failed = [job for job in jobs if job["status"] not in ("FINISHED", NOT_RUN)]
     found = None
@@ -63,7 +63,8 @@ def finish(config: DictConfig, error: BaseException | None = None) -> None:
     else:
         rows = job_rows(jobs, parent.varied(sweep))
         found = best.of(jobs, parent.varied(sweep))
-    log.info("\n%s\n", table(rows, "simple"))
+    if jobs:
+        log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
         log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
     _keep_errors(sweep, failed)
