@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import pickle
 from importlib.util import find_spec
@@ -205,6 +206,13 @@ def test_an_error_that_cannot_travel_arrives_as_its_words() -> None:
 @pytest.mark.parametrize("error", [ConfigError(Fault("a", "b"), Fault("c", "d")), TrainingError("e"), OSError(28, "f")])
 def test_an_error_that_can_travel_is_left(error: Exception) -> None:
     assert launchers.portable(error) is error or str(launchers.portable(error)) == str(error)
+
+
+def test_a_job_that_takes_too_long_is_told_with_the_way_on(tmp_path: Path) -> None:
+    launcher = compose(["hydra/launcher=joblib", "hydra.launcher.timeout=5"]).hydra.launcher
+    told = f"a job took longer than hydra.launcher.timeout=5 seconds; .* python -m experiments.resume {tmp_path}$"
+    with pytest.raises(TrainingError, match=told), launchers.patient(tmp_path, launcher):
+        raise multiprocessing.TimeoutError
 
 
 def test_a_job_on_a_machine_that_does_not_share_the_folder_is_refused(tmp_path: Path) -> None:

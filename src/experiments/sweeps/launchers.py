@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,10 +130,14 @@ def patient(sweep: Path, launcher: DictConfig) -> Iterator[None]:
         with _waiting_for_all(_package(launcher)):
             yield
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("joblib", "submitit", "ray"):
+        if isinstance(error, multiprocessing.TimeoutError):  # joblib's, which says nothing
+            why = f"a job took longer than hydra.launcher.timeout={launcher.get('timeout')} seconds"
+        elif type(error).__module__.split(".")[0] in ("joblib", "submitit", "ray"):
+            why = _first_line(error)
+        else:
             raise
         again = f"python -m experiments.resume {relative(sweep)}"
-        raise TrainingError(f"{_first_line(error)}; what did not finish is run by {again}") from error
+        raise TrainingError(f"{why}; what did not finish is run by {again}") from error
 
 
 @contextlib.contextmanager
