@@ -169,6 +169,20 @@ def test_a_glob_is_a_choice_of_what_there_is(workplace: Path) -> None:
 
 
 @needs_optuna
+def test_a_refusal_is_all_that_a_command_says(cli: Cli) -> None:
+    """In a process of its own, for the tests' has imported already what talks at its import."""
+    done = cli(*SEARCH, "optim.lr=interval(0.1, 0.01)")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+
+
+@needs_optuna
+def test_a_search_says_what_a_sweep_says(workplace: Path) -> None:
+    done = command(*SEARCH, "hydra.sweeper.n_trials=1")
+    assert done.code == 0 and done.out.startswith("Launching 1 jobs locally"), done
+    assert "Best parameters" not in done.out
+
+
+@needs_optuna
 def test_a_search_over_nothing_is_refused(workplace: Path) -> None:
     done = command("-m", *SMALL, "hydra/sweeper=optuna")
     assert done.code == 2 and done.err.startswith("error: hydra.sweeper.params: there is nothing to search"), done

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CHOSEN = "trials.jsonl"
 RESULTS = "optimization_results.yaml"  # the plugin's own
 DIRECTIONS = ("minimize", "maximize")
+TALKATIVE = ("alembic", "hydra_plugins.hydra_optuna_sweeper")  # at their import, and of what our own table says
 
 
 def require(config: DictConfig) -> None:
@@ -40,6 +41,8 @@ def require(config: DictConfig) -> None:
     if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
         problem = "it comes with an extra, which is not installed: pip install 'experiments[optuna]'"
         raise ConfigError(Fault("hydra/sweeper=optuna", problem))
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = config.hydra.sweeper
     faults = [
         Fault(f"hydra.sweeper.{key}", f"{settings[key]} is given; it should be a whole number of 1 or more")
