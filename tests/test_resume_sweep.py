@@ -115,9 +115,9 @@ def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, work
 
 
 def test_of_two_sweeps_that_begin_in_one_folder_at_once_the_second_is_refused(workplace: Path) -> None:
-    parent.plan(workplace, ["seed"], 2, ["seed=1,2"], [])
+    parent.plan(workplace, ["seed"], ["seed=1,2"], [])
     with pytest.raises(ConfigError, match="already holds a sweep; to go on with it: python -m experiments.resume"):
-        parent.plan(workplace, ["seed"], 2, ["seed=3,4"], [])
+        parent.plan(workplace, ["seed"], ["seed=3,4"], [])
     assert json.loads((workplace / parent.PLAN).read_text(encoding="utf-8"))["overrides"] == ["seed=1,2"]
 
 

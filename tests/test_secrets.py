@@ -235,7 +235,7 @@ def test_a_folder_named_by_the_environment_is_left_to_be_found_again(
     details = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": workplace.name}
     kept = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": "${oc.env:WORK}"}
     assert secrets.masked_deep(details) == kept
-    parent.plan(workplace, [], 1, ["name=${oc.env:WORK}"], [])
+    parent.plan(workplace, [], ["name=${oc.env:WORK}"], [])
     assert json.loads((workplace / parent.PLAN).read_text(encoding="utf-8"))["place"]["folder"] == str(workplace)
 
 

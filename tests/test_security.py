@@ -329,7 +329,7 @@ def mask(path: Path) -> None:
         (write_weights, weights.FILE),
         (mask, "config.yaml"),
         (lambda path: weights.remember(path.parent.parent, "key", path.parent), "../keys/key"),
-        (lambda path: parent.plan(path.parent, [], 1, [], []), parent.PLAN),
+        (lambda path: parent.plan(path.parent, [], [], []), parent.PLAN),
         (lambda path: checkpoint.Checkpoints(path.parent).save({}, epoch=0, step=0), "last-"),
     ],
     ids=["weights", "masked file", "run key", "sweep's plan", "checkpoint"],

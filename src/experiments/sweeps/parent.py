@@ -56,10 +56,9 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
         raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
 
-def plan(  # a plan is made of these
+def plan(
     sweep: Path,
     varied: Sequence[str],
-    jobs: int,
     overrides: Sequence[str],
     options: Sequence[str],
     listed: Mapping[str, Mapping[str, str]] | None = None,
@@ -69,7 +68,6 @@ def plan(  # a plan is made of these
     Args:
         sweep: its folder.
         varied: the overridden keys that differ between the jobs.
-        jobs: how many there are.
         overrides: the command line's, of our configuration.
         options: the command line's, of Hydra itself.
         listed: where all jobs are known, what each one's folder is called and what it is given of the varied keys.
@@ -78,7 +76,7 @@ def plan(  # a plan is made of these
         ConfigError: another command has taken the folder meanwhile.
     """
     sweep.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"varied": list(varied), "jobs": jobs, "listed": dict(listed or {})}
+    content: dict[str, Any] = {"varied": list(varied), "listed": dict(listed or {})}
     content |= {"overrides": list(overrides), "options": list(options)}
     content["place"] = {"folder": str(Path.cwd()), "components": os.environ.get(presets.SETTING, "")}
     text = json.dumps(secrets.masked_deep(content), indent=2)

@@ -113,7 +113,7 @@ class CheckedSweeper(BasicSweeper):
         parent.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
         if not self.config.sweep.resume:
             options = parent.options(self.config)
-            parent.plan(sweep, varied, self._count(overrides), arguments, options, listed if self.known else {})
+            parent.plan(sweep, varied, arguments, options, listed if self.known else {})
         parent.begin(sweep, tracking)
         if launcher:
             loader = jobs.Recalling(self.hydra_context.config_loader, kept)
