@@ -133,6 +133,8 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group |
         return weights.load(run)
     first = prepare(stage(root.init_from, overrides), overrides, group)
     found = weights.recall(output_root, first.key)
+    if group is not None:  # another process may see another disk, or look a moment later
+        found = group.from_first(found)
     if found is not None:
         log.info("starts from the weights of stage %s, trained in %s", root.init_from, terminal.relative(found))
         return weights.load(found)
