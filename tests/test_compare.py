@@ -255,6 +255,31 @@ def test_runs_that_differ_by_seed_alone_are_one_group_with_mean_and_spread(outpu
     }
 
 
+@pytest.mark.parametrize(
+    ("fact", "labels"),
+    [
+        ("code of model.mlp", ["code of model.mlp 1 of 2", "code of model.mlp 2 of 2"]),
+        ("content of dataset", ["content of dataset 1 of 2", "content of dataset 2 of 2"]),
+        ("machine.threads", ["all"]),
+    ],
+)
+def test_runs_of_other_code_or_data_are_another_group_and_those_of_other_machines_are_not(
+    fact: str, labels: list[str], outputs: Path
+) -> None:
+    for version in "ab":
+        for seed in range(2):
+            run(outputs / f"{version}{seed}", [0.5], seed=seed, identity={fact: version, "seeds.init": seed})
+    found = seeds.groups(laid("outputs"))
+    assert [(group.label, len(group.runs)) for group in found] == [(label, 2) for label in labels]
+
+
+def test_of_groups_that_their_settings_tell_apart_no_other_code_is_told(outputs: Path) -> None:
+    for name in "ab":
+        identity = {"optim.lr": name, "code of model.mlp": name}
+        run(outputs / name, [0.5], settings={"optim.lr": name}, identity=identity)
+    assert [group.label for group in seeds.groups(laid("outputs"))] == ["optim.lr=a", "optim.lr=b"]
+
+
 def test_groups_with_the_same_seeds_are_compared_pair_by_pair(outputs: Path) -> None:
     sweep(outputs / "s", seeds=10)
     comparison = laid("outputs/s")

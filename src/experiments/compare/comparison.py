@@ -11,8 +11,8 @@ from experiments.compare.chosen import Chosen
 from experiments.compare.differences import (
     differing_facts,
     differing_keys,
+    groups_of,
     is_seed,
-    label_of,
     labels_of,
     with_effect,
 )
@@ -120,10 +120,10 @@ def compare(chosen: Chosen, metric: str) -> Comparison:
     values = with_effect(chosen.jobs)
     keys = differing_keys(chosen.jobs, values)
     labels = labels_of(values, keys, chosen.jobs)
-    plain = [key for key in keys if not is_seed(key)]
+    groups = groups_of(values, [key for key in keys if not is_seed(key)], chosen.jobs)
     runs = [
-        Run(job, label, label_of(given, plain) or "all", {key: given.get(key, "") for key in keys}, found)
-        for job, label, given, found in zip(chosen.jobs, labels, values, points, strict=True)
+        Run(job, label, group, {key: given.get(key, "") for key in keys}, found)
+        for job, label, group, given, found in zip(chosen.jobs, labels, groups, values, points, strict=True)
     ]
     accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
     beside = [accuracy] if accuracy != metric and any(run.points.get(accuracy) for run in runs) else []

@@ -53,6 +53,29 @@ def labels_of(values: Sequence[Mapping[str, str]], keys: Sequence[str], jobs: Se
     return [f"{label} ({job['job']})" if often[label] > 1 else label for label, job in zip(labels, jobs, strict=True)]
 
 
+def groups_of(values: Sequence[Mapping[str, str]], keys: Sequence[str], jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells each run from others but those of the same settings (without seeds), code and data: its group."""
+    labels, facts = [label_of(given, keys) for given in values], _versions(jobs)
+    common: dict[str, set[str]] = {}  # needs no telling: it is the same in all that the settings do not tell apart
+    for label, had in zip(labels, facts, strict=True):
+        if had:  # else it never began, and nothing is known of it
+            common[label] = common.get(label, set(had)) & set(had)
+    return [
+        ", ".join([*filter(None, [label]), *(fact for fact in had if fact not in common[label])]) or "all"
+        for label, had in zip(labels, facts, strict=True)
+    ]
+
+
+def _versions(jobs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Of code and data that differ, which each run had: `code of model.mlp 2 of 2`. Machines are none of a group's."""
+    differ = {name: seen for name, seen in differing_facts(jobs).items() if not name.startswith("machine.")}
+    identities = [job["start"].get("identity", {}) for job in jobs]
+    return [
+        [f"{name} {seen.index(str(had[name])) + 1} of {len(seen)}" for name, seen in differ.items() if name in had]
+        for had in identities
+    ]
+
+
 def is_seed(key: str) -> bool:
     """Whether a setting is where random numbers come from, and nothing else."""
     return key == "seed" or key.startswith("seeds.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that have all settings in common but the seed.
+    """Runs that have settings, code and data in common, and differ by seed alone.
 
     Args:
         label: what tells it from the other groups.
