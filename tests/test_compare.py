@@ -15,7 +15,7 @@ import pytest
 from experiments.compare import __main__ as command
 from experiments.compare import curves, rows, seeds
 from experiments.compare.chosen import choose
-from experiments.compare.comparison import Comparison, compare
+from experiments.compare.comparison import Comparison, Mode, compare
 from experiments.errors import ConfigError
 from experiments.tracking import journal
 
@@ -32,8 +32,8 @@ def outputs(workplace: Path) -> Path:
     return folder
 
 
-def laid(*names: str | Path, metric: str = METRIC) -> Comparison:
-    return compare(choose([str(name) for name in names], Path("outputs")), metric)
+def laid(*names: str | Path, metric: str = METRIC, mode: Mode | None = None) -> Comparison:
+    return compare(choose([str(name) for name in names], Path("outputs")), metric, mode)
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -137,7 +137,7 @@ def test_other_code_machines_and_losses_are_noted(outputs: Path) -> None:
 # Best, last, change
 
 
-def test_the_best_of_an_accuracy_is_the_largest_and_of_all_else_the_smallest(outputs: Path) -> None:
+def test_the_best_of_an_accuracy_is_the_largest_and_of_a_loss_the_smallest(outputs: Path) -> None:
     item = laid(run(outputs / "a", [0.5, 0.3, 0.4], accuracies=[0.7, 0.9, 0.8])).runs[0]
     assert (item.best(METRIC), item.last(METRIC)) == ((1, 0.3), 0.4)
     assert (item.best("valid/accuracy"), item.last("valid/accuracy")) == ((1, 0.9), 0.8)
@@ -165,6 +165,47 @@ def test_the_change_against_the_first(first: float, other: float, metric: str, e
     comparison = laid("outputs", metric=metric)
     assert rows.change(comparison.runs[0], comparison.runs[1], metric) == expected
     assert rows.change(comparison.runs[0], comparison.runs[0], metric) == "-"
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "best"),
+    [
+        ("train/loss", None, 0.3),
+        ("valid/mean_absolute_error", None, 0.3),
+        ("time/validation_seconds", None, 0.3),
+        ("valid/accuracy", None, 0.9),
+        ("throughput/samples_per_second", None, 0.9),
+        ("valid/top_k", "max", 0.9),
+        ("valid/top_k", "min", 0.3),
+        ("valid/loss", "max", 0.9),
+    ],
+)
+def test_which_value_is_best_is_what_a_metrics_name_tells_or_what_is_said(
+    metric: str, mode: Mode | None, best: float, outputs: Path
+) -> None:
+    for name, value in (("a", 0.3), ("b", 0.9)):
+        run(outputs / name, [value], metric=metric, settings={"optim.lr": name})
+    comparison = laid("outputs", metric=metric, mode=mode)
+    assert comparison.best.best(metric) == (0, best)
+    assert rows.rows(comparison)[1]["against\nthe first"].endswith(" better") == (best == 0.9)
+
+
+def test_a_metric_whose_name_does_not_tell_which_value_is_best_is_asked_for_it(outputs: Path) -> None:
+    run(outputs / "a", [0.5], metric="valid/top_k")
+    with pytest.raises(ConfigError) as caught:
+        laid("outputs", metric="valid/top_k")
+    problem = "its name does not tell whether less or more of it is better; say --mode min or --mode max"
+    assert str(caught.value) == f"--metric valid/top_k: {problem}"
+
+
+def test_the_mode_that_is_said_holds_for_groups_and_page(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, (first, other) in enumerate([(0.3, 0.9), (0.4, 0.8)]):
+        for name, value in (("a", first), ("b", other)):
+            run(outputs / f"{name}{seed}", [value], seed=seed, metric="valid/top_k", settings={"model.name": name})
+    out = told(capsys, "outputs", "--metric", "valid/top_k", "--mode", "max", "--html", "page.html")
+    assert "best mean: model=b, valid/top_k 0.8500; against the first, model=a: " in out
+    assert "better by 0.5000" in out
+    assert "valid/top_k: larger is better" in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_the_best_figure_is_told_in_full(outputs: Path) -> None:

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that can be handed out, too")
     parser.add_argument("--axis", choices=("epoch", "samples", "seconds"), default="epoch", help="of the curves")
     parser.add_argument("--metric", default=METRIC, help=f"what they are compared by; default: {METRIC}")
+    parser.add_argument("--mode", choices=("min", "max"), help="which value of it is best; default: by its name")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
     given = parser.parse_args(arguments)
     command_line.guarded(lambda: _compare(given))
@@ -50,7 +51,7 @@ def _compare(given: argparse.Namespace) -> None:
     if given.html and (given.html.is_dir() or not given.html.absolute().parent.is_dir()):
         raise ConfigError(Fault(f"--html {given.html}", "this is a folder, or lies in one that is not there"))
     chosen = choose(given.what, given.output_root)
-    comparison = compare(chosen, given.metric)
+    comparison = compare(chosen, given.metric, given.mode)
     told = [*_answer(comparison), *_pictures(comparison, chosen, given)]
     told += _look([run.job["folder"] for run in comparison.runs if run.job["start"]], given.metric)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from experiments.compare.chosen import Chosen
 from experiments.compare.differences import (
@@ -23,6 +23,7 @@ from experiments.tracking import journal
 METRIC = "valid/loss"
 
 Points = Mapping[int, float]
+Mode = Literal["min", "max"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Run:
         group: what tells it from others but those that differ by seed alone.
         settings: its values of the settings that differ.
         points: each figure by name and epoch.
+        modes: whether the smallest or the largest value of a metric is its best.
     """
 
     job: Mapping[str, Any]
@@ -42,12 +44,17 @@ class Run:
     group: str
     settings: Mapping[str, str]
     points: Mapping[str, Points]
+    modes: Mapping[str, Mode]
 
     def best(self, metric: str) -> tuple[int, float] | None:
         """The epoch with the best value, and the value; None where it has none that is a number."""
-        sign = -1 if larger_is_better(metric) else 1
+        sign = self.sign(metric)
         found = [(sign * value, epoch) for epoch, value in self.points.get(metric, {}).items() if math.isfinite(value)]
         return (min(found)[1], sign * min(found)[0]) if found else None
+
+    def sign(self, metric: str) -> int:
+        """What makes the smaller of two values the better one."""
+        return -1 if self.modes[metric] == "max" else 1
 
     def last(self, metric: str) -> float | None:
         """The value after the last epoch."""
@@ -101,33 +108,45 @@ class Comparison:
     def rank(self, run: Run) -> float:
         """Smaller is better; a run without a value is last."""
         found = run.best(self.metric)
-        return math.inf if found is None else -found[1] if larger_is_better(self.metric) else found[1]
+        return math.inf if found is None else run.sign(self.metric) * found[1]
 
 
-def larger_is_better(metric: str) -> bool:
-    """Of accuracy more is better; of everything else, less."""
-    return "accuracy" in metric
-
-
-def compare(chosen: Chosen, metric: str) -> Comparison:
+def compare(chosen: Chosen, metric: str, mode: Mode | None = None) -> Comparison:
     """Lay the runs side by side.
 
+    Args:
+        chosen: the runs.
+        metric: what they are compared by.
+        mode: whether its smallest or its largest value is best; None for what its name tells.
+
     Raises:
-        ConfigError: none of them has an epoch, or they have no such metric, or none in common.
+        ConfigError: none of them has an epoch, or they have no such metric, or none in common, or its name does not
+            tell which value is best.
     """
     points = [_points(job) for job in chosen.jobs]
     _check(metric, chosen.jobs, points)
+    accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
+    beside = [accuracy] if accuracy != metric and any(found.get(accuracy) for found in points) else []
+    modes: dict[str, Mode] = {accuracy: "max", metric: mode or _mode(metric)}
     values = with_effect(chosen.jobs)
     keys = differing_keys(chosen.jobs, values)
     labels = labels_of(values, keys, chosen.jobs)
     groups = groups_of(values, [key for key in keys if not is_seed(key)], chosen.jobs)
     runs = [
-        Run(job, label, group, {key: given.get(key, "") for key in keys}, found)
+        Run(job, label, group, {key: given.get(key, "") for key in keys}, found, modes)
         for job, label, group, given, found in zip(chosen.jobs, labels, groups, values, points, strict=True)
     ]
-    accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
-    beside = [accuracy] if accuracy != metric and any(run.points.get(accuracy) for run in runs) else []
     return Comparison(runs, [metric, *beside], keys, _notes(runs, metric))
+
+
+def _mode(metric: str) -> Mode:
+    """Whether the smallest or the largest value is best, by the metric's name; one that does not tell is no guess's."""
+    if metric.endswith(("loss", "error")) or metric.startswith("time/"):
+        return "min"
+    if metric.endswith("accuracy") or metric.startswith("throughput/"):
+        return "max"
+    problem = "its name does not tell whether less or more of it is better; say --mode min or --mode max"
+    raise ConfigError(Fault(f"--metric {metric}", problem))
 
 
 def _points(job: Mapping[str, Any]) -> dict[str, dict[int, float]]:

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from experiments.compare import curves, digits, rows, seeds
-from experiments.compare.comparison import Comparison, larger_is_better
+from experiments.compare.comparison import Comparison
 from experiments.compare.style import CSS
 from experiments.sweeps.summary import PARITY, are_stages, stage_rows
 
@@ -78,7 +78,7 @@ def _opening(title: str, comparison: Comparison) -> str:
     times = [run.job["start"]["time"] / 1000 for run in comparison.runs if run.job["start"]]
     days = sorted({datetime.datetime.fromtimestamp(time).astimezone().date().isoformat() for time in times})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    direction = "larger" if larger_is_better(comparison.metric) else "smaller"
+    direction = "larger" if comparison.best.modes[comparison.metric] == "max" else "smaller"
     count = len(comparison.runs)
     return (
         f"<h1>{escape(title)}</h1>\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from experiments.compare import seeds
-from experiments.compare.comparison import Comparison, Run, larger_is_better
+from experiments.compare.comparison import Comparison, Run
 from experiments.compare.seeds import figure
 
 # Of a figure, what the order of additions can change.
@@ -44,7 +44,7 @@ def change(first: Run, run: Run, metric: str) -> str:
     told = f"{'+' if difference > 0 else '-'}{figure(abs(difference))}"
     if theirs[1]:
         told += f" ({difference / abs(theirs[1]):+.1%})"
-    return f"{told} better" if (difference > 0) == larger_is_better(metric) else told
+    return f"{told} better" if (difference > 0) == (run.sign(metric) < 0) else told
 
 
 def headline(comparison: Comparison, shown: Callable[[float], str] = repr) -> str:

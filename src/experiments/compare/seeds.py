@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from experiments.compare.comparison import Comparison, Run, larger_is_better
+from experiments.compare.comparison import Comparison, Run
 
 if TYPE_CHECKING:
     from experiments.compare.evidence import Difference
@@ -60,7 +60,7 @@ class Verdict:
         # Imported now: scipy takes a second or two, which single runs need not wait for.
         from experiments.compare import evidence
 
-        sign = 1 if larger_is_better(self.metric) else -1
+        sign = -self.first.runs[0].sign(self.metric)
         # Pairs are worth more than all that they leave out, unless those are most.
         common = [seed for seed in first if seed in other]
         if len(common) >= 2 and 2 * len(common) >= min(len(first), len(other)):
@@ -138,8 +138,8 @@ def repeated(found: Sequence[Group]) -> bool:
 
 def headline(found: Sequence[Group], metric: str) -> str:
     """The answer in a sentence: which group is best by its mean, and whether that is more than chance."""
-    sign = -1 if larger_is_better(metric) else 1
     means = {group.label: fmean(group.figures(metric).values()) for group in found if group.runs}
+    sign = next(group.runs[0].sign(metric) for group in found if group.runs)
     best = min(means, key=lambda label: sign * means[label])
     told = f"best mean: {best}, {metric} {figure(means[best])}"
     words = [verdict.words for verdict in verdicts(found, metric) if verdict.other.label == best]
