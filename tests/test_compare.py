@@ -273,6 +273,20 @@ def test_an_unknown_metric_is_told_with_those_there_are(outputs: Path) -> None:
         laid("outputs", metric="valid/los")
 
 
+def test_a_metric_that_is_finite_in_no_run_is_told(outputs: Path) -> None:
+    for name in "ab":
+        run(outputs / name, [math.nan, math.inf], settings={"optim.lr": name})
+    with pytest.raises(ConfigError) as caught:
+        laid("outputs")
+    assert str(caught.value) == "--metric valid/loss: none of these runs has a finite value of it"
+
+
+def test_runs_that_have_no_finite_value_or_end_without_one_are_noted(outputs: Path) -> None:
+    for name, losses in (("a", [0.5]), ("b", [math.nan]), ("c", [0.4, math.inf])):
+        run(outputs / name, losses, settings={"optim.lr": name})
+    assert laid("outputs").notes == ["optim.lr=b has no finite valid/loss", "optim.lr=c ended with valid/loss inf"]
+
+
 def test_a_damaged_journal_is_a_run_of_which_nothing_is_known(outputs: Path) -> None:
     run(outputs / "a", [0.5])
     (outputs / "b").mkdir()
@@ -383,6 +397,24 @@ def test_a_seed_that_was_run_twice_counts_once_and_an_unfinished_run_not_at_all(
     (group,) = seeds.groups(laid("outputs"))
     assert (len(group.runs), group.left_out) == (2, 2)
     assert "left out of the means" in seeds.notes([group], METRIC)[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([0.3, 0.42, math.nan], r"better by 0\.1900 \[.*\] \(95 %, 2 seeds, paired\)"),
+        ([0.3, math.inf, math.nan], "one run of model=b tells nothing about seeds"),
+        ([math.inf, math.inf, math.nan], "no run of model=b has a finite value"),
+    ],
+)
+def test_last_values_that_are_not_finite_tell_nothing_about_seeds(
+    ends: list[float], expected: str, outputs: Path
+) -> None:
+    of_seeds(outputs, "a", [0.5, 0.6, 0.7])
+    for seed, end in enumerate(ends):
+        run(outputs / f"b{seed}", [0.2, end], seed=seed, settings={"model.name": "b"})
+    (verdict,) = seeds.verdicts(seeds.groups(laid("outputs")), METRIC, last=True)
+    assert re.fullmatch(expected, verdict.words)
 
 
 def test_a_verdict_that_only_holds_for_the_best_epochs_is_told_as_that(outputs: Path) -> None:

@@ -120,8 +120,8 @@ def compare(chosen: Chosen, metric: str, mode: Mode | None = None) -> Comparison
         mode: whether its smallest or its largest value is best; None for what its name tells.
 
     Raises:
-        ConfigError: none of them has an epoch, or they have no such metric, or none in common, or its name does not
-            tell which value is best.
+        ConfigError: none of them has an epoch, or they have no such metric, or none in common, or it is finite in none
+            of them, or its name does not tell which value is best.
     """
     points = [_points(job) for job in chosen.jobs]
     _check(metric, chosen.jobs, points)
@@ -173,6 +173,8 @@ def _check(metric: str, jobs: Sequence[Mapping[str, Any]], points: Sequence[Mapp
     if not any(metric in found for found in begun):
         problem = f"none of these runs has this metric{suggestion(metric, set.union(*per_epoch))}"
         raise ConfigError(Fault(f"--metric {metric}", problem))
+    if not any(math.isfinite(value) for found in begun for value in found.get(metric, {}).values()):
+        raise ConfigError(Fault(f"--metric {metric}", "none of these runs has a finite value of it"))
 
 
 def _notes(runs: Sequence[Run], metric: str) -> list[str]:
@@ -195,5 +197,7 @@ def _notes(runs: Sequence[Run], metric: str) -> list[str]:
             reason = f": {run.job['reason'].splitlines()[0]}" if run.job["reason"] else ""
             notes.append(f"{run.label} is {run.job['status']}{reason}")
         elif run.best(metric) is None:
-            notes.append(f"{run.label} has no {metric}")
+            notes.append(f"{run.label} has no {'finite ' * (metric in run.points)}{metric}")
+        elif (last := run.last(metric)) is not None and not math.isfinite(last):
+            notes.append(f"{run.label} ended with {metric} {last}")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,9 +30,10 @@ class Group:
     left_out: int
 
     def figures(self, metric: str, *, last: bool = False) -> dict[tuple[str, ...], float]:
-        """Each run's best value, or its last one, by its seed."""
+        """Each run's best value, or its last one, by its seed; of those that are finite."""
         if last:
-            return {run.seed: value for run in self.runs if (value := run.last(metric)) is not None}
+            ends = {run.seed: run.last(metric) for run in self.runs}
+            return {seed: value for seed, value in ends.items() if value is not None and math.isfinite(value)}
         return {run.seed: found[1] for run in self.runs if (found := run.best(metric))}
 
 
@@ -89,8 +91,9 @@ class Verdict:
         """The verdict in a sentence."""
         found = self.difference
         if found is None:
-            single = min((self.first, self.other), key=lambda group: len(group.runs))
-            return f"one run of {single.label} tells nothing about seeds"
+            figures = zip(self._figures, (self.first, self.other), strict=True)
+            count, label = min((len(values), group.label) for values, group in figures)
+            return f"one run of {label} tells nothing about seeds" if count else f"no run of {label} has a finite value"
         how = f"{self.runs} seeds, {'paired' if found.paired else 'unpaired'}"
         if found.low == found.high:
             same = "no difference" if not found.estimate else f"{_amount(found.estimate)}, the same"
