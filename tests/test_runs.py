@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import experiments
-from experiments import runs
+from experiments import resumption, runs
 from experiments.assembly import load_dataset
 from experiments.evaluate import evaluate
+from experiments.export_script.exporting import export
 from experiments.seeds import noise_state, same_noise
 
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.train=80", "dataset.valid=20", "model=mlp"]
@@ -46,6 +48,15 @@ def test_the_data_spec_is_known_without_the_data(result: experiments.Result) -> 
 def test_other_settings_change_the_configuration_of_a_run_that_is_there(result: experiments.Result) -> None:
     assert result.folder is not None
     assert runs.configuration(result.folder, ["dataset.seed=5"]).dataset["seed"] == 5
+
+
+@pytest.mark.parametrize("look", [experiments.load, evaluate, lambda result: export([str(result.folder)])])
+def test_who_looks_at_a_run_is_not_asked_for_the_password_of_its_store(
+    look: Callable[[experiments.Result], object], result: experiments.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [*(word for word in SMALL if word != "tracking=none"), "tracking.uri=https://me:***@host"]
+    monkeypatch.setattr(resumption, "said", lambda _folder: said)
+    assert look(result)
 
 
 def test_an_unknown_run_names_the_latest_one(result: experiments.Result, tmp_path: Path) -> None:

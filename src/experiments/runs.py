@@ -51,10 +51,12 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
     """The checked configuration that the run in a folder had, with other settings where they are given.
 
     An option that is chosen anew (dataset=fashion_mnist) is that option, without what the run said of its own one.
+    Nothing is tracked, so that the password of a store, which is not kept, need not be given again.
 
     Raises:
         ConfigError: it cannot be had, or is none with these settings.
     """
+    overrides = ["tracking=none", *overrides]
     chosen = [override.partition("=")[0] for override in overrides]
     anew = tuple(f"{group}." for group in chosen if group in composing.SINGLE)
     said = [override for override in resumption.said(folder) if not override.lstrip("+~").startswith(anew)]
