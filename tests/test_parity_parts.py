@@ -211,6 +211,7 @@ def test_texts_are_split_as_a_shell_does() -> None:
         (["--stages", "stage=01_tensors"], "stage: it is chosen by --stages"),
         (["--data", "x", "", ""], "--data: it goes with --against"),
         (["--resume-at", "2", "--transpose", "x"], "--transpose: it goes with two configurations"),
+        (["--resume-at", "2", "--tolerance", "1e-3"], "--tolerance: it does not go with --resume-at, where every bit"),
     ],
 )
 def test_a_mistake_is_told_in_one_message(arguments: list[str], problem: str) -> None:

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--steps", type=int, help="training steps to compare, at most (200)")
-    parser.add_argument("--tolerance", type=float, default=1e-5, help="what may differ for `equal` (%(default)g)")
+    parser.add_argument("--tolerance", type=float, help="what may differ for `equal` (1e-5)")
     parser.add_argument(
         "--transpose", action="append", default=[], metavar="NAME",
         help="B has this square matrix transposed; others are recognised by their shape",
@@ -58,25 +58,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(given: argparse.Namespace) -> None:
+    from experiments.parity.differences import TOLERANCE
     from experiments.parity.proof import STEPS, compare, resumed
 
     steps = STEPS if given.steps is None else given.steps
+    tolerance = TOLERANCE if given.tolerance is None else given.tolerance
     _check(given)
     if given.stages:
-        sys.exit(_stages(given, steps))
+        sys.exit(_stages(given, steps, tolerance))
     if given.resume_at is not None:
         verdict = resumed(_words(given.overrides), given.resume_at, steps=steps)
         _print(f"straight against saved after step {given.resume_at} and gone on")
     elif given.against is not None:
         from experiments.parity.script import against
 
-        verdict = against(_words(given.overrides), given.against, data=given.data, tolerance=given.tolerance)
+        verdict = against(_words(given.overrides), given.against, data=given.data, tolerance=tolerance)
         _print(f"the run against {given.against}")
     else:
         a, b, common = _two(given.overrides)
         verdict = compare(
             [*common, *_words([a])], [*common, *_words([b])],
-            steps=steps, tolerance=given.tolerance, transpose=given.transpose,
+            steps=steps, tolerance=tolerance, transpose=given.transpose,
         )  # fmt: skip
         _print(f"A  {a or '(defaults)'}\nB  {b or '(defaults)'}")
         if verdict.matching:
@@ -92,13 +94,15 @@ def _check(given: argparse.Namespace) -> None:
         raise ConfigError(Fault("--data", "it goes with --against"))
     if given.transpose and not two:
         raise ConfigError(Fault("--transpose", "it goes with two configurations"))
+    if given.tolerance is not None and given.resume_at is not None:
+        raise ConfigError(Fault("--tolerance", "it does not go with --resume-at, where every bit has to be the same"))
     if given.steps is not None and given.against is not None:
         raise ConfigError(Fault("--steps", "a script is compared by its epochs: epochs=1"))
     if given.stages and any(word.startswith("stage=") for word in _words(given.overrides)):
         raise ConfigError(Fault("stage", "it is chosen by --stages"))
 
 
-def _stages(given: argparse.Namespace, steps: int) -> int:
+def _stages(given: argparse.Namespace, steps: int, tolerance: float) -> int:
     """The table of all pairs; 1 where an expectation is broken."""
     from tabulate import tabulate
     from tqdm import tqdm
@@ -106,7 +110,7 @@ def _stages(given: argparse.Namespace, steps: int) -> int:
     from experiments.parity.neighbours import each, pairs
 
     overrides = _words(given.overrides)
-    found = each(overrides, steps=steps, tolerance=given.tolerance)
+    found = each(overrides, steps=steps, tolerance=tolerance)
     verdicts = list(tqdm(found, total=len(pairs()), unit="pair", leave=False, disable=None))
     rows = [
         {
