@@ -2,7 +2,8 @@
 
 RUN is a run's folder or MLflow id. Without overrides the figures are those of the epoch that its weights are of (the
 last, or the best where early_stopping went back to it), bit for bit on the same machine; with dataset=fashion_mnist,
-say, those on other data that the model takes. Each is printed in full.
+say, those on other data that the model takes. Each is printed in full. Where early_stopping went back and
+loader.valid_shuffle is on, they are means over the last epoch's batches, not the best one's.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> 
 def trained_runner(
     folder: Path, root: RootConfig, splits: Splits, device: torch.device, which: Which = "last"
 ) -> tuple[Runner, int]:
-    """A run's trained model with the loss, metrics and transforms it had, and the epoch that its weights are of.
+    """A run's trained model with the loss, metrics and transforms it had, and the epoch that it was kept after.
 
     Args:
         folder: the run's.
@@ -126,7 +126,7 @@ def trained_runner(
 
 
 def _trained(folder: Path, root: RootConfig, which: Which) -> tuple[Any, int]:
-    """The model for the data that it was trained on, with its trained weights, and the epoch they are of."""
+    """The model for the data that it was trained on, with its trained weights, and the epoch they were kept after."""
     model = build_model(root, data_spec(folder), derive(root.seed, root.seeds.model_dump()))
     told = relative(folder)
     if which == "last":
