@@ -75,6 +75,7 @@ def of(
     *,
     origin: str,
     rows: str = "rows.npz",
+    epochs: int | None = None,
     notes: Sequence[str] = (),
 ) -> Exported:
     """The script of a checked configuration.
@@ -84,11 +85,12 @@ def of(
         overrides: the command line's, for a stage that `init_from` names.
         origin: which run it is of, in words.
         rows: the file it reads its rows from, where its dataset has no plain form.
+        epochs: how many the run trained; None for all that are configured.
         notes: what is to be told beside.
     """
     splits = assembly.load_dataset(root.dataset)
-    trainings = list(_trainings(root, overrides))
-    notes = [text for text in (*notes, note(root)) if text]
+    trainings = list(_trainings(root, overrides, epochs))
+    notes = [text for text in (*notes, note(trainings[-1])) if text]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
     told = (
         [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
@@ -116,24 +118,23 @@ def _of_run(folder: Path, rows: str) -> Exported:
     begun, trained = resumption.begun(folder), len(journal.history(folder))
     if not trained:
         raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
-    root = root.model_copy(update={"epochs": trained})
     prepared = preparation.prepare(root.model_copy(update={"init_from": None}), ())
     before, now = without_length(begun["identity"]), without_length(prepared.identity)
     changed = [line for line in differences(before, now) if not line.startswith("content of init_from")]
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
     run_id = delivery.state(folder).get("run_id", "not in MLflow")
     origin = f"the run {begun['name']} ({run_id}) in {relative(folder)}"
-    return of(root, resumption.said(folder), origin=origin, rows=rows, notes=notes)
+    return of(root, resumption.said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
 
 
-def _trainings(root: RootConfig, overrides: Sequence[str]) -> Iterator[Training]:
+def _trainings(root: RootConfig, overrides: Sequence[str], epochs: int | None = None) -> Iterator[Training]:
     """The run's own training, after those that give it its weights."""
     if root.init_from is not None:
         run = weights.find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
         yield from _trainings(first, overrides if run is None else resumption.said(run))
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
-    yield Training(name, root, derive(root.seed, root.seeds.model_dump()))
+    yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 
 
 def _draws_noise(training: Training, spec: DataSpec) -> bool:

@@ -54,11 +54,13 @@ class Training:
         name: what it is called in a comment.
         root: its configuration.
         seeds: its random streams.
+        epochs: how many it trains; a run that ended early has fewer than are configured, which a scheduler spreads over.
     """
 
     name: str
     root: RootConfig
     seeds: Seeds
+    epochs: int
 
     def component(self, group: str) -> tuple[Any, dict[str, Any]]:
         """The component chosen in a group of one, and its arguments."""
@@ -277,7 +279,7 @@ class Script:
         if self.draws_noise:
             lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and the like"]
         handed = "model, optimizer, scheduler" if self._scheduled else "model, optimizer"
-        return "\n".join([*lines, f"fit({handed}, epochs={training.root.epochs})"])
+        return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
 
     def _settings(self) -> list[str]:
         found = []
@@ -299,10 +301,12 @@ class Script:
         return self.sources.made(component, arguments, given)
 
 
-def note(root: RootConfig) -> str:
-    """That the script leaves something out which may end the training before its time; empty where it does not."""
-    told = []
-    if "early_stopping" in root.callbacks:
+def note(training: Training) -> str:
+    """What ends the training otherwise than its configuration or the run does; empty where nothing does."""
+    root, told = training.root, []
+    if training.epochs < root.epochs:
+        told.append(f"It trains {training.epochs} of {root.epochs} epochs, as the run did.")
+    elif "early_stopping" in root.callbacks:
         told.append("Without early stopping: it trains all epochs, and prints the figures of the last ones too.")
     left_out = [f"device.{name}" for name in ("compile", "graph") if getattr(root.device, name)]
     if left_out:
