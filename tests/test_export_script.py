@@ -252,12 +252,6 @@ def test_a_run_that_starts_from_another_runs_weights_trains_both(workplace: Path
     assert run_script(exported(overrides, workplace)) == losses
 
 
-def test_weights_of_another_kind_of_training_are_told(workplace: Path) -> None:
-    first = experiments.run([*SMALL, "model=mlp", "max_grad_norm=0.5"])
-    with pytest.raises(experiments.ConfigError, match="init_from: The run, .* has another max_grad_norm; one script"):
-        export([*SMALL, "model=mlp", f"init_from={first.folder}"])
-
-
 def test_early_stopping_is_left_out_and_that_is_told(workplace: Path) -> None:
     found = export([*SMALL, "callbacks=early_stopping"])
     assert found.notes == ["Without early stopping: it trains all epochs, and prints the figures of the last ones too."]

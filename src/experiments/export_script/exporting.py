@@ -15,7 +15,9 @@ from experiments import assembly, composing, config, preparation, resumption, ru
 from experiments.config import RootConfig
 from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
-from experiments.export_script.script import Script, Training, note
+from experiments.export_script.limits import note, require_repeatable
+from experiments.export_script.script import Script
+from experiments.export_script.training import Training
 from experiments.files import replacing
 from experiments.identity import differences, without_length
 from experiments.registry import register
@@ -89,7 +91,7 @@ def of(
         notes: what is to be told beside.
     """
     splits = assembly.load_dataset(root.dataset)
-    trainings = list(_trainings(root, overrides, epochs))
+    trainings = list(_trainings(root, overrides, splits.spec, epochs))
     notes = [text for text in (*notes, note(trainings[-1])) if text]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
     told = (
@@ -127,12 +129,15 @@ def _of_run(folder: Path, rows: str) -> Exported:
     return of(root, resumption.said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
 
 
-def _trainings(root: RootConfig, overrides: Sequence[str], epochs: int | None = None) -> Iterator[Training]:
+def _trainings(
+    root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
+) -> Iterator[Training]:
     """The run's own training, after those that give it its weights."""
     if root.init_from is not None:
         run = weights.find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
-        yield from _trainings(first, overrides if run is None else resumption.said(run))
+        require_repeatable(root.init_from, first, run, spec)
+        yield from _trainings(first, overrides if run is None else resumption.said(run), spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from experiments.components import plain
-from experiments.config import LoaderSettings, RootConfig, channels_last
+from experiments.config import LoaderSettings, channels_last
 from experiments.data import DataSpec
-from experiments.errors import ConfigError, Fault
 from experiments.export_script.layout import imports, joined
+from experiments.export_script.limits import not_shared, require_shared
 from experiments.export_script.sources import Sources
+from experiments.export_script.training import Training
 from experiments.export_script.values import Text
 from experiments.registry import register
-from experiments.seeds import Seeds, epoch_seed
+from experiments.seeds import epoch_seed
 
-# What two trainings have to have in common, so that one `fit` does for both.
-SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm")
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
 DEVICES = {
     "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
@@ -44,31 +41,6 @@ import numpy as np
 with np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}") as rows:
     x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows)
 """
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training of a script: the run's, or one before it whose weights it starts from.
-
-    Args:
-        name: what it is called in a comment.
-        root: its configuration.
-        seeds: its random streams.
-        epochs: how many it trains; a run that ended early has fewer than are configured, which a scheduler spreads over.
-    """
-
-    name: str
-    root: RootConfig
-    seeds: Seeds
-    epochs: int
-
-    def component(self, group: str) -> tuple[Any, dict[str, Any]]:
-        """The component chosen in a group of one, and its arguments."""
-        arguments = dict(getattr(self.root, group))
-        component = getattr(register, group).get(arguments.pop("name"))
-        if group == "loader":
-            arguments = {key: value for key, value in arguments.items() if key not in LoaderSettings.model_fields}
-        return component, arguments
 
 
 class Script:
@@ -97,7 +69,7 @@ class Script:
         self.rows, self.as_bytes = rows, as_bytes
         self.root = trainings[-1].root
         for training in trainings:
-            _require_shared(training, trainings[-1])
+            require_shared(training, trainings[-1])
         self.moves = any(training.root.device.name != "cpu" for training in trainings)
         self.loader = LoaderSettings(**{key: self.root.loader[key] for key in LoaderSettings.model_fields})
         self.sources = Sources(spec, without=() if self.moves else ("to",))
@@ -170,8 +142,7 @@ class Script:
 
     def _fit(self) -> str:
         """The loop, with what this training needs and nothing else."""
-        root, samples = self.root, self.root.evaluation.mean == "samples"
-        per = {register.scheduler.get(t.root.scheduler["name"]).facts.get("per", "epoch") for t in self._scheduled}
+        root, samples, per = self.root, self.root.evaluation.mean == "samples", self._scheduled_per()
         move = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
         scales = root.device.precision == "fp16"
@@ -248,6 +219,17 @@ class Script:
         """The trainings that have a scheduler."""
         return [training for training in self.trainings if self._scheduler(training) is not None]
 
+    def _scheduled_per(self) -> set[str]:
+        """When the schedulers are called, "step" or "epoch"; empty where there are none.
+
+        Raises:
+            ConfigError: one training has none, or another kind than the next.
+        """
+        per = {register.scheduler.get(t.root.scheduler["name"]).facts.get("per", "epoch") for t in self._scheduled}
+        if len(per) > 1 or len(self._scheduled) not in (0, len(self.trainings)):
+            raise not_shared(self.trainings[0], ["scheduler"])
+        return per
+
     def _scheduler(self, training: Training) -> str | None:
         rows = self.spec.sizes["train"]
         steps = -(-rows // self.loader.batch_size)
@@ -301,34 +283,7 @@ class Script:
         return self.sources.made(component, arguments, given)
 
 
-def note(training: Training) -> str:
-    """What ends the training otherwise than its configuration or the run does; empty where nothing does."""
-    root, told = training.root, []
-    if training.epochs < root.epochs:
-        told.append(f"It trains {training.epochs} of {root.epochs} epochs, as the run did.")
-    elif "early_stopping" in root.callbacks:
-        told.append("Without early stopping: it trains all epochs, and prints the figures of the last ones too.")
-    left_out = [f"device.{name}" for name in ("compile", "graph") if getattr(root.device, name)]
-    if left_out:
-        told.append(f"Without {' and '.join(left_out)}, so the last bits of its losses may be others.")
-    return " ".join(told)
-
-
 def _summed(*, by_rows: bool) -> list[str]:
     if by_rows:
         return ["total += loss.item() * len(xb)", "count += len(xb)"]
     return ["total += loss.item()", "count += 1"]
-
-
-def _require_shared(training: Training, last: Training) -> None:
-    different = [key for key in SHARED if getattr(training.root, key) != getattr(last.root, key)]
-    if training.root.device.precision != last.root.device.precision:
-        different.append("device.precision")
-    if training.seeds.data_order != last.seeds.data_order:
-        different.append("seeds.data_order")
-    if different:
-        problem = (
-            f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
-            "one script has one of each: export that one, and then this one from its weights"
-        )
-        raise ConfigError(Fault("init_from", problem))

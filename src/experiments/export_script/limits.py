@@ -1,0 +1,86 @@
+"""What one script cannot hold is refused, and what it leaves out of a run is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import resumption
+from experiments.config import RootConfig, channels_last
+from experiments.data import DataSpec
+from experiments.errors import ConfigError, Fault
+from experiments.export_script.training import Training
+from experiments.identity import PLACES
+from experiments.tracking import journal
+
+# What two trainings have to have in common, so that one `fit` does for both.
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+
+
+def require_shared(training: Training, last: Training) -> None:
+    """See that one script does for a training and the last one.
+
+    Raises:
+        ConfigError: they differ in what it has one of.
+    """
+    mine, other = _shared(training), _shared(last)
+    if different := [key for key in mine if mine[key] != other[key]]:
+        raise not_shared(training, different)
+
+
+def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
+    """What is told of a training that has something else than the last one, where a script has one."""
+    problem = (
+        f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
+        "one script has one of each: export that one, and then this one from its weights"
+    )
+    return ConfigError(Fault("init_from", problem))
+
+
+def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
+    """See that what gives a training its weights gives the same ones in a script, after its last epoch.
+
+    Args:
+        name: what `init_from` calls it.
+        root: its configuration.
+        run: its folder; None for a stage that is trained first.
+        spec: of the rows that the script has.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if "early_stopping" in root.callbacks:
+        problem = "has early stopping, which a script has not, and may have gone back to its best weights"
+    elif run is not None and (trained := len(journal.history(run))) < root.epochs:
+        problem = f"trained {trained} of its {root.epochs} epochs; a script trains all of them"
+    elif run is not None and resumption.begun(run)["data"]["digest"] != spec.digest:
+        problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
+    else:
+        return
+    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights"))
+
+
+def note(training: Training) -> str:
+    """What ends the training otherwise than its configuration or the run does; empty where nothing does."""
+    root, told = training.root, []
+    if training.epochs < root.epochs:
+        told.append(f"It trains {training.epochs} of {root.epochs} epochs, as the run did.")
+    elif "early_stopping" in root.callbacks:
+        told.append("Without early stopping: it trains all epochs, and prints the figures of the last ones too.")
+    left_out = [f"device.{name}" for name in ("compile", "graph") if getattr(root.device, name)]
+    if left_out:
+        told.append(f"Without {' and '.join(left_out)}, so the last bits of its losses may be others.")
+    return " ".join(told)
+
+
+def _shared(training: Training) -> dict[str, Any]:
+    """What a script has one of, by key."""
+    root = training.root
+    return {key: getattr(root, key) for key in SHARED} | {
+        "dataset": {key: value for key, value in root.dataset.items() if key not in PLACES},
+        "device.precision": root.device.precision,
+        "device.threads": root.device.threads,
+        "device.channels_last": channels_last(root),
+        "seeds.data_order": training.seeds.data_order,
+    }
