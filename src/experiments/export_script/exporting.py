@@ -15,18 +15,22 @@ from experiments import assembly, composing, config, preparation, resumption, ru
 from experiments.config import RootConfig
 from experiments.data import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
-from experiments.export_script.limits import note, require_repeatable
+from experiments.export_script import limits
 from experiments.export_script.script import Script
 from experiments.export_script.training import Training
 from experiments.files import replacing
 from experiments.identity import differences, without_length
 from experiments.registry import register
-from experiments.seeds import derive
+from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivery, journal
 from experiments.views.terminal import relative
 
 # How the way to it is told where nothing else is given.
 COMMAND = ("python", "-m", "experiments")
+ELSEWHERE = (
+    "The model or a transform draws noise in evaluation or from numpy or random, which a script does not follow, "
+    "so its losses are others."
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def of(
     """
     splits = assembly.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
-    notes = [text for text in (*notes, note(trainings[-1])) if text]
+    drawn = _drawn(trainings[-1], splits.spec)
+    notes = [*notes, *limits.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
     told = (
         [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
@@ -108,7 +113,7 @@ def of(
         heading,
         trainings,
         splits.spec,
-        draws_noise=_draws_noise(trainings[-1], splits.spec),
+        draws_noise=drawn.in_steps,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     )
@@ -136,23 +141,40 @@ def _trainings(
     if root.init_from is not None:
         run = weights.find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
-        require_repeatable(root.init_from, first, run, spec)
+        limits.require_repeatable(root.init_from, first, run, spec)
         yield from _trainings(first, overrides if run is None else resumption.said(run), spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 
 
-def _draws_noise(training: Training, spec: DataSpec) -> bool:
-    """Whether a training step takes from torch's global generator, for dropout or a transform."""
-    kept = torch.get_rng_state()  # a training may be going on with it
-    try:
-        model = assembly.build_model(training.root, spec, training.seeds).train()
-        before = torch.get_rng_state()
-        with torch.no_grad():
+@dataclass(frozen=True)
+class _Drawn:
+    """Where noise is drawn.
+
+    Args:
+        in_steps: whether a training step takes from torch's global generator, for dropout or a transform.
+        elsewhere: whether there is more: in evaluation, which a run begins with, or from numpy or random.
+    """
+
+    in_steps: bool
+    elsewhere: bool
+
+
+def _drawn(training: Training, spec: DataSpec) -> _Drawn:
+    """Where the model and the transforms draw noise, as two passes show."""
+    cpu = torch.device("cpu")
+    with noise_kept(), torch.no_grad():  # a training may be going on with it
+        model = assembly.build_model(training.root, spec, training.seeds)
+        states = [noise_state(cpu)]
+        for trains in (True, False):
+            (model.train if trains else model.eval)()
             xb = torch.zeros(2, *assembly.input_shape(training.root, spec))
-            for transform, _ in assembly.transforms(training.root, spec):
-                xb = transform(xb)
+            for transform, training_only in assembly.transforms(training.root, spec):
+                if trains or not training_only:
+                    xb = transform(xb)
             model(xb)
-        return not torch.equal(before, torch.get_rng_state())
-    finally:
-        torch.set_rng_state(kept)
+            states.append(noise_state(cpu))
+    before, trained, evaluated = states
+    others_moved = not same_noise(before | {"torch": trained["torch"]}, trained)
+    in_steps = not torch.equal(before["torch"], trained["torch"])
+    return _Drawn(in_steps, others_moved or not same_noise(trained, evaluated))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import resumption
 from experiments.config import RootConfig, channels_last
-from experiments.data import DataSpec
+from experiments.data import DataSpec, Splits, is_arrays
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
 from experiments.identity import PLACES
@@ -16,6 +16,10 @@ from experiments.tracking import journal
 
 # What two trainings have to have in common, so that one `fit` does for both.
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+# Callbacks that are spoken of, or change nothing.
+KNOWN = ("early_stopping", "weight_images", "tutorial_figures")
+# Loaders that read each item of a dataset once, as a script does.
+READ_ONCE = ("slices", "tensor_dataset", "in_memory")
 
 
 def require_shared(training: Training, last: Training) -> None:
@@ -61,17 +65,27 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
     raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights"))
 
 
-def note(training: Training) -> str:
-    """What ends the training otherwise than its configuration or the run does; empty where nothing does."""
-    root, told = training.root, []
-    if training.epochs < root.epochs:
-        told.append(f"It trains {training.epochs} of {root.epochs} epochs, as the run did.")
-    elif "early_stopping" in root.callbacks:
-        told.append("Without early stopping: it trains all epochs, and prints the figures of the last ones too.")
-    left_out = [f"device.{name}" for name in ("compile", "graph") if getattr(root.device, name)]
-    if left_out:
-        told.append(f"Without {' and '.join(left_out)}, so the last bits of its losses may be others.")
-    return " ".join(told)
+def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
+    """What the script does not do as the run does, so that its losses may be others; nothing where it does it all."""
+    last = trainings[-1]
+    if last.epochs < last.root.epochs:
+        yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
+    elif "early_stopping" in last.root.callbacks:
+        yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
+    switches = [name for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)]
+    if switches:
+        told = " and ".join(f"device.{name}" for name in switches)
+        yield f"Without {told}, so the last bits of its losses may be others."
+    own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if name not in KNOWN)
+    if own:
+        told = " and ".join(f"callbacks.{name}" for name in own)
+        yield f"Without {told}: what that does to a training is missing, and its losses may be others."
+    items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
+    if items and last.root.loader["name"] not in READ_ONCE:
+        yield (
+            "Each item of the dataset is read once; the run asks for it anew each epoch, "
+            "so the losses may be others where it is then another."
+        )
 
 
 def _shared(training: Training) -> dict[str, Any]:

@@ -149,6 +149,7 @@ class Script:
         clips = [clip] if root.max_grad_norm is not None else []
         steps = [
             *move,
+            *self._copied(shuffled=self.loader.shuffle),
             *(line for line, _ in self.transforms),
             *self._forward(),
             *(SCALED if scales else ["loss.backward()"]),
@@ -160,6 +161,7 @@ class Script:
         ]
         valid = [
             *move,
+            *self._copied(shuffled=self.loader.valid_shuffle),
             *(line for line, training_only in self.transforms if not training_only),
             *self._forward(),
             *_summed(by_rows=samples),
@@ -194,6 +196,16 @@ class Script:
             *(["        scheduler.step()"] if "epoch" in per else []),
         ]
         return "\n".join(lines)
+
+    def _copied(self, *, shuffled: bool) -> list[str]:
+        """A copy of a batch that is a view of the rows, where code of one's own may change it in place."""
+        last = self.trainings[-1]
+        parts = [last.component(group)[0] for group in ("model", "loss")]
+        parts += [register.transform.get(name) for name in self.root.transforms]
+        own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
+        views = last.component("loader")[0].facts.get("plain") in (plain.slices, plain.tensor_dataset)
+        copied = ["xb, yb = xb.clone(), yb.clone()  # they are views of the rows, which stay as they are"]
+        return copied if own and views and not shuffled else []
 
     def _forward(self) -> list[str]:
         """Predictions and loss, in the run's precision."""
