@@ -19,6 +19,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef
 # Remarks to a linter or a type checker are of no use in a script.
 REMARK = re.compile(r"[ \t]*# (noqa|type: ignore|fmt: )[^\n]*")
+# What takes the number before it, whatever that is made of.
+BINDS = re.compile(rb"[ \t]*(\*\*|\.|\[)")
 # What only the framework calls; a script that does not is easier to read without.
 UNCALLED = ("state_dict", "load_state_dict")
 # Where one looks for it, whatever a library's default is.
@@ -121,8 +123,8 @@ class Rewriter:
             if node.value is not None:
                 yield self._end(node.target), self._end(node.annotation), ""
                 yield from self._edits(node.value)
-        elif isinstance(node, ast.If) and self.values.of(node.test) is not UNKNOWN:
-            yield self._line_start(node), self._line_end(node), self._branch(node)
+        elif isinstance(node, ast.If) and any(self.values.of(arm.test) is not UNKNOWN for arm in self._arms(node)):
+            yield self._line_start(node), self._line_end(node), self._branches(node)
         elif isinstance(node, ast.IfExp) and (test := self.values.of(node.test)) is not UNKNOWN:
             chosen = node.body if test else node.orelse
             yield self._start(node), self._end(node), self._render(self._start(chosen), self._end(chosen), [chosen])
@@ -131,7 +133,7 @@ class Rewriter:
             and not isinstance(node, ast.Constant | ast.Tuple)
             and self.values.of(node) is not UNKNOWN
         ):
-            yield self._start(node), self._end(node), literal(self.values.of(node))
+            yield self._start(node), self._end(node), self._written(node)
         elif isinstance(node, ast.Starred) and isinstance(self.values.of(node.value), tuple | list):
             yield self._start(node), self._end(node), ", ".join(map(literal, self.values.of(node.value)))
         elif isinstance(node, ast.Name) and isinstance(self.known.get(node.id), Text):
@@ -236,13 +238,39 @@ class Rewriter:
         function = raised.func if isinstance(raised, ast.Call) else raised
         return isinstance(function, ast.Name) and self.ours(function.id)
 
-    def _branch(self, node: ast.If) -> str:
-        """The statements of an `if` that is decided, one level up."""
-        chosen = node.body if self.values.of(node.test) else node.orelse
-        if not chosen:
-            return ""
-        code = self._render(self._line_start(chosen[0]), self._line_end(chosen[-1]), chosen)
-        return textwrap.indent(textwrap.dedent(code), " " * node.col_offset)
+    def _arms(self, node: ast.If) -> Iterator[ast.If]:
+        """An `if` and the `elif`s after it."""
+        yield node
+        for following in node.orelse[:1]:
+            if isinstance(following, ast.If) and self.text.startswith(b"elif", self._start(following)):
+                yield from self._arms(following)
+
+    def _branches(self, node: ast.If) -> str:
+        """An `if` and its `elif`s without what is decided; what is left without a condition, one level up."""
+        indent, kept, rest = " " * node.col_offset, "", list[ast.stmt]()
+        for arm in self._arms(node):
+            value, rest = self.values.of(arm.test), arm.orelse
+            if value is UNKNOWN and not self._is_check(arm):
+                condition = self._start(arm) + len("if" if arm is node else "elif")
+                code = self._render(condition, self._line_end(arm.body[-1]), [arm.test, *arm.body])
+                kept += f"{indent}{'elif' if kept else 'if'}{code}"
+            elif value is not UNKNOWN and value:
+                rest = arm.body
+                break
+        if not rest:
+            return kept
+        begin = self._line_start(rest[0])
+        if self.text[begin : self._start(rest[0])].strip():  # it stands behind its condition, on the same line
+            begin = self._start(rest[0])
+        code = textwrap.dedent(self._render(begin, self._line_end(rest[-1]), rest))
+        if not kept:
+            return textwrap.indent(code, indent)
+        return f"{kept}{indent}else:\n{textwrap.indent(code, indent + '    ')}"
+
+    def _written(self, node: ast.expr) -> str:
+        """What an expression is known to come to; in brackets where what follows would take a part: `-1 ** 2`."""
+        code = literal(self.values.of(node))
+        return f"({code})" if code[0] in "-0123456789" and BINDS.match(self.text, self._end(node)) else code
 
     def _start(self, node: Any) -> int:
         position: int = self._starts[node.lineno - 1] + node.col_offset

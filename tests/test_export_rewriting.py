@@ -1,0 +1,36 @@
+"""Source that is rewritten does what it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.export_script.rewriting import Rewriter
+
+BRANCHES = [
+    "if kind == 'a':\n        x = 1\n    elif n:\n        x = 2\n    else:\n        x = 3",
+    "if n:\n        x = 1\n    elif kind == 'a':\n        x = 2\n    else:\n        x = 3",
+    "if n: x = 1\n    elif kind == 'a': x = 2\n    else: x = 3",
+    "if kind == 'a': x = 1",
+    "if kind == 'a':\n        x = 1\n    elif kind == 'b':\n        x = 2\n    elif n:\n        x = 3",
+    "if n == 1:\n        x = 1\n    elif kind == 'a':\n        x = 2\n    elif n == 2:\n        x = 3",
+    "if (n and\n        n > 1):\n        x = 5\n        if kind == 'a':\n            x = 1\n    elif kind == 'b':\n"
+    "        x = 2",
+]
+
+
+@pytest.mark.parametrize("branches", BRANCHES, ids=range(len(BRANCHES)))
+@pytest.mark.parametrize("kind", ["a", "b", "c"])
+def test_branches_that_are_decided_leave_what_the_others_do(kind: str, branches: str) -> None:
+    source = f"def choose(kind, n):\n    x = 0\n    {branches}\n    return x\n"
+    written = Rewriter(source, known={"kind": kind}, spec=None).definition()
+    before, now = dict[str, Any](), dict[str, Any]()
+    exec(source, before)
+    exec(written, now)
+    assert [now["choose"](n) for n in range(3)] == [before["choose"](kind, n) for n in range(3)], written
+    assert "kind" not in written
+
+
+def test_a_negative_number_is_written_as_a_whole() -> None:
+    assert "return (-1) ** n" in Rewriter("def f(n, k):\n    return k ** n\n", known={"k": -1}, spec=None).definition()
