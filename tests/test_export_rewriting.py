@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import experiments
 from experiments.export_script.rewriting import Rewriter
+from experiments.export_script.values import literal
 
 BRANCHES = [
     "if kind == 'a':\n        x = 1\n    elif n:\n        x = 2\n    else:\n        x = 3",
@@ -34,3 +39,21 @@ def test_branches_that_are_decided_leave_what_the_others_do(kind: str, branches:
 
 def test_a_negative_number_is_written_as_a_whole() -> None:
     assert "return (-1) ** n" in Rewriter("def f(n, k):\n    return k ** n\n", known={"k": -1}, spec=None).definition()
+
+
+class Act(Enum):
+    GELU = "gelu"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(Act.GELU, "Act.GELU"), (Path("a/b"), 'Path("a/b")'), (float("-inf"), 'float("-inf")'), ((1, "a"), "(1, 'a')")],
+)
+def test_a_value_is_written_as_python_has_it(value: Any, written: str) -> None:
+    assert literal(value) == written
+
+
+@pytest.mark.parametrize("value", [object(), np.float64(0.5), [float("inf")], {"act": Act.GELU}])
+def test_a_value_that_python_has_no_words_for_is_refused(value: Any) -> None:
+    with pytest.raises(experiments.ConfigError, match="cannot be written into a script as a value"):
+        literal(value)

@@ -140,7 +140,7 @@ class Registry:
 
         return argument_faults(component.factory, self.arguments(component.name), arguments, where)
 
-    def bind(self, name: str, arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    def bind(self, name: str, arguments: Mapping[str, Any]) -> functools.partial[Any]:
         """The component with its arguments filled in, waiting for what the run hands it (`takes`).
 
         Raises:

@@ -12,7 +12,7 @@ from experiments.data import DataSpec
 from experiments.export_script.layout import imports, joined
 from experiments.export_script.limits import not_shared, require_shared
 from experiments.export_script.sources import Sources
-from experiments.export_script.training import Training
+from experiments.export_script.training import Training, bound
 from experiments.export_script.values import Text
 from experiments.registry import register
 from experiments.seeds import epoch_seed
@@ -105,8 +105,8 @@ class Script:
 
     def _transforms(self) -> list[str]:
         self.transforms = []
-        for name, arguments in self.root.transforms.items():
-            component = register.transform.get(name)
+        for name, given in self.root.transforms.items():
+            component, arguments = bound(register.transform, name, given)
             called = self.sources.called(component, arguments, spec_at=1)
             self.transforms.append((f"xb = {called}(xb)", bool(component.facts.get("training_only"))))
         return self.sources.taken()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.config import LoaderSettings, RootConfig
-from experiments.registry import Component, register
+from experiments.registry import Component, Registry, register
 from experiments.seeds import Seeds
 
 
@@ -29,7 +30,12 @@ class Training:
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
         """The component chosen in a group of one, and its arguments."""
         arguments = dict(getattr(self.root, group))
-        component = getattr(register, group).get(arguments.pop("name"))
+        name = arguments.pop("name")
         if group == "loader":
             arguments = {key: value for key, value in arguments.items() if key not in LoaderSettings.model_fields}
-        return component, arguments
+        return bound(getattr(register, group), name, arguments)
+
+
+def bound(registry: Registry, name: str, arguments: Mapping[str, Any]) -> tuple[Component, dict[str, Any]]:
+    """A component and its arguments as its factory takes them: text of a configuration may mean an enum's member."""
+    return registry.get(name), registry.bind(name, arguments).keywords

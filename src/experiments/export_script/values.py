@@ -6,7 +6,12 @@ import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import NoneType
 from typing import Any
+
+from experiments.errors import ConfigError, Fault
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,29 @@ class Values:
 
 
 def literal(value: Any) -> str:
-    """A value as it is written in Python."""
-    if isinstance(value, float) and not math.isfinite(value):
+    """A value as it is written in Python.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, Path):
+        return f"Path({literal(str(value))})"
+    if type(value) is float and not math.isfinite(value):
         return f'float("{value}")'
+    if not is_plain(value):
+        problem = f"{value!r:.80} cannot be written into a script as a value; numbers, text, lists and dicts can"
+        raise ConfigError(Fault("export_script", problem))
     return (
         f'"{value}"' if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value) else repr(value)
     )
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is written as its repr; one of a type derived from these (numpy has some) may print otherwise."""
+    if type(value) is dict:
+        return all(map(is_plain, [*value.keys(), *value.values()]))
+    if type(value) in (list, tuple, set, frozenset):
+        return all(map(is_plain, value))
+    return type(value) in (bool, int, str, bytes, NoneType) or (type(value) is float and math.isfinite(value))
