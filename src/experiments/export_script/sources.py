@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import inspect
 import sys
 import textwrap
@@ -15,15 +14,18 @@ from typing import Any
 from experiments.code import is_own
 from experiments.data import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
+from experiments.export_script import origins
 from experiments.export_script.rewriting import Rewriter
-from experiments.export_script.values import Known, Text, literal
+from experiments.export_script.values import Known, Text, is_plain, literal
 from experiments.registry import Component
+from experiments.returned import told
 
-# What a script calls its own things; a definition that is called so gets an underscore.
+# What a script calls its own things, and its loop; a component that is called so gets an underscore.
 RESERVED = frozenset(
     {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "valid_order"}
     | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
 )
+LOOP = frozenset({"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"})
 
 
 class Sources:
@@ -38,6 +40,7 @@ class Sources:
         self.spec, self.without = spec, tuple(without)
         self.imports: set[str] = set()
         self._definitions: dict[str, str] = {}
+        self._followed: dict[str, Any] = {}  # what each name that was followed stands for
         self._taken = 0
 
     def taken(self) -> list[str]:
@@ -65,7 +68,7 @@ class Sources:
             if rewriter.is_empty:
                 return None
             if (expression := rewriter.returned()) is not None:
-                self._follow(factory, expression)
+                self._follow(factory, expression, [code.code for code in given if code is not None])
                 return expression
         name, left = self._defined(factory, arguments, spec_names)
         positional = [code.code for code in given if code is not None]
@@ -108,13 +111,15 @@ class Sources:
         code = rewriter.definition()
         self._follow(factory, code)
         own = factory.__name__
-        name = name or (f"{own}_" if own in RESERVED else own)
+        name = name or (f"{own}_" if own in RESERVED | LOOP else own)
         if name != own:
             code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
-        if self._definitions.setdefault(name, code) != code:
-            problem = f"two different definitions in this script would be called {name}; rename one of them"
-            raise ConfigError(Fault("export_script", problem))
+        self._take(name, code)
         return name, left
+
+    def _take(self, name: str, code: str) -> None:
+        if self._definitions.setdefault(name, code) != code:
+            raise _twice(name)
 
     def _rewriter(self, factory: Any, known: Known, spec_names: Sequence[str]) -> Rewriter:
         def resolved(dotted: str) -> Any:
@@ -145,8 +150,8 @@ class Sources:
             without=self.without,
         )
 
-    def _follow(self, factory: Any, code: str) -> None:
-        """Import or define what a piece of code names."""
+    def _follow(self, factory: Any, code: str, given: Sequence[str] = ()) -> None:
+        """Import or define what a piece of code names, but for what it is `given`, which the script has."""
         known = _globals(factory) | dict(inspect.getclosurevars(_function(factory)).nonlocals)
         tree = ast.parse(code)
         bound = {
@@ -154,35 +159,56 @@ class Sources:
         }
         bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
         bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        bound |= {node.id for text in given for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id not in bound and node.id in known:
                 self._need(node.id, known[node.id], _module(factory))
 
     def _need(self, name: str, value: Any, module: ModuleType | None) -> None:
-        if value is getattr(builtins, name, None):
+        """Import or define what a name of a module stands for."""
+        if hasattr(builtins, name) and value is getattr(builtins, name):
             return
-        home = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-        if isinstance(value, ModuleType) or (home is not None and not is_own(home)):
-            self.imports.add(_import_of(name, value, module))
+        where = f"{name} of {module.__name__ if module else 'its module'}"
+        if name in RESERVED:
+            raise ConfigError(Fault("export_script", f"{where}: a script has a {name} of its own; rename it there"))
+        if is_plain(value) or type(value) is float:
+            self._take(name, f"{name} = {literal(value)}")
+            return
+        if name in self._followed:  # also where a function calls itself
+            if self._followed[name] is not value:
+                raise _twice(name)
+            return
+        self._followed[name] = value
+        home = origins.home(name, value, module)
+        if home is not None and not is_own(home):
+            self.imports.add(origins.import_of(name, value, module))
         elif inspect.isclass(value) or inspect.isfunction(value):
-            if name not in self._definitions:
-                self._defined(value, {}, [])
+            self._defined(value, {}, [], name=name)
         else:
-            self._definitions.setdefault(name, f"{name} = {literal(value)}")
+            problem = f"{where} is {told(value)}, which a script cannot hold; make it where it is used"
+            raise ConfigError(Fault("export_script", problem))
 
 
 def source_of(factory: Any) -> str:
     """The text of a definition.
 
     Raises:
-        ConfigError: there is none, since it was typed into a shell.
+        ConfigError: there is none, since it was typed into a shell; or it is a lambda.
     """
+    if getattr(factory, "__name__", "") == "<lambda>":
+        problem = f"a lambda in {factory.__module__} has no definition that a script could have; write it as a def"
+        raise ConfigError(Fault("export_script", problem))
     try:
         return textwrap.dedent(inspect.getsource(factory))
     except (OSError, TypeError):
         name = getattr(factory, "__qualname__", repr(factory))
         problem = "its source cannot be found (was it typed into a shell?); a script needs it in a file or a notebook"
         raise ConfigError(Fault(name, problem)) from None
+
+
+def _twice(name: str) -> ConfigError:
+    problem = f"two different definitions in this script would be called {name}; rename one of them"
+    return ConfigError(Fault("export_script", problem))
 
 
 def _function(factory: Any) -> Any:
@@ -211,28 +237,3 @@ def _module(factory: Any) -> ModuleType | None:
 def _globals(factory: Any) -> dict[str, Any]:
     module = _module(factory)
     return dict(vars(module)) if module is not None else {}
-
-
-@functools.cache
-def _imports(module: ModuleType) -> dict[str, str]:
-    """Import statements of a module, by the name that each binds."""
-    try:
-        tree = ast.parse(inspect.getsource(module))
-    except (OSError, TypeError):
-        return {}
-    found: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.asname or alias.name: f"import {ast.unparse(alias)}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {a.asname or a.name: f"from {node.module} import {ast.unparse(a)}" for a in node.names}
-    return found
-
-
-def _import_of(name: str, value: Any, module: ModuleType | None) -> str:
-    statement = _imports(module).get(name) if module is not None else None
-    if statement is not None:
-        return statement
-    if isinstance(value, ModuleType):
-        return f"import {value.__name__}" if value.__name__ == name else f"import {value.__name__} as {name}"
-    return f"from {value.__module__} import {name}"
