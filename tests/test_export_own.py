@@ -130,3 +130,13 @@ def test_two_things_of_one_name_are_refused(helper: str, other: str, write: Any)
     overrides = write(f"own_first_{kind}", helper, use.replace("pred", "self.lin(xb)"))
     with pytest.raises(experiments.ConfigError, match="two different definitions .* would be called scaled"):
         export([*overrides, f"loss=own_twice_{kind}"])
+
+
+def test_what_nobody_foresaw_is_one_message_too(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(_script: Any) -> str:
+        raise AssertionError("never\nseen")
+
+    monkeypatch.setattr("experiments.export_script.script.Script.text", text)
+    told = "^export_script: no script can be made of these components: AssertionError: never seen$"
+    with pytest.raises(experiments.ConfigError, match=told):
+        export(SMALL)

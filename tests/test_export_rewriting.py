@@ -1,4 +1,4 @@
-"""Source that is rewritten does what it did."""
+"""Source that is rewritten does what it did, and a script that could not run is none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import experiments
 from experiments.export_script.rewriting import Rewriter
+from experiments.export_script.sound import require_sound
 from experiments.export_script.values import literal
 
 BRANCHES = [
@@ -57,3 +58,23 @@ def test_a_value_is_written_as_python_has_it(value: Any, written: str) -> None:
 def test_a_value_that_python_has_no_words_for_is_refused(value: Any) -> None:
     with pytest.raises(experiments.ConfigError, match="cannot be written into a script as a value"):
         literal(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = (", "the script would be no Python, at "),
+        ("def f():\n    return missing\n", "the script would name missing and not have it"),
+        ("class A:\n    size = width\n", "the script would name width and not have it"),
+    ],
+)
+def test_a_script_that_could_not_run_is_refused(text: str, told: str) -> None:
+    with pytest.raises(experiments.ConfigError, match=told):
+        require_sound(text)
+
+
+def test_a_script_that_has_its_names_is_taken() -> None:
+    text = "import os\nfrom math import pi as p\n\nclass A(dict):\n    b = 1\n    c = b\n    def d(self):\n"
+    text += "        global e\n        e = [q for q in range(3)]\n        super().clear()\n"
+    text += "        return e, lambda r: r + p\n"
+    require_sound(text + "for i in A():\n    print(os, i, __name__)\n")

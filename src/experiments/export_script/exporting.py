@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ import torch
 from experiments import assembly, composing, config, preparation, resumption, runs, secrets, weights
 from experiments.config import RootConfig
 from experiments.data import DataSpec, Splits
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, UserError
 from experiments.export_script import limits
 from experiments.export_script.script import Script
+from experiments.export_script.sound import require_sound
 from experiments.export_script.training import Training
 from experiments.files import replacing
 from experiments.identity import differences, without_length
@@ -75,6 +77,19 @@ def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Pa
     return of(root, what, origin=shlex.join([*COMMAND, *what]), rows=rows)
 
 
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Whatever components of one's own lead to here is one message: a training goes on without its script."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # its source and its first call may raise whatever they like
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(Fault("export_script", f"no script can be made of these components: {told}")) from error
+
+
+@_in_one_line()
 def of(
     root: RootConfig,
     overrides: Sequence[str],
@@ -109,15 +124,16 @@ def of(
         *told,
         *notes,
     ]
-    script = Script(
+    text = Script(
         heading,
         trainings,
         splits.spec,
         draws_noise=drawn.in_steps,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
-    )
-    return Exported(script.text(), splits, reads_rows, notes)
+    ).text()
+    require_sound(text)
+    return Exported(text, splits, reads_rows, notes)
 
 
 def _of_run(folder: Path, rows: str) -> Exported:
