@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+from experiments import weights
 from experiments.export_script.exporting import export
 
 from .scripts import exported, measured, run_script
@@ -139,6 +140,15 @@ def test_weights_of_a_run_that_did_not_end_are_refused(workplace: Path) -> None:
     (folder / "journal.jsonl").write_text("".join(lines[:last]))
     with pytest.raises(experiments.ConfigError, match="trained 1 of its 2 epochs; a script trains all of them"):
         export([*SMALL, "model=mlp", f"init_from={folder}"])
+
+
+def test_weights_that_have_changed_since_are_told(workplace: Path) -> None:
+    first = experiments.run([*SMALL, "model=mlp"]).folder
+    second = experiments.run([*SMALL, "model=mlp", f"init_from={first}"]).folder
+    assert first is not None and export([str(second)]).notes == []
+    weights.save(first, {name: tensor + 1 for name, tensor in weights.load(first).items()})
+    (note,) = export([str(second)]).notes
+    assert note.startswith("Since that run this has changed, so its losses may be others: content of init_from: ")
 
 
 def test_trainings_with_schedulers_of_one_kind_go_into_one_script(workplace: Path) -> None:

@@ -141,9 +141,11 @@ def _of_run(folder: Path, rows: str) -> Exported:
     begun, trained = resumption.begun(folder), len(journal.history(folder))
     if not trained:
         raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
-    prepared = preparation.prepare(root.model_copy(update={"init_from": None}), ())
+    # A stage would have to be trained to see whether its weights are the same; those of a run are there.
+    weighed = root.init_from is not None and weights.find_run(Path(root.output_root), root.init_from) is not None
+    prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
     before, now = without_length(begun["identity"]), without_length(prepared.identity)
-    changed = [line for line in differences(before, now) if not line.startswith("content of init_from")]
+    changed = [line for line in differences(before, now) if weighed or not line.startswith("content of init_from")]
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
     run_id = delivery.state(folder).get("run_id", "not in MLflow")
     origin = f"the run {begun['name']} ({run_id}) in {relative(folder)}"
