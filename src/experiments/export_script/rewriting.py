@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from experiments.export_script.positions import Positions
 from experiments.export_script.values import UNKNOWN, Known, Text, Values, literal
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -27,7 +28,7 @@ UNCALLED = ("state_dict", "load_state_dict")
 ALWAYS_TOLD = ("lr",)
 
 
-class Rewriter:
+class Rewriter(Positions):
     """The source of one definition, and what of its names is known.
 
     Args:
@@ -51,14 +52,11 @@ class Rewriter:
         ours: Callable[[str], bool] = lambda _name: False,
         without: Sequence[str] = (),
     ) -> None:
-        self.text = source.encode()
+        super().__init__(source)
         self.node = _definition(ast.parse(source))
         self.known, self.spec_names = dict(known), tuple(spec_names)
         self.values = Values(known, spec, spec_names)
         self.default_of, self.ours, self.without = default_of, ours, (*UNCALLED, *without)
-        self._starts = [0]
-        for line in self.text.splitlines(keepends=True):
-            self._starts.append(self._starts[-1] + len(line))
 
     def definition(self) -> str:
         """The whole definition."""
@@ -271,22 +269,6 @@ class Rewriter:
         """What an expression is known to come to; in brackets where what follows would take a part: `-1 ** 2`."""
         code = literal(self.values.of(node))
         return f"({code})" if code[0] in "-0123456789" and BINDS.match(self.text, self._end(node)) else code
-
-    def _start(self, node: Any) -> int:
-        position: int = self._starts[node.lineno - 1] + node.col_offset
-        return position
-
-    def _end(self, node: Any) -> int:
-        position: int = self._starts[node.end_lineno - 1] + node.end_col_offset
-        return position
-
-    def _line_start(self, node: Any) -> int:
-        position: int = self._starts[node.lineno - 1]
-        return position
-
-    def _line_end(self, node: Any) -> int:
-        position: int = self._starts[node.end_lineno]
-        return position
 
 
 def _definition(tree: ast.Module) -> Definition:
