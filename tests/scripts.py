@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 import experiments
 from experiments.export_script.exporting import export
+from experiments.seeds import noise_kept, seed_noise
 
 Losses = list[tuple[float, float]]
 
@@ -28,15 +27,15 @@ def measured(result: experiments.Result) -> Losses:
 
 
 def run_script(path: Path, *arguments: str) -> Losses:
-    """Run a script in this process; it sets the random streams, which are put back."""
-    state, before, output = torch.get_rng_state(), sys.argv, io.StringIO()
+    """Run a script in this process; what it does not set of the random streams is nowhere in particular."""
+    before, output = sys.argv, io.StringIO()
     sys.argv = [str(path), *arguments]
     try:
-        with contextlib.redirect_stdout(output):
+        with noise_kept(), contextlib.redirect_stdout(output):
+            seed_noise(4321)
             runpy.run_path(str(path), run_name="__main__")
     finally:
         sys.argv = before
-        torch.set_rng_state(state)
     return printed(output.getvalue())
 
 

@@ -19,11 +19,10 @@ def require_sound(text: str) -> None:
         ConfigError: it is no Python, or names what it has not.
     """
     try:
-        compile(text, "plain.py", "exec")
+        top = symtable.symtable(text, "plain.py", "exec")
     except SyntaxError as error:
         problem = f"the script would be no Python, at {(error.text or '').strip()!r}: {error.msg}"
         raise ConfigError(Fault("export_script", problem)) from None
-    top = symtable.symtable(text, "plain.py", "exec")
     names = [symbol for table in _tables(top) for symbol in table.get_symbols() if symbol.is_global()]
     had = {name.get_name() for name in names if name.is_assigned() or name.is_imported()}
     if missing := sorted({name.get_name() for name in names if name.is_referenced()} - had - GIVEN):
