@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -238,6 +239,22 @@ def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> 
     told = "a worker process of the loader is gone: EOFError"
     with pytest.raises(TrainingError, match=told), workers_watched(runner):
         runner.fit(1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="without signals that come by a clock")
+def test_the_word_of_a_dead_worker_that_comes_after_it_was_missed_is_what_is_told() -> None:
+    def word(_number: int, _frame: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    runner, before = make(loss=FromTheDead(fetched=True)), signal.signal(signal.SIGALRM, word)
+    try:
+        told = r"a worker process of the loader is gone: DataLoader worker \(pid 7\) is killed"
+        with pytest.raises(TrainingError, match=told), workers_watched(make()):
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            runner.fit(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_broken_connection_of_a_datasets_own_is_left_as_it_is() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # What is replaced, and only where it is: a launcher may have a say of its own on these signals.
 ORDINARY: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+# How long torch's word of a dead worker is awaited: it comes as soon as the system has put the process away.
+WORD_SECONDS = 1.0
 
 
 class Leaving(Protocol):
@@ -113,7 +117,8 @@ def workers_watched(runner: Leaving) -> Iterator[None]:
         TrainingError: a worker is gone.
     """
     try:
-        yield
+        with _word_awaited():
+            yield
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not _is_of_a_dead_worker(error):
             raise
@@ -122,6 +127,20 @@ def workers_watched(runner: Leaving) -> Iterator[None]:
         reason = (str(error) or type(error).__name__).splitlines()[0].strip()
         problem = f"{reason}; loader.num_workers=0 does without worker processes"
         raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
+
+
+@contextlib.contextmanager
+def _word_awaited() -> Iterator[None]:
+    """Where a batch is fetched from the dead, wait for torch's word of it.
+
+    It says more, and would else be raised in the middle of whatever is done about this error.
+    """
+    try:
+        yield
+    except (ConnectionError, EOFError) as error:
+        if _is_of_a_dead_worker(error):
+            time.sleep(WORD_SECONDS)  # torch raises here
+        raise
 
 
 def _is_of_a_dead_worker(error: Exception) -> bool:
