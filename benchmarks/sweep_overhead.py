@@ -134,7 +134,8 @@ def epoch(folder: Path, epochs: int, number: int) -> dict[str, Any]:
 def trained(folder: Path, jobs: int) -> list[float]:
     """Seconds of the training in each job of the newest sweep that has so many."""
     sweeps = [plan.parent for plan in folder.glob(f"outputs/sweeps/*/*/{parent.PLAN}")]
-    sweep = max(path for path in sweeps if json.loads((path / parent.PLAN).read_text(encoding="utf-8"))["jobs"] == jobs)
+    plans = {path: json.loads((path / parent.PLAN).read_text(encoding="utf-8")) for path in sweeps}
+    sweep = max(path for path, plan in plans.items() if len(plan["listed"]) == jobs)
     summaries = [journal.summary(path.parent) for path in sweep.glob(f"*/{journal.FILE}")]
     if [summary["status"] for summary in summaries] != ["FINISHED"] * jobs:
         raise SystemExit(f"not all jobs of {sweep.name} have ended well")
