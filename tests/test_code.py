@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,8 +34,11 @@ def bent(x):
 half = functools.partial(torch.mul, other=0.5)
 
 class Base(nn.Module):
+    '''What it is.'''
+
     def forward(self, x):
-        calls.append(x)
+        '''What it does.'''
+        calls.append(x)  # each of them
         return half(bent(x))
 
 class Shaped:
@@ -71,7 +76,7 @@ class Written:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def component(self, **replaced: str) -> Any:
+    def component(self, replaced: Mapping[str, str] = MappingProxyType({})) -> Any:
         library, component = LIBRARY, COMPONENT
         for old, new in replaced.items():
             old = OLD[old]
@@ -95,7 +100,11 @@ OLD = {
     "unrelated": "return 1\n",
     "error": "Told of a fault.",
     "list": "calls = []",
-    "comment": "import functools\n",
+    "import": "import functools\n",
+    "docstring of a class": "What it is.",
+    "docstring": "What it does.",
+    "comment": "# each of them",
+    "line": "calls.append(x)",
 }
 
 
@@ -122,7 +131,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 )
 def test_what_a_component_needs_is_its_code(what: str, new: str, written: Written) -> None:
     before = code.digest(written.component().net)
-    assert code.digest(written.component(**{what: new}).net) != before
+    assert code.digest(written.component({what: new}).net) != before
 
 
 @pytest.mark.parametrize(
@@ -131,12 +140,16 @@ def test_what_a_component_needs_is_its_code(what: str, new: str, written: Writte
         ("unrelated", "return 2\n"),
         ("error", "Told of another."),
         ("list", "calls = [1]"),
-        ("comment", "import functools\nimport os\n"),
+        ("import", "import functools\nimport os\n"),
+        ("docstring of a class", "What it was."),
+        ("docstring", "What it does, in other words."),
+        ("comment", "\n\n        # a remark on a line of its own"),
+        ("line", "calls.append(\n            x,\n        )"),
     ],
 )
 def test_what_changes_nothing_for_it_is_not(what: str, new: str, written: Written) -> None:
     before = code.digest(written.component().net)
-    assert code.digest(written.component(**{what: new}).net) == before
+    assert code.digest(written.component({what: new}).net) == before
 
 
 def test_what_a_factory_was_made_with_is_its_code(written: Written) -> None:
@@ -147,7 +160,7 @@ def test_what_a_factory_was_made_with_is_its_code(written: Written) -> None:
 def test_of_the_products_components_it_is_the_classes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     factory = register.model.get("cnn").factory
     before, real = code.digest(factory), code.text
-    monkeypatch.setattr(code, "text", lambda part: real(part) + ("# other" if part is Cnn else ""))
+    monkeypatch.setattr(code, "text", lambda part: real(part) + ("\nother" if part is Cnn else ""))
     assert code.digest(factory) != before
 
 
@@ -160,3 +173,8 @@ def test_what_was_typed_into_a_shell_is_told_apart_by_its_name() -> None:
         def other(data): return Net()
     """), typed)  # fmt: skip
     assert code.digest(typed["net"]) != code.digest(typed["other"])
+
+
+def test_a_lambda_within_a_longer_statement_is_known_by_its_words() -> None:
+    assert code.meaning("made(  # so\n    lambda x: x + 1,") == code.meaning("made(\n\n    lambda x: x + 1,")
+    assert code.meaning("made(\n    lambda x: x + 1,") != code.meaning("made(\n    lambda x: x + 2,")

@@ -103,15 +103,22 @@ def test_the_value_of_an_environment_variable_is_not_printed(monkeypatch: pytest
     "override",
     [
         "+model._target_=os.system",
-        "+dataset.target=os.system",
-        "+optim.inner.deep_target=os.system",
+        "+optim.inner.deep._target_=os.system",
         "+callbacks.x.list=[{_target_: os.system}]",
         "+loss._partial_=true",
+        "+loss._args_=[1]",
+        "+model.inner._recursive_=true",
+        "+model._convert_=all",
         "+anything._target_=os.system",
     ],
 )
 def test_an_import_path_is_refused_at_any_depth(override: str) -> None:
     assert "configuration names registered components, never import paths" in message(override)
+
+
+@pytest.mark.parametrize("argument", ["target", "loss_target", "target_", "my_target_"])
+def test_an_argument_may_have_target_in_its_name(argument: str) -> None:
+    assert message(f"+optim.{argument}=1").startswith(f"optim.{argument}: unknown key")
 
 
 def test_an_import_path_is_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import io
 import sys
 import textwrap
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -22,7 +24,7 @@ Name = tuple[str, ...]  # of something within modules: ("losses", "focal") for l
 
 
 def digest(factory: Any) -> str:
-    """A hash of a definition and of all functions, classes and constants of one's own that it needs.
+    """A hash of a definition and of all functions, classes and constants of one's own that it needs, by their meaning.
 
     Installed packages are left out, but for the one that the factory itself is of.
     """
@@ -34,7 +36,7 @@ def digest(factory: Any) -> str:
             texts.append(part)
         elif part not in seen:
             seen.add(part)
-            texts.append(text(part))
+            texts.append(meaning(text(part)))
             waiting += _needed(part, top) if _is_followed(part, top) else []
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
@@ -46,6 +48,32 @@ def text(definition: Any) -> str:
         return textwrap.dedent(inspect.getsource(definition))
     except (OSError, TypeError):
         return "\n".join([definition.__qualname__, *(text(method) for method in _methods(definition))])
+
+
+@functools.cache
+def meaning(code: str) -> str:
+    """Code without what changes nothing: docstrings, comments, and how its lines are laid out."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # a lambda within a longer statement
+        return _without_comments(code)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _without_comments(code: str) -> str:
+    """The words of a piece of code, as far as it can be split into words."""
+    words = []
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):  # a bracket that is open at the end
+        for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type not in (tokenize.COMMENT, tokenize.NL):
+                words.append(token.string)
+    return " ".join(words)
 
 
 def is_own(module: ModuleType) -> bool:

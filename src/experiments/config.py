@@ -38,6 +38,8 @@ Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
 
 COMPONENT_GROUPS = ("dataset", "model", "loss", "optim", "loader", "scheduler")
 MAPPING_GROUPS = ("transforms", "metrics", "callbacks")
+# By these keys Hydra's `instantiate` is told what to call, and how.
+HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 class _Strict(BaseModel):
@@ -272,7 +274,7 @@ def _import_paths(values: Any, path: str = "") -> Iterator[Fault]:
     items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in items:
         where = f"{path}.{key}" if path else str(key)
-        if isinstance(key, str) and (key.endswith(("target", "target_")) or key in ("_partial_", "_args_")):
+        if key in HYDRA_KEYS:
             problem = "configuration names registered components, never import paths; register a component instead"
             yield Fault(where, problem)
         yield from _import_paths(value, where)
