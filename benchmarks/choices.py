@@ -14,8 +14,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from experiments import composing, config, device, preparation
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.runs import preparation
 from experiments.tracking.journal import Journal
+from experiments.training import device
 
 if TYPE_CHECKING:
     from benchmarks import pairs
@@ -53,7 +56,7 @@ def main() -> None:
 
 def epoch(overrides: list[str], folder: Path) -> Callable[[], float]:
     """Seconds of the next epoch of a run as the command line assembles it, recorded in a journal."""
-    root = config.check(config.resolve(composing.compose(overrides)))
+    root = configuration.check(configuration.resolve(compose.compose(overrides)))
     device.set_up(root.device, deterministic=root.deterministic)
     prepared = preparation.prepare(root, overrides)
     runner = prepared.runner(folder)

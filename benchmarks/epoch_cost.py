@@ -26,9 +26,11 @@ import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own doc
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
-from experiments import composing, config, preparation
 from experiments.components.models.convolutional import Lambda
-from experiments.data import Splits
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.data.splits import Splits
+from experiments.runs import preparation
 from experiments.tracking.journal import Journal
 
 Epoch = Callable[[], object]
@@ -65,7 +67,7 @@ def main() -> None:
 
 def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Splits]:
     """An epoch of the stage's own runner, recorded in a journal; and the data it runs on."""
-    root = config.check(config.resolve(composing.compose([*overrides, f"stage={stage}"])))
+    root = configuration.check(configuration.resolve(compose.compose([*overrides, f"stage={stage}"])))
     prepared = preparation.prepare(root, overrides)
     runner = prepared.runner(folder)
     runner.record = Journal(folder).metrics

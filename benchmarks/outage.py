@@ -88,8 +88,8 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
 def _train(overrides: list[str]) -> None:
     """One training with its steps timed, in this process; its times as the last line."""
     import experiments
-    from experiments.runner import Runner
-    from experiments.tracking import delivery, process
+    from experiments.tracking import client, delivery
+    from experiments.training.runner import Runner
 
     ends: list[list[float]] = [[]]
     records: list[float] = []
@@ -120,7 +120,7 @@ def _train(overrides: list[str]) -> None:
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]
     arrived = bool(delivery.state(result.folder)["ended"])
     print(json.dumps({"steps": steps, "records": records, "arrived": arrived}), flush=True)
-    for uploader in process._uploaders.values():
+    for uploader in client._uploaders.values():
         uploader._process.kill()  # it would go on for a while, beside the next run
 
 

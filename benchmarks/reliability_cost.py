@@ -73,9 +73,9 @@ def _first_epoch(*overrides: str) -> float:
 def _timed(overrides: list[str]) -> dict[str, Any]:
     """Train, with a clock around what keeps the run."""
     import experiments
-    from experiments.checkpoint import Checkpoints
-    from experiments.tracking import process
+    from experiments.tracking import client
     from experiments.tracking.journal import Journal
+    from experiments.training.checkpoint import Checkpoints
 
     inside = {"journal": 0.0, "checkpoints": 0.0}
 
@@ -96,7 +96,7 @@ def _timed(overrides: list[str]) -> dict[str, Any]:
     clocked(Checkpoints, "save_best", "checkpoints")
     result = experiments.run(overrides)
     assert "mlflow" not in sys.modules, "the training process imports MLflow"
-    process.close_all()
+    client.close_all()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "epochs": [figures["time/epoch_seconds"] for figures in result.history],

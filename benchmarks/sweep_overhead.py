@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from experiments.sweeps import parent
+from experiments.runs import sweep_plan
 from experiments.tracking import journal
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def epoch(folder: Path, epochs: int, number: int) -> dict[str, Any]:
 
 def trained(folder: Path, jobs: int) -> list[float]:
     """Seconds of the training in each job of the newest sweep that has so many."""
-    sweeps = [plan.parent for plan in folder.glob(f"outputs/sweeps/*/*/{parent.PLAN}")]
-    plans = {path: json.loads((path / parent.PLAN).read_text(encoding="utf-8")) for path in sweeps}
+    sweeps = [plan.parent for plan in folder.glob(f"outputs/sweeps/*/*/{sweep_plan.PLAN}")]
+    plans = {path: json.loads((path / sweep_plan.PLAN).read_text(encoding="utf-8")) for path in sweeps}
     sweep = max(path for path, plan in plans.items() if len(plan["listed"]) == jobs)
     summaries = [journal.summary(path.parent) for path in sweep.glob(f"*/{journal.FILE}")]
     if [summary["status"] for summary in summaries] != ["FINISHED"] * jobs:

@@ -23,7 +23,7 @@ import numpy as np
 from tabulate import tabulate
 
 import experiments
-from experiments import composing
+from experiments.config import compose
 from experiments.tracking import journal
 
 # By name, the values in the order of their epochs.
@@ -87,7 +87,7 @@ def keep(trained: Trained, path: Path) -> None:
 def rows(seeds: list[dict[str, Figures]]) -> Iterator[list[str]]:
     """The table's rows: one for each printed figure, with one for each epoch where there are two."""
     for stage in STAGES:
-        for name, printed in composing.compose([f"stage={stage}"]).tutorial.prints.items():
+        for name, printed in compose.compose([f"stage={stage}"]).tutorial.prints.items():
             epochs = [printed] if isinstance(printed, float) else list(printed)
             for epoch, figure in enumerate(epochs):
                 label = name if len(epochs) == 1 else f"{name}, epoch {epoch}"

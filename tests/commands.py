@@ -11,12 +11,12 @@ import torch
 
 import experiments
 from experiments import __main__ as command_line
-from experiments import experiment, resume
-from experiments.result import Result
-from experiments.runner import Runner
+from experiments import api, resume
 from experiments.seeds import noise_state
 from experiments.tracking import journal
-from experiments.updates import Update
+from experiments.training.result import Result
+from experiments.training.runner import Runner
+from experiments.training.update import Update
 
 from .forked import Ended, forked
 from .going_on import TIMED, alike
@@ -51,7 +51,7 @@ def go_on(folder: Path, *overrides: str, before: Before = nothing) -> Ended:
     def action() -> None:
         before()
         keep_noise(folder)
-        experiment.go_on(folder, overrides)
+        api.go_on(folder, overrides)
 
     return forked(action)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import presets
-from experiments.tracking import process
+from experiments.config import discovery
+from experiments.tracking import client
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MNIST = SHARED / "mnist.pkl.gz"
@@ -30,16 +30,16 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session", autouse=True)
 def components() -> Iterator[None]:
     """Every test sees all registered components; no uploader outlives the tests."""
-    presets.load()
+    discovery.load()
     yield
-    process.close_all()
+    client.close_all()
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's own MLflow or components reaches a test."""
     for name in list(os.environ):
-        if name.startswith("MLFLOW_") or name in (presets.SETTING, "HYDRA_FULL_ERROR"):
+        if name.startswith("MLFLOW_") or name in (discovery.SETTING, "HYDRA_FULL_ERROR"):
             monkeypatch.delenv(name)
 
 

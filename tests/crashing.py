@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.checkpoint import Checkpoints
-from experiments.runner import Runner
 from experiments.tracking.journal import Journal
-from experiments.updates import Update
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.runner import Runner
+from experiments.training.update import Update
 
 from .forked import kill
 

@@ -13,14 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import assembly, composing, config, seeds
-from experiments.checkpoint import Checkpoints
+from experiments import seeds
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config import RootConfig
-from experiments.data import Splits
-from experiments.result import Metrics
-from experiments.runner import Runner
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.root import RootConfig
+from experiments.data.splits import Splits
 from experiments.seeds import noise_state
+from experiments.training import build
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner
 
 TIMED = ("time/epoch_seconds", "throughput/samples_per_second")
 EPOCHS = 2
@@ -37,7 +40,7 @@ Point = tuple[str, int]
 
 @cache
 def checked(*overrides: str) -> RootConfig:
-    return config.check(config.resolve(composing.compose([*BASE, *overrides])))
+    return configuration.check(configuration.resolve(compose.compose([*BASE, *overrides])))
 
 
 def maker(*overrides: str, splits: Splits = SMALL, model: Sequence[str] = MLP) -> Make:
@@ -46,9 +49,9 @@ def maker(*overrides: str, splits: Splits = SMALL, model: Sequence[str] = MLP) -
 
     def make() -> Runner:
         streams = seeds.derive(root.seed, {})
-        model = assembly.build_model(root, splits.spec, streams)
+        model = build.build_model(root, splits.spec, streams)
         device = torch.device("cpu")
-        return assembly.assemble(root, splits=splits, model=model, device=device, seeds=streams, folder=None)
+        return build.assemble(root, splits=splits, model=model, device=device, seeds=streams, folder=None)
 
     return make
 

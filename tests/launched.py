@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from experiments import presets
+from experiments.config import discovery
 from experiments.tracking import journal
 
 from .commands import SMALL
@@ -64,7 +64,7 @@ class Place:
         (self.folder / "disturbed.py").write_text(DISTURBED)
 
     def start(self, *arguments: str, module: str = "experiments") -> subprocess.Popen[str]:
-        own = {presets.SETTING: "disturbed.py", "RAY_USAGE_STATS_ENABLED": "0"}
+        own = {discovery.SETTING: "disturbed.py", "RAY_USAGE_STATS_ENABLED": "0"}
         return subprocess.Popen(
             [*self.around, sys.executable, "-m", module, *arguments],
             cwd=self.folder,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from experiments import presets
-from experiments.registry import register
+from experiments.config import discovery
+from experiments.config.registry import register
 
 # 6 steps an epoch, 12 in all; the validation rows make three batches, the last one smaller.
 SMALL = ["dataset=synthetic", "dataset.train=48", "dataset.valid=20", "dataset.noise=4", "tracking=none", "device=cpu"]
@@ -137,9 +137,9 @@ def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.write_text(SOURCE, encoding="utf-8")
     for registry in register:
         monkeypatch.setattr(registry, "_components", dict(registry._components))
-    presets.announce()
+    discovery.announce()
     monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
-    monkeypatch.setenv(presets.SETTING, str(path))
+    monkeypatch.setenv(discovery.SETTING, str(path))
     modules = set(sys.modules)
     yield path
     for name in set(sys.modules) - modules:

@@ -17,9 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import composing, config, device, distributed, preparation, ranks
-from experiments.config import RootConfig
-from experiments.runner import Runner
+from experiments import ranks
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.root import RootConfig
+from experiments.runs import preparation
+from experiments.training import device
+from experiments.training.distributed import group as distributed
+from experiments.training.runner import Runner
 
 from .forked import Ended, fork
 from .going_on import TIMED
@@ -29,7 +34,7 @@ LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
 
 def checked(*overrides: str) -> RootConfig:
-    return config.check(config.resolve(composing.compose(list(overrides))))
+    return configuration.check(configuration.resolve(compose.compose(list(overrides))))
 
 
 def in_processes(world: int, action: Callable[[], Any], seconds: float = 60) -> list[Ended]:

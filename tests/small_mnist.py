@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.components.datasets import idx, mnist, pickles
+from experiments.components.datasets import mnist
+from experiments.data import idx, mnist_pickle
 
 ROOT = Path(__file__).parents[1]
 SIZES = (50, 10, 20)
@@ -57,7 +58,7 @@ def install(patch: Callable[[Any, str, Any], None]) -> None:
     files = contents()
     header = {part: 16 if "images" in part else 8 for part in files}
     hashes = {part: hashlib.sha256(content).hexdigest() for part, content in files.items()}
-    patch(pickles, "SIZES", SIZES)
+    patch(mnist_pickle, "SIZES", SIZES)
     patch(idx, "TRAIN_ROWS", SIZES[0])
     patch(idx, "HEADERS", {part: content[: header[part]] for part, content in files.items()})
     patch(idx, "LENGTHS", {part: len(content) for part, content in files.items()})

@@ -17,8 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from experiments import ui
 from experiments.sweeps import summary
-from experiments.tracking import delivery
-from experiments.views import links
+from experiments.tracking import delivery, links
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")]
 

@@ -14,16 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import Dataset
 
-from experiments import assembly, composing, config, seeds
-from experiments.callback import Callback
-from experiments.checkpoint import unreadable
+from experiments import seeds
 from experiments.components.callbacks import WEIGHT_IMAGES, EarlyStopping, TutorialFigures, WeightImages, first_layer
 from experiments.components.datasets.synthetic import synthetic
-from experiments.data import Order
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.registry import Component, register
+from experiments.data.splits import Order
 from experiments.errors import ConfigError
-from experiments.registry import Component, register
-from experiments.result import Metrics
-from experiments.runner import Runner, weights_of
+from experiments.training import build
+from experiments.training.callback import Callback
+from experiments.training.checkpoint import unreadable
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner, weights_of
 
 from .training import (
     BATCH,
@@ -121,10 +124,10 @@ def test_a_training_that_reached_its_last_epoch_was_not_stopped() -> None:
 
 
 def assembled(*overrides: str) -> Runner:
-    root = config.check(config.resolve(composing.compose(["dataset=synthetic", "device=cpu", *overrides])))
+    root = configuration.check(configuration.resolve(compose.compose(["dataset=synthetic", "device=cpu", *overrides])))
     splits, streams = synthetic(train=40, valid=10), seeds.derive(0, {})
-    model = assembly.build_model(root, splits.spec, streams)
-    return assembly.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
+    model = build.build_model(root, splits.spec, streams)
+    return build.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
 
 
 def test_a_figure_that_is_not_there_is_told_before_the_run_with_those_that_are() -> None:
@@ -261,11 +264,11 @@ def test_a_stream_of_its_own_changes_that_stream_alone(stream: str) -> None:
 
     def observed(own: dict[str, int]) -> dict[str, Any]:
         overrides = ["dataset=synthetic", "model=mlp", "model.dropout=0.5", "optim=sgd", "device=cpu"]
-        root = config.check(config.resolve(composing.compose(overrides)))
+        root = configuration.check(configuration.resolve(compose.compose(overrides)))
         streams = seeds.derive(root.seed, own)
-        model = assembly.build_model(root, splits.spec, streams)
+        model = build.build_model(root, splits.spec, streams)
         weights = weights_of(model)
-        runner = assembly.assemble(
+        runner = build.assemble(
             root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None
         )
         return {"init": weights["0.weight"].tolist(), "data_order": list(runner.train.order), "noise": torch.rand(3)}
@@ -307,8 +310,8 @@ def test_a_dataset_that_draws_is_the_same_whatever_came_before(
     found = []
     for _ in range(2):
         another_state()
-        assembly.forget_dataset()
-        splits = assembly.load_dataset({"name": "mine"})
+        build.forget_dataset()
+        splits = build.load_dataset({"name": "mine"})
         another_state()
         found.append((splits.spec.digest, splits.train.tensors[0]))
     assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
@@ -321,11 +324,11 @@ def test_weights_that_numpy_and_python_draw_are_of_the_stream_of_weights(monkeyp
             self.weights = torch.nn.Parameter(torch.full((1,), np.random.rand() + random.random()))
 
     monkeypatch.setitem(register.model._components, "mine", Component("model", "mine", lambda data: Net(), {}))
-    root = config.check(config.resolve(composing.compose(["dataset=synthetic"])))
+    root = configuration.check(configuration.resolve(compose.compose(["dataset=synthetic"])))
     root = root.model_copy(update={"model": {"name": "mine"}})
     made = []
     for seed in (0, 0, 1):
         another_state()
-        model = assembly.build_model(root, synthetic(train=4, valid=4).spec, seeds.derive(seed, {}))
+        model = build.build_model(root, synthetic(train=4, valid=4).spec, seeds.derive(seed, {}))
         made.append(model.weights.item())
     assert made[0] == made[1] != made[2]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.checkpoint import SCHEMA, Checkpoints, State
 from experiments.errors import CheckpointError
-from experiments.progress import Sums
+from experiments.training.checkpoint import SCHEMA, Checkpoints, State
+from experiments.training.meters import Sums
 
 Damage = Callable[[bytes], bytes]
 

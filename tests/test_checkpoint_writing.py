@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import checkpoint
-from experiments.callback import Callback
-from experiments.checkpoint import Checkpoints
-from experiments.result import Metrics
-from experiments.runner import Runner, weights_of
+from experiments.training import checkpoint
+from experiments.training.callback import Callback
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner, weights_of
 
 from .forked import forked, needs_fork
 from .training import (
@@ -82,7 +82,7 @@ def test_it_is_saved_after_every_so_many_steps_of_the_training(
 
 def test_it_is_saved_once_so_many_seconds_have_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("experiments.checkpoint.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("experiments.training.checkpoint.time.monotonic", lambda: clock[0])
 
     class Slow(Callback):
         def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from experiments import code
 from experiments.components.models.convolutional import Cnn
-from experiments.registry import register
+from experiments.config import source_hash
+from experiments.config.registry import register
 
 LIBRARY = """
 import functools
@@ -130,8 +130,8 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_what_a_component_needs_is_its_code(what: str, new: str, written: Written) -> None:
-    before = code.digest(written.component().net)
-    assert code.digest(written.component({what: new}).net) != before
+    before = source_hash.digest(written.component().net)
+    assert source_hash.digest(written.component({what: new}).net) != before
 
 
 @pytest.mark.parametrize(
@@ -148,20 +148,20 @@ def test_what_a_component_needs_is_its_code(what: str, new: str, written: Writte
     ],
 )
 def test_what_changes_nothing_for_it_is_not(what: str, new: str, written: Written) -> None:
-    before = code.digest(written.component().net)
-    assert code.digest(written.component({what: new}).net) == before
+    before = source_hash.digest(written.component().net)
+    assert source_hash.digest(written.component({what: new}).net) == before
 
 
 def test_what_a_factory_was_made_with_is_its_code(written: Written) -> None:
     component = written.component()
-    assert code.digest(component.one) != code.digest(component.two)
+    assert source_hash.digest(component.one) != source_hash.digest(component.two)
 
 
 def test_of_the_products_components_it_is_the_classes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     factory = register.model.get("cnn").factory
-    before, real = code.digest(factory), code.text
-    monkeypatch.setattr(code, "text", lambda part: real(part) + ("\nother" if part is Cnn else ""))
-    assert code.digest(factory) != before
+    before, real = source_hash.digest(factory), source_hash.text
+    monkeypatch.setattr(source_hash, "text", lambda part: real(part) + ("\nother" if part is Cnn else ""))
+    assert source_hash.digest(factory) != before
 
 
 def test_what_was_typed_into_a_shell_is_told_apart_by_its_name() -> None:
@@ -172,9 +172,11 @@ def test_what_was_typed_into_a_shell_is_told_apart_by_its_name() -> None:
         def net(data): return Net()
         def other(data): return Net()
     """), typed)  # fmt: skip
-    assert code.digest(typed["net"]) != code.digest(typed["other"])
+    assert source_hash.digest(typed["net"]) != source_hash.digest(typed["other"])
 
 
 def test_a_lambda_within_a_longer_statement_is_known_by_its_words() -> None:
-    assert code.meaning("made(  # so\n    lambda x: x + 1,") == code.meaning("made(\n\n    lambda x: x + 1,")
-    assert code.meaning("made(\n    lambda x: x + 1,") != code.meaning("made(\n    lambda x: x + 2,")
+    assert source_hash.meaning("made(  # so\n    lambda x: x + 1,") == source_hash.meaning(
+        "made(\n\n    lambda x: x + 1,"
+    )
+    assert source_hash.meaning("made(\n    lambda x: x + 1,") != source_hash.meaning("made(\n    lambda x: x + 2,")

@@ -14,8 +14,8 @@ import pytest
 
 from experiments.compare import __main__ as command
 from experiments.compare import curves, rows, seeds
-from experiments.compare.chosen import choose
 from experiments.compare.comparison import Comparison, Mode, compare
+from experiments.compare.selection import choose
 from experiments.errors import ConfigError
 from experiments.tracking import journal
 

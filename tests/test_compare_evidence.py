@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.compare import evidence
+from experiments.compare import statistics
 
 Method = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -34,25 +34,25 @@ def expected(rate: float, trials: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("method", "same_seeds"), [(evidence.paired_interval, True), (evidence.unpaired_interval, False)]
+    ("method", "same_seeds"), [(statistics.paired_interval, True), (statistics.unpaired_interval, False)]
 )
 def test_the_interval_covers_the_true_difference_as_often_as_it_says(method: Method, same_seeds: bool) -> None:
     low, high = method(*figures(TRIALS, SEEDS, same_seeds=same_seeds))
-    least, most = expected(evidence.LEVEL, TRIALS)
+    least, most = expected(statistics.LEVEL, TRIALS)
     assert least <= np.mean((low <= TRUTH) & (high >= TRUTH)) <= most
 
 
 def test_intervals_that_take_the_same_seeds_for_different_ones_are_too_wide() -> None:
     """The check above can fail."""
-    low, high = evidence.unpaired_interval(*figures(TRIALS, SEEDS, same_seeds=True))
-    assert np.mean((low <= TRUTH) & (high >= TRUTH)) > expected(evidence.LEVEL, TRIALS)[1]
+    low, high = statistics.unpaired_interval(*figures(TRIALS, SEEDS, same_seeds=True))
+    assert np.mean((low <= TRUTH) & (high >= TRUTH)) > expected(statistics.LEVEL, TRIALS)[1]
 
 
 @pytest.mark.parametrize(
     ("judge", "method"),
-    [(evidence.paired, evidence.paired_interval), (evidence.unpaired, evidence.unpaired_interval)],
+    [(statistics.paired, statistics.paired_interval), (statistics.unpaired, statistics.unpaired_interval)],
 )
-def test_a_single_comparison_is_one_of_many(judge: Callable[..., evidence.Difference], method: Method) -> None:
+def test_a_single_comparison_is_one_of_many(judge: Callable[..., statistics.Difference], method: Method) -> None:
     first, second = figures(5, SEEDS, same_seeds=True)
     found = [judge(one, other) for one, other in zip(first, second, strict=True)]
     low, high = method(first, second)
@@ -63,18 +63,18 @@ def test_a_single_comparison_is_one_of_many(judge: Callable[..., evidence.Differ
 
 def test_pairs_show_a_difference_that_the_seeds_hide() -> None:
     first, second = figures(TRIALS, SEEDS, same_seeds=True, difference=0.03)
-    assert np.mean(evidence.paired_interval(first, second)[0] > 0) > 0.9
-    assert np.mean(evidence.unpaired_interval(first, second)[0] > 0) < 0.2
+    assert np.mean(statistics.paired_interval(first, second)[0] > 0) > 0.9
+    assert np.mean(statistics.unpaired_interval(first, second)[0] > 0) < 0.2
 
 
 @pytest.mark.parametrize("effect", [0.4, 0.8, 1.5])
 def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_has_not(effect: float) -> None:
-    needed = evidence.needed_pairs(effect, 1.0)
+    needed = statistics.needed_pairs(effect, 1.0)
     assert needed is not None
     for count, enough in ((needed, True), (needed - 1, False)):
         differences = np.random.default_rng(0).normal(effect, 1.0, (20_000, count))
         power = np.mean(stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05)
-        low, high = expected(evidence.POWER, 20_000)
+        low, high = expected(statistics.POWER, 20_000)
         assert power > low if enough else power < high
 
 
@@ -82,12 +82,12 @@ def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_h
 def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
     effect: float, spreads: tuple[float, float]
 ) -> None:
-    needed = evidence.needed_each(effect, *spreads)
+    needed = statistics.needed_each(effect, *spreads)
     assert needed is not None
     rng = np.random.default_rng(0)
     first, second = rng.normal(0, spreads[0], (20_000, needed)), rng.normal(effect, spreads[1], (20_000, needed))
     power = np.mean(stats.ttest_ind(first, second, axis=1, equal_var=False).pvalue < 0.05)
-    assert abs(power - evidence.POWER) < 0.03
+    assert abs(power - statistics.POWER) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
 )
 def test_the_numbers_needed_are_those_of_the_published_tables(effect: float, pairs: int | None, each: int) -> None:
     """Cohen, Statistical Power Analysis for the Behavioral Sciences, two-sided at 5 %, power 80 %."""
-    assert evidence.needed_pairs(effect, 1.0) == pairs
-    assert evidence.needed_each(-effect, 1.0, 1.0) == each
+    assert statistics.needed_pairs(effect, 1.0) == pairs
+    assert statistics.needed_each(-effect, 1.0, 1.0) == each
 
 
 def test_figures_that_are_all_the_same_are_no_evidence_of_a_difference_and_need_no_interval() -> None:
-    found = evidence.paired([0.1, 0.3], [0.1, 0.3])
+    found = statistics.paired([0.1, 0.3], [0.1, 0.3])
     assert (found.low, found.high, found.decided, found.needed) == (0, 0, False, None)
-    same = evidence.unpaired([0.25, 0.25], [0.5, 0.5])
+    same = statistics.unpaired([0.25, 0.25], [0.5, 0.5])
     assert (same.low, same.high, same.decided, same.needed) == (0.25, 0.25, True, 2)
 
 
 def test_a_group_without_spread_beside_one_that_has_it_is_compared_without_a_warning() -> None:
-    found = evidence.unpaired([0.2, 0.2, 0.2], [0.5, 0.6, 0.55])
+    found = statistics.unpaired([0.2, 0.2, 0.2], [0.5, 0.6, 0.55])
     assert found.low < 0.35 < found.high

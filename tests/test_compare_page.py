@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from experiments.compare import page
-from experiments.compare.chosen import choose
 from experiments.compare.comparison import compare
+from experiments.compare.selection import choose
 
 from .compared import pictures, run, sweep
 

@@ -16,9 +16,9 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from experiments import components
+from experiments.config.registry import register
 from experiments.errors import ConfigError
-from experiments.registry import register
-from experiments.updates import clearing, stepping
+from experiments.training.update import clearing, stepping
 
 CONF = Path(__file__).parents[1] / "conf"
 GENERATOR = torch.Generator().manual_seed(0)

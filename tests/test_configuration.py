@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from experiments import composing, config, folders
+from experiments.config import compose
+from experiments.config import root as configuration
 from experiments.errors import ConfigError
-from experiments.sweeps import parent
+from experiments.runs import folder as folders
+from experiments.runs import sweep_plan
 
 CONF = Path(__file__).parents[1] / "conf"
 MODELS = "cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, mlp"
 
 
-def check(*overrides: str) -> config.RootConfig:
-    return config.check(config.resolve(composing.compose(overrides)))
+def check(*overrides: str) -> configuration.RootConfig:
+    return configuration.check(configuration.resolve(compose.compose(overrides)))
 
 
 def message(*overrides: str) -> str:
@@ -197,7 +199,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_for_whatever_it_is_meant(
     assert text == f"tracking.uri: {read_only}/mlflow.db cannot be written to"
     text = as_nobody(lambda: refusal(folders.require_free, read_only / "run"))
     assert text == f"hydra.run.dir: {blocked}; the run's folder would be {read_only}/run"
-    text = as_nobody(lambda: refusal(parent.require_free, read_only / "sweep", []))
+    text = as_nobody(lambda: refusal(sweep_plan.require_free, read_only / "sweep", []))
     assert text == f"hydra.sweep.dir: {blocked}; the sweep's folder would be {read_only}/sweep"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import crowding
+from experiments.runs import cpu_contention
 from experiments.tracking.journal import Journal
 from experiments.tracking.pending import Pending
 
@@ -30,7 +30,7 @@ def noted(outputs: Path, *, device: str = "cpu", threads: int = 2) -> Path:
 
 @pytest.fixture(autouse=True)
 def two_threads_on_three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowding, "cores", lambda: 3)
+    monkeypatch.setattr(cpu_contention, "cores", lambda: 3)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
@@ -45,7 +45,7 @@ def held() -> Iterator[list[Journal]]:
 
 def told(outputs: Path, caplog: pytest.LogCaptureFixture, device: torch.device = CPU) -> str:
     with caplog.at_level(logging.WARNING):
-        crowding.warn(outputs / "runs" / "own", outputs, device)
+        cpu_contention.warn(outputs / "runs" / "own", outputs, device)
     return caplog.text
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from experiments import presets
 from experiments.components.datasets import mnist_5k
-from experiments.data import Splits
+from experiments.config import discovery
+from experiments.config.registry import register
+from experiments.data.splits import Splits
 from experiments.errors import DataError
-from experiments.registry import register
 
 from .conftest import FASHION, needs_fashion
 
-presets.load()
+discovery.load()
 
 
 def alone(name: str) -> bool:

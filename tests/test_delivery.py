@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from experiments.tracking import delivery, journal
 from experiments.tracking.delivery import FILE, Delivery, is_final
 from experiments.tracking.journal import Journal
-from experiments.tracking.store import Store
+from experiments.tracking.mlflow_store import Store
 
 from .tracked import begin, brought, make_store, run_of, runs, store_of, write_run, written
 

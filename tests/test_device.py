@@ -18,16 +18,17 @@ import torch
 from torch._dynamo.utils import counters
 
 import experiments
-from experiments import device as devices
-from experiments import parity, runs
-from experiments.device import DeviceConfig
+from experiments import parity
 from experiments.errors import ConfigError
 from experiments.evaluate import evaluate
-from experiments.identity import identity
-from experiments.precision import Autocast
 from experiments.predict import Reader
-from experiments.result import Metrics
-from experiments.runner import Runner, weights_of
+from experiments.runs import load
+from experiments.runs.fingerprint import identity
+from experiments.training import device as devices
+from experiments.training.device import DeviceConfig
+from experiments.training.precision import Autocast
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner, weights_of
 
 from .going_on import alike, checked, different, gone_on, maker, outcome, undisturbed
 from .scripts import exported, measured, run_script
@@ -101,17 +102,17 @@ def test_what_reads_pictures_has_the_runs_precision_and_no_graph(workplace: Path
     folder = folder_of("device.precision=bf16")
     on_a_card = ["dataset=synthetic", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
     on_a_card += ["device.compile=true", "device.precision=bf16"]
-    monkeypatch.setattr("experiments.resumption.said", lambda _folder: on_a_card)
+    monkeypatch.setattr("experiments.runs.restore.said", lambda _folder: on_a_card)
     found = Reader(folder).root.device
     assert (found.name, found.index, found.precision, found.compile, found.graph) == ("cpu", None, "bf16", False, False)
     assert not experiments.load(folder).training
 
 
 def test_a_run_in_tf32_is_read_in_fp32_where_there_is_no_card(monkeypatch: Any) -> None:
-    monkeypatch.setattr("experiments.resumption.begun", lambda _folder: {"params": {"device.precision": "tf32"}})
-    assert runs.here(Path()) == [*runs.HERE, "device.precision=fp32"]
-    monkeypatch.setattr("experiments.resumption.begun", lambda _folder: {"params": {}})  # begun before there was one
-    assert runs.here(Path()) == [*runs.HERE, "device.precision=fp32"]
+    monkeypatch.setattr("experiments.runs.restore.begun", lambda _folder: {"params": {"device.precision": "tf32"}})
+    assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
+    monkeypatch.setattr("experiments.runs.restore.begun", lambda _folder: {"params": {}})  # begun before there was one
+    assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
 
 
 FP16_SCRIPTS = [

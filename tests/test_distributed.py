@@ -23,17 +23,21 @@ from torch import nn
 
 import experiments
 from experiments import __main__ as command_line
-from experiments import assembly, distributed, joint, preparation, resume, sharing
-from experiments.checkpoint import FOLDER
+from experiments import resume
 from experiments.compare import __main__ as compare
 from experiments.components.datasets.synthetic import synthetic
-from experiments.data import Order
-from experiments.distributed import Group
-from experiments.joint import JointStep
-from experiments.registry import register
-from experiments.runner import Runner
+from experiments.config.registry import register
+from experiments.data.splits import Order
+from experiments.runs import pictures, preparation
 from experiments.tracking import journal
-from experiments.views import pictures
+from experiments.training import build
+from experiments.training.checkpoint import FOLDER
+from experiments.training.distributed import group as distributed
+from experiments.training.distributed import sampler
+from experiments.training.distributed import step as joint
+from experiments.training.distributed.group import Group
+from experiments.training.distributed.step import JointStep
+from experiments.training.runner import Runner
 
 from . import tracked
 from .commands import at_step, nothing, resumed, same_run, signalled, status
@@ -85,8 +89,8 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order(name: str, world: int,
     whole = Order(50, shuffle=shuffle, seed=5)
     shares = []
     for rank in range(world):
-        order = sharing.ShareOrder(Order(50, shuffle=shuffle, seed=5), 8, rank, world)
-        shares.append(batches(order, sharing.size(8, rank, world)))
+        order = sampler.ShareOrder(Order(50, shuffle=shuffle, seed=5), 8, rank, world)
+        shares.append(batches(order, sampler.size(8, rank, world)))
         assert len(order) == sum(map(len, shares[-1]))
     joined = [
         [row for share in shares for row in (share[number] if number < len(share) else [])] for number in range(7)
@@ -262,7 +266,7 @@ def test_buffers_are_the_first_processs_and_batchnorm_is_told(tmp_path: Path) ->
         with pytest.MonkeyPatch.context() as patch:
             told: list[str] = []
             patch.setattr(joint.log, "warning", lambda text, *_: told.append(text))
-            runner = assembly.assemble(root, model=model, folder=None, group=group, **given)
+            runner = build.assemble(root, model=model, folder=None, group=group, **given)
         runner.fit(2)
         states = [joint._unpacked(part) for part in group.gather(joint._packed(model.state_dict()))]
         return {"same": all(alike(states[0], state) for state in states), "told": told, "seen": len(states)}

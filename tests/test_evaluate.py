@@ -10,8 +10,8 @@ import pytest
 
 import experiments
 from experiments import evaluate as command
+from experiments.config.registry import register
 from experiments.evaluate import evaluate
-from experiments.registry import register
 from experiments.tracking import journal
 
 from .forked import Ended, forked, needs_fork

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import weights
 from experiments.export_script.exporting import export
+from experiments.training import weights
 
 from .scripts import exported, measured, run_script
 from .test_export_script import QUIET, SMALL, same_losses

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import experiments
+from experiments.export_script.names_check import require_sound
 from experiments.export_script.rewriting import Rewriter
-from experiments.export_script.sound import require_sound
 from experiments.export_script.values import literal
 
 BRANCHES = [

@@ -15,8 +15,8 @@ import pytest
 
 import experiments
 from experiments.components.datasets.mnist import PACKED
+from experiments.config.registry import register
 from experiments.export_script.exporting import export
-from experiments.registry import register
 
 from . import small_mnist
 from .scripts import exported, measured, printed, run_script

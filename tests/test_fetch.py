@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.components.datasets import fetch
 from experiments.components.datasets.mnist import mnist
+from experiments.data import download
 from experiments.errors import DataError
 
 from . import small_mnist
@@ -29,15 +29,15 @@ CAP = 1000
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    monkeypatch.setattr(fetch, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
     with running(tmp_path_factory.mktemp("server"), monkeypatch.setenv) as faults:
         yield faults
 
 
 def fetched(url: str, folder: Path) -> bytes:
     """What `url` gives, downloaded as the sources do it."""
-    with fetch.exclusive(folder), fetch.replacing(folder / "data.gz") as temporary:
-        fetch.download(url, temporary, cap=CAP)
+    with download.exclusive(folder), download.replacing(folder / "data.gz") as temporary:
+        download.download(url, temporary, cap=CAP)
     return (folder / "data.gz").read_bytes()
 
 
@@ -86,7 +86,7 @@ def failure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Each failure in turn; little patience where the server is silent."""
     name = str(request.param)
     if name.startswith("silent"):
-        monkeypatch.setattr(fetch, "READ_SECONDS", 0.2)
+        monkeypatch.setattr(download, "READ_SECONDS", 0.2)
     return name
 
 
@@ -144,7 +144,7 @@ def test_a_length_that_is_no_number_is_ignored(server: FaultServer, tmp_path: Pa
 def test_a_server_that_drips_is_stopped_at_the_deadline(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "DEADLINE_SECONDS", 0.4)
+    monkeypatch.setattr(download, "DEADLINE_SECONDS", 0.4)
     start = time.monotonic()
     with pytest.raises(DataError, match=r"not done after 0\.4 s"):
         fetched(server.script(Answer(body=GOOD, drip=0.05)), tmp_path)
@@ -183,7 +183,7 @@ def test_only_https_addresses_are_read(url: str, tmp_path: Path) -> None:
 
 
 def test_temporary_files_are_the_owners_alone(tmp_path: Path) -> None:
-    with fetch.replacing(tmp_path / "data.gz") as temporary:
+    with download.replacing(tmp_path / "data.gz") as temporary:
         assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
         assert temporary.parent == tmp_path
 
@@ -191,7 +191,7 @@ def test_temporary_files_are_the_owners_alone(tmp_path: Path) -> None:
 def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_bytes(b"mine")
     (tmp_path / "data.gz").symlink_to(tmp_path / "victim")
-    with pytest.raises(DataError, match="is a link"), fetch.replacing(tmp_path / "data.gz") as temporary:
+    with pytest.raises(DataError, match="is a link"), download.replacing(tmp_path / "data.gz") as temporary:
         temporary.write_bytes(GOOD)
     assert (tmp_path / "victim").read_bytes() == b"mine"
 
@@ -262,7 +262,7 @@ def test_a_folder_left_by_a_killed_process_is_removed(tmp_path: Path) -> None:
     leftover = tmp_path / "wheel.abc.part"
     leftover.mkdir()
     (leftover / "some.whl").write_bytes(GOOD)
-    with fetch.exclusive(tmp_path):
+    with download.exclusive(tmp_path):
         assert not leftover.exists()
 
 
@@ -278,14 +278,14 @@ def test_a_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     kill(process)
-    with fetch.exclusive(tmp_path):
+    with download.exclusive(tmp_path):
         pass
 
 
 def test_a_folder_that_was_there_stays_and_one_that_was_made_does_not(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path / "mine", tmp_path / "a" / "b"):
-        with pytest.raises(DataError), fetch.exclusive(folder):
+        with pytest.raises(DataError), download.exclusive(folder):
             raise DataError("refused")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"] and list((tmp_path / "mine").iterdir()) == []
 
@@ -294,7 +294,7 @@ def test_who_waits_for_a_folder_that_goes_away_makes_it_again(tmp_path: Path) ->
     folder, had = tmp_path / "a", threading.Event()
 
     def refused() -> None:
-        with contextlib.suppress(DataError), fetch.exclusive(folder):
+        with contextlib.suppress(DataError), download.exclusive(folder):
             had.set()
             time.sleep(0.3)
             raise DataError("refused")
@@ -302,7 +302,7 @@ def test_who_waits_for_a_folder_that_goes_away_makes_it_again(tmp_path: Path) ->
     other = threading.Thread(target=refused)
     other.start()
     had.wait()
-    with fetch.exclusive(folder):
+    with download.exclusive(folder):
         (folder / "kept").touch()
     other.join()
     assert (folder / "kept").exists()

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from experiments import progress
-from experiments import runner as running
-from experiments.callback import Callback
-from experiments.checkpoint import Checkpoints
 from experiments.components.datasets.synthetic import synthetic
-from experiments.data import Splits
-from experiments.registry import register
-from experiments.result import Metrics
-from experiments.runner import Runner, weights_of
+from experiments.config.registry import register
+from experiments.data.splits import Splits
+from experiments.training import meters
+from experiments.training import runner as running
+from experiments.training.callback import Callback
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner, weights_of
 
 from .going_on import EPOCHS, alike, different, gone_on, interrupt, maker, outcome, points, undisturbed
 from .training import (
@@ -121,7 +121,7 @@ def test_it_goes_on_with_every_setting_of_the_loop(setting: str, tmp_path: Path)
 
 
 def test_it_goes_on_in_the_middle_of_what_is_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "POOLED", 2)
+    monkeypatch.setattr(meters, "POOLED", 2)
     assert different(maker("optim=sgd"), tmp_path) == []
 
 
@@ -229,7 +229,7 @@ def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
 
 def test_the_time_of_an_epoch_counts_what_was_spent_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr("experiments.progress.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("experiments.training.meters.time.perf_counter", lambda: float(next(clock)))
     runner = gone_on(maker(), ("batch", 4), tmp_path, epochs=1)
     # 10 to its state's saving, and 10 to its end.
     assert runner.history[0]["time/epoch_seconds"] == 20.0
@@ -241,7 +241,7 @@ PARTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "optimiser": lambda patch: patch.setattr(torch.optim.Adam, "load_state_dict", lambda *_: None),
     "scheduler": lambda patch: patch.setattr(torch.optim.lr_scheduler.OneCycleLR, "load_state_dict", lambda *_: None),
     "model": lambda patch: patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None),
-    "sums": lambda patch: patch.setattr(progress.Sums, "load_state_dict", lambda *_: None),
+    "sums": lambda patch: patch.setattr(meters.Sums, "load_state_dict", lambda *_: None),
 }
 
 

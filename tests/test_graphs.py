@@ -21,16 +21,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from experiments import assembly, composing, config, graphs, seeds
+from experiments import seeds
 from experiments.components.metrics import accuracy
-from experiments.components.optims import by_hand
+from experiments.components.optimizers import by_hand
 from experiments.components.schedulers import cosine
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.registry import register
 from experiments.errors import ConfigError, TrainingError
-from experiments.graphs import WARM_UP, CudaCapture, GraphedStep
-from experiments.precision import Autocast
-from experiments.progress import Sums
-from experiments.registry import register
-from experiments.runner import Runner, weights_of
+from experiments.training import build, cuda_graph
+from experiments.training.cuda_graph import WARM_UP, CudaCapture, GraphedStep
+from experiments.training.meters import Sums
+from experiments.training.precision import Autocast
+from experiments.training.runner import Runner, weights_of
 
 from .going_on import BASE, EPOCHS, SMALL, alike, different, maker, outcome, undisturbed
 from .test_runner_stops import BAD, OPTIMS, LossGoneBad, Optim, stop, weights_before
@@ -294,7 +297,7 @@ def test_a_step_that_draws_from_the_cpus_generators_cannot_be_a_graph(draw: Call
 
 
 def faults(optimizer: Any, *, scaled: bool = False) -> list[str]:
-    return [str(fault) for fault in graphs.faults(optimizer, "mine", scaled=scaled)]
+    return [str(fault) for fault in cuda_graph.faults(optimizer, "mine", scaled=scaled)]
 
 
 def test_optimisers_whose_step_is_the_devices_can_be_captured() -> None:
@@ -316,7 +319,9 @@ def test_optimisers_whose_step_is_the_devices_can_be_captured() -> None:
 def test_a_debugger_is_refused_with_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(ConfigError, match="device.graph: a debugger cannot stop within a graph"):
-        config.check(config.resolve(composing.compose([*BASE, "device=cuda", "device.graph=true", "debug=step"])))
+        configuration.check(
+            configuration.resolve(compose.compose([*BASE, "device=cuda", "device.graph=true", "debug=step"]))
+        )
 
 
 # On a card
@@ -324,11 +329,11 @@ def test_a_debugger_is_refused_with_a_graph(monkeypatch: pytest.MonkeyPatch) -> 
 
 def on_the_card(*overrides: str) -> Runner:
     settings = [*BASE, "model=mlp", "model.width=6", "device=cuda", "loader.batch_size=4", *overrides]
-    root = config.check(config.resolve(composing.compose(settings)))
+    root = configuration.check(configuration.resolve(compose.compose(settings)))
     streams = seeds.derive(root.seed, {})
-    model = assembly.build_model(root, SMALL.spec, streams)
+    model = build.build_model(root, SMALL.spec, streams)
     device = torch.device("cuda", 0)
-    return assembly.assemble(root, splits=SMALL, model=model, device=device, seeds=streams, folder=None)
+    return build.assemble(root, splits=SMALL, model=model, device=device, seeds=streams, folder=None)
 
 
 CARD = [
@@ -415,7 +420,7 @@ def test_on_a_card_a_convolution_is_float32s() -> None:
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(8, 16, 20, 20, generator=generator), torch.randn(16, 16, 3, 3, generator=generator)
     exact = F.conv2d(x.double(), w.double())
-    from experiments import device as devices
+    from experiments.training import device as devices
 
     with devices.settings_kept():
         devices.set_up(devices.DeviceConfig(name="cuda"), deterministic=False)

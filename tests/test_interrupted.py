@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 import experiments
-from experiments.checkpoint import FOLDER, Checkpoints
-from experiments.folders import ERROR
-from experiments.runner import Runner
+from experiments.runs.folder import ERROR
 from experiments.tracking import journal
-from experiments.updates import Update
+from experiments.training.checkpoint import FOLDER, Checkpoints
+from experiments.training.runner import Runner
+from experiments.training.update import Update
 
 from .commands import SMALL, at_step, begin, command, resumed, same_run, signalled, status
 from .crashing import Place, crash

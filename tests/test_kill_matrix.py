@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import runner as running
-from experiments.checkpoint import Checkpoints
-from experiments.runner import Runner
 from experiments.seeds import seed_noise
 from experiments.tracking import journal
 from experiments.tracking.journal import Journal
+from experiments.training import runner as running
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.runner import Runner
 
 from .crashing import IN_A_LINE, IN_A_SAVE, crash_in_line, crash_in_save, crash_in_step
 from .forked import Ended, forked, needs_fork

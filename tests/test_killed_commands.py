@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.checkpoint import FOLDER
 from experiments.tracking import journal
+from experiments.training.checkpoint import FOLDER
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, begin, go_on, same_run, status
 from .conftest import Cli

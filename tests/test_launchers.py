@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from experiments import crowding, garbage, presets, secrets
-from experiments.composing import compose, quoted
+from experiments import cli as garbage
+from experiments.config import discovery, secrets
+from experiments.config.compose import compose, quoted
+from experiments.config.discovery import LAUNCHERS
 from experiments.errors import ConfigError, Fault, TrainingError
-from experiments.presets import LAUNCHERS
-from experiments.sweeps import launchers, parent
+from experiments.runs import cpu_contention, sweep_plan
+from experiments.sweeps import launchers
 
 from .conftest import Cli
 
@@ -132,7 +134,7 @@ def placed(name: str, *overrides: str, arguments: tuple[str, ...] = ()) -> list[
 
 @pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1), (-1, 1), (-6, 2), (-99, 8)])
 def test_joblib_divides_the_cores_among_its_jobs(at_once: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowding, "cores", lambda: 8)
+    monkeypatch.setattr(cpu_contention, "cores", lambda: 8)
     assert placed("joblib", f"hydra.launcher.n_jobs={at_once}") == [f"device.threads={threads}"]
 
 
@@ -227,13 +229,13 @@ def test_a_job_of_another_process_works_where_its_sweep_was_begun(
     for folder in (began, elsewhere):
         folder.mkdir()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(parent, "place", lambda _: {"folder": str(began), "components": "my_net.py"})
+    monkeypatch.setattr(sweep_plan, "place", lambda _: {"folder": str(began), "components": "my_net.py"})
     monkeypatch.setattr(launchers, "_sweeping", [])
-    monkeypatch.delenv(presets.SETTING, raising=False)
+    monkeypatch.delenv(discovery.SETTING, raising=False)
     # What would hold for the tests' own process for ever.
     monkeypatch.setattr(secrets, "mask_process", lambda: None)
     monkeypatch.setattr(garbage, "collect_rarely", lambda: None)
     config: Any = compose([])
     config.hydra.job.num = 3
     launchers.settle_in(config)
-    assert (Path.cwd(), os.environ.pop(presets.SETTING)) == (began, "my_net.py")
+    assert (Path.cwd(), os.environ.pop(discovery.SETTING)) == (began, "my_net.py")

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from experiments.components import loaders
-from experiments.data import Batches, Order, Split, Splits
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import Batches, Order, Split, Splits
 
 LOADERS = register.loader
 BATCH, SIZE, SHAPE = 4, 30, (2, 3, 5)

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import composing, config, parity, preparation
-from experiments.config import RootConfig, channels_last
+from experiments import parity
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.registry import register
+from experiments.config.root import RootConfig, channels_last
+from experiments.config.stages import names
 from experiments.errors import ConfigError
-from experiments.registry import register
-from experiments.stages import names
+from experiments.runs import preparation
 
 from .planted import SMALL
 from .training import one_thread  # noqa: F401  # a fixture of every test here
@@ -21,7 +24,7 @@ SUITED = [name for name in register.model.names if register.model.get(name).fact
 
 
 def root_of(overrides: list[str]) -> RootConfig:
-    return config.check(config.resolve(composing.compose(overrides)))
+    return configuration.check(configuration.resolve(compose.compose(overrides)))
 
 
 def weights_of(overrides: list[str]) -> list[torch.Tensor]:

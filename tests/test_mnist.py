@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.components.datasets import mnist, pickles
-from experiments.data import Splits
+from experiments.components.datasets import mnist
+from experiments.data import mnist_pickle
+from experiments.data.splits import Splits
 from experiments.errors import DataError
 
 from . import small_mnist
@@ -135,7 +136,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_small_file_cannot_fill_the_memory(kind: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "CAP", 1 << 20)
+    monkeypatch.setattr(mnist_pickle, "CAP", 1 << 20)
     body, reason = BOMBS[kind]
     content = gzip.compress(b"\x80\x02" + body + b".")
     tracemalloc.start()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from experiments.components.datasets import idx, mnist
-from experiments.data import Splits
+from experiments.components.datasets import mnist
+from experiments.data import idx
+from experiments.data.splits import Splits
 from experiments.errors import DataError
 
 from . import small_mnist

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 import experiments.components  # noqa: F401  # registers what the tests are made of
-from experiments.assembly import build_model
-from experiments.data import DataSpec
+from experiments.config.registry import register
+from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError
-from experiments.registry import register
 from experiments.seeds import Seeds
+from experiments.training.build import build_model
 
 MODELS = register.model
 STAGES = ["logistic_tensors", "logistic_logits", "logistic_parameters", "logistic"]

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments import assembly, composing, config, seeds
+from experiments import seeds
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config import LoaderSettings
-from experiments.data import DataSpec
-from experiments.registry import Registry, register
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.config.registry import Registry, register
+from experiments.config.root import LoaderSettings
+from experiments.data.splits import DataSpec
+from experiments.training import build
 
 from .test_components import option, options
 
@@ -74,10 +77,10 @@ def test_random_shift_moves_both_ways_and_stays_within_its_pixels() -> None:
 def test_a_transform_of_the_training_only_stays_from_validation() -> None:
     splits = synthetic(train=40, valid=10)
     overrides = ["dataset=synthetic", "device=cpu", "transforms=[normalize,random_shift]"]
-    root = config.check(config.resolve(composing.compose(overrides)))
+    root = configuration.check(configuration.resolve(compose.compose(overrides)))
     streams = seeds.derive(0, {})
-    model = assembly.build_model(root, splits.spec, streams)
-    runner = assembly.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
+    model = build.build_model(root, splits.spec, streams)
+    runner = build.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
     xb = torch.rand(3, 784)
     normalized = (xb - 0.1307) / 0.3081
     assert len(runner.train_transforms) == 2

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from experiments import parity
+from experiments.config.registry import register
 from experiments.errors import ConfigError, TrainingError
-from experiments.parity.neighbours import ENOUGH, StageVerdict
+from experiments.parity.stage_pairs import ENOUGH, StageVerdict
 from experiments.parity.verdict import Verdict
-from experiments.registry import register
 
 from .conftest import MNIST, needs_mnist
 from .planted import FLAT, SMALL, STEPS, own  # noqa: F401  # a fixture

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import experiments
-from experiments import assembly, fitting, images, resumption, runs
 from experiments import predict as command
-from experiments.data import to_float
+from experiments.data import images, preprocess
+from experiments.data.splits import to_float
 from experiments.predict import Prediction, predict
-from experiments.views import predictions as views
+from experiments.runs import load, restore
+from experiments.runs import prediction as views
+from experiments.training import build
 
 from .conftest import MNIST, needs_mnist
 from .forked import Ended, forked, needs_fork
@@ -41,7 +43,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def digits() -> tuple[Bytes, Bytes]:
     """100 validation digits (100, 28, 28) and their labels."""
-    x, y = assembly.load_dataset({"name": "mnist_5k"}).valid.tensors
+    x, y = build.load_dataset({"name": "mnist_5k"}).valid.tensors
     return x[:100].reshape(-1, 28, 28).numpy(), y[:100].numpy().astype(np.uint8)
 
 
@@ -74,8 +76,8 @@ def on_paper(pixels: Bytes, size: tuple[int, int] = (300, 200), corner: tuple[in
     return canvas
 
 
-def seen(path: Path, facts: dict[str, Any] = DIGITS, shape: tuple[int, int, int] = (1, 28, 28)) -> fitting.Seen:
-    return fitting.fit(images.read(path, shape[0]), shape, facts)
+def seen(path: Path, facts: dict[str, Any] = DIGITS, shape: tuple[int, int, int] = (1, 28, 28)) -> preprocess.Seen:
+    return preprocess.fit(images.read(path, shape[0]), shape, facts)
 
 
 def read(folder: Path, *paths: Path) -> list[Prediction]:
@@ -261,7 +263,7 @@ def test_the_runs_transforms_hold_and_its_dataset_is_not_needed(
     def gone(_settings: Any) -> Any:
         raise AssertionError("the dataset is loaded")
 
-    monkeypatch.setattr(assembly, "load_dataset", gone)
+    monkeypatch.setattr(build, "load_dataset", gone)
     x = torch.stack([to_float(torch.from_numpy(np.array(Image.open(path)))) for path in some]).reshape(-1, 784)
     expected = experiments.load(folder)((x - 0.1307) / 0.3081).softmax(dim=1)
     found = torch.tensor([prediction.outputs for prediction in read(folder, *some)])
@@ -271,12 +273,12 @@ def test_the_runs_transforms_hold_and_its_dataset_is_not_needed(
 def test_a_model_trained_on_a_card_reads_where_there_is_none(
     reader: Path, some: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = resumption.said
+    said = restore.said
 
     def on_a_card(folder: Path) -> list[str]:
         return [*(word for word in said(folder) if word != "device=cpu"), "device=cuda", "device.index=3"]
 
-    monkeypatch.setattr("experiments.resumption.said", on_a_card)
+    monkeypatch.setattr("experiments.runs.restore.said", on_a_card)
     assert len(read(reader, *some)) == 3
 
 
@@ -488,7 +490,7 @@ def stage_12(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hundred(stage_12: Path) -> tuple[Bytes, Bytes]:
     """The first 100 test digits and their labels."""
-    test = assembly.load_dataset(runs.configuration(stage_12).dataset).test
+    test = build.load_dataset(load.configuration(stage_12).dataset).test
     assert test is not None
     x, y = test.tensors
     return x[:100].reshape(-1, 28, 28).numpy(), y[:100].numpy().astype(np.uint8)

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from experiments import composing, config, presets, register
+from experiments import register
+from experiments.config import compose, discovery
+from experiments.config import root as configuration
 from experiments.errors import ConfigError
 
 NET = """
@@ -31,7 +33,7 @@ def own_registrations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers or imports is gone after it."""
     for registry in register:
         monkeypatch.setattr(registry, "_components", dict(registry._components))
-    presets.announce()  # Hydra fills its own store when it is first asked, and only once
+    discovery.announce()  # Hydra fills its own store when it is first asked, and only once
     monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
     modules, path = set(sys.modules), list(sys.path)
     yield
@@ -57,36 +59,36 @@ def write(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def setting(monkeypatch: pytest.MonkeyPatch, *entries: str) -> None:
-    monkeypatch.setenv(presets.SETTING, os.pathsep.join(entries))
+    monkeypatch.setenv(discovery.SETTING, os.pathsep.join(entries))
 
 
 def scanned(path: Path) -> dict[str, dict[str, Any]]:
-    return {f"{registry.group}.{name}": preset for registry, name, preset in presets._scan(path)}
+    return {f"{registry.group}.{name}": preset for registry, name, preset in discovery._scan(path)}
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        list(presets._scan(path))
+        list(discovery._scan(path))
     return str(caught.value)
 
 
 def test_a_file_is_loaded_and_registers_its_components(write: Any) -> None:
     write(NET)
-    presets.load()
+    discovery.load()
     assert "own_net" in register.model.names
 
 
 def test_a_file_is_found_from_the_folder_one_works_in(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     write(NET, listed=False)
     setting(monkeypatch, "own_net.py")
-    presets.load()
+    discovery.load()
     assert "own_net" in register.model.names
 
 
 def test_a_module_is_loaded_under_its_own_name(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     write(NET, listed=False)
     setting(monkeypatch, "own_net")
-    presets.load()
+    discovery.load()
     assert register.model.get("own_net").factory.__module__ == "own_net"
 
 
@@ -95,7 +97,7 @@ def test_a_module_of_a_package_may_import_its_neighbours(write: Any, monkeypatch
     write("WIDTH = 7", "own_pkg/sizes.py", listed=False)
     write("from .sizes import WIDTH\n" + NET, "own_pkg/nets.py", listed=False)
     setting(monkeypatch, "own_pkg.nets")
-    presets.load()
+    discovery.load()
     assert register.model.get("own_net").factory.__module__ == "own_pkg.nets"
 
 
@@ -103,7 +105,7 @@ def test_modules_that_import_each_other_register_once(write: Any, monkeypatch: p
     write(NET, listed=False)
     write("import own_net", "own_more.py", listed=False)
     setting(monkeypatch, "own_net", "own_more")
-    presets.load()
+    discovery.load()
     assert "own_net" in register.model.names
 
 
@@ -111,44 +113,44 @@ def test_several_are_loaded_in_turn_and_empty_entries_left_out(write: Any, monke
     first = write(NET)
     second = write(NET.replace("own_net", "own_other"), "own_other.py")
     setting(monkeypatch, str(first), "", f" {second} ")
-    presets.load()
-    assert presets.own_files() == [first, second]
+    discovery.load()
+    assert discovery.own_files() == [first, second]
     assert {"own_net", "own_other"} <= set(register.model.names)
 
 
 def test_without_the_setting_there_are_no_own_files() -> None:
-    assert presets.own_files() == []
+    assert discovery.own_files() == []
 
 
 def test_loading_twice_is_no_duplicate(write: Any) -> None:
     write(NET)
-    presets.load()
+    discovery.load()
     once = register.model.get("own_net")
-    presets.load()
+    discovery.load()
     assert register.model.get("own_net") is once
 
 
 def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(write: Any) -> None:
     write(NET + "\n1 / 0")
     with pytest.raises(ConfigError):
-        presets.load()
+        discovery.load()
     assert "own_net" not in register.model.names
     write(NET + "\n# now without a fault, and longer than before")
-    presets.load()
+    discovery.load()
     assert "own_net" in register.model.names
 
 
 def test_a_file_is_read_for_its_presets_without_being_run(write: Any, workplace: Path) -> None:
     write(NET + "\nopen('ran', 'w')\nraise SystemExit")
-    presets.announce()
-    assert composing.compose(["model=own_net"]).model.width == 64
+    discovery.announce()
+    assert compose.compose(["model=own_net"]).model.width == 64
     assert not (workplace / "ran").exists()
     assert "own_net" not in register.model.names
 
 
 def test_a_preset_read_from_the_source_is_the_one_of_the_signature(write: Any) -> None:
     path = write(NET)
-    presets.load()
+    discovery.load()
     expected = {"name": "own_net", "width": 64, "lr": "???", "names": ["a"], "deep": None, "on": True}
     assert scanned(path) == {"model.own_net": expected}
     assert register.model.preset("own_net") == expected
@@ -157,14 +159,14 @@ def test_a_preset_read_from_the_source_is_the_one_of_the_signature(write: Any) -
 def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
     write(NET)
     with pytest.raises(ConfigError, match=r"^model\.lr: a value is required: model\.lr=\.\.\.$"):
-        config.resolve(composing.compose(["model=own_net"]))
+        configuration.resolve(compose.compose(["model=own_net"]))
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(presets.__file__).parent / "components").rglob("*.py")), ids=lambda path: path.stem
+    "path", sorted((Path(discovery.__file__).parent / "components").rglob("*.py")), ids=lambda path: path.stem
 )
 def test_every_component_of_the_product_reads_as_its_signature_does(path: Path) -> None:
-    for registry, name, preset in presets._scan(path):
+    for registry, name, preset in discovery._scan(path):
         assert preset == registry.preset(name)
 
 
@@ -181,7 +183,7 @@ class Bare(experiments.Callback):
     pass
 """
     )
-    presets.load()
+    discovery.load()
     expected = {"name": "own_class", "width": 3, "depth": "???"}
     assert scanned(path) == {"model.own_class": expected, "callbacks.own_bare": {"own_bare": {}}}
     assert register.model.preset("own_class") == expected
@@ -190,7 +192,7 @@ class Bare(experiments.Callback):
 def test_a_component_of_a_kind_with_many_is_a_mapping_by_name(write: Any) -> None:
     path = write("from experiments import register\n@register.transform('own_t')\ndef t(xb, data, *, p=2): return xb")
     assert scanned(path) == {"transforms.own_t": {"own_t": {"p": 2}}}
-    assert composing.compose(["transforms=[normalize,own_t]"]).transforms.own_t == {"p": 2}
+    assert compose.compose(["transforms=[normalize,own_t]"]).transforms.own_t == {"p": 2}
 
 
 def test_what_is_imported_for_a_type_checker_only_can_be_an_annotation(write: Any) -> None:
@@ -202,7 +204,7 @@ def test_what_is_imported_for_a_type_checker_only_can_be_an_annotation(write: An
         "@experiments.register.model('own_hinted')\n"
         "def hinted(data: DataSpec, *, width: int = 8): ...\n"
     )
-    presets.load()
+    discovery.load()
     assert register.model.faults("own_hinted", {"width": 3}) == []
     (fault,) = register.model.faults("own_hinted", {"width": "x"})
     assert fault.key == "model.width"
@@ -215,7 +217,7 @@ def test_other_decorators_are_left_alone(write: Any) -> None:
 
 def test_what_is_registered_live_can_be_chosen() -> None:
     register.model("own_live")(_live)
-    assert composing.compose(["model=own_live"]).model == {"name": "own_live", "width": 5}
+    assert compose.compose(["model=own_live"]).model == {"name": "own_live", "width": 5}
 
 
 def _live(data: Any, *, width: int = 5) -> None: ...
@@ -246,7 +248,7 @@ def test_a_byte_order_mark_is_no_fault(write: Any) -> None:
 def test_a_missing_file_is_told_with_its_whole_path(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting(monkeypatch, "own_nope.py")
     with pytest.raises(ConfigError) as caught:
-        presets.load()
+        discovery.load()
     assert str(caught.value) == f"EXPERIMENTS_COMPONENTS: there is no file {workplace / 'own_nope.py'}"
 
 
@@ -254,7 +256,7 @@ def test_a_missing_file_is_told_with_its_whole_path(workplace: Path, monkeypatch
 def test_a_missing_module_is_told(entry: str, monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
     setting(monkeypatch, entry)
     with pytest.raises(ConfigError) as caught:
-        presets.load()
+        discovery.load()
     expected = f"EXPERIMENTS_COMPONENTS: there is no module '{entry}' (a file is named with its .py)"
     assert str(caught.value) == expected
 
@@ -264,14 +266,14 @@ def test_what_a_package_misses_is_not_told_as_the_package_missing(write: Any, mo
     write(NET, "own_pack/nets.py", listed=False)
     setting(monkeypatch, "own_pack.nets")
     expected = "own_pack.nets cannot be imported: ModuleNotFoundError: No module named 'own_dependency'"
-    with pytest.raises(ConfigError, match=f"^{presets.SETTING}: {expected}$"):
-        presets.announce()
+    with pytest.raises(ConfigError, match=f"^{discovery.SETTING}: {expected}$"):
+        discovery.announce()
 
 
 def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     setting(monkeypatch, "sys")
     with pytest.raises(ConfigError, match=r"module 'sys' is no Python source \(built-in\)$"):
-        presets.own_files()
+        discovery.own_files()
 
 
 @pytest.mark.parametrize(
@@ -289,15 +291,15 @@ def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPat
 def test_a_file_that_fails_is_told_with_its_line_and_reason(write: Any, source: str, line: int, problem: str) -> None:
     path = write(source)
     with pytest.raises(ConfigError) as caught:
-        presets.load()
-    told = f"{presets.SETTING}: {path}:{line} cannot be imported: {problem.format(path=path)}"
+        discovery.load()
+    told = f"{discovery.SETTING}: {path}:{line} cannot be imported: {problem.format(path=path)}"
     assert str(caught.value) == told
 
 
 def test_a_name_that_is_taken_is_told_with_both_places(write: Any) -> None:
     path = write("import experiments\n@experiments.register.model('mlp')\ndef mlp(data): ...")
     with pytest.raises(ConfigError) as caught:
-        presets.load()
+        discovery.load()
     text = str(caught.value)
-    assert text.startswith(f"{presets.SETTING}: {path}:2 cannot be imported: model 'mlp' is registered twice: in ")
+    assert text.startswith(f"{discovery.SETTING}: {path}:2 cannot be imported: model 'mlp' is registered twice: in ")
     assert f"linear.py:{register.model.get('mlp').factory.__code__.co_firstlineno} and in {path}:2" in text

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.folders import ERROR
+from experiments.runs.folder import ERROR
 from experiments.sweeps.preview import state_of
-from experiments.tracking import journal, process
+from experiments.tracking import client, journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, begin, command, resumed
 from .forked import Ended, kill, needs_fork
@@ -34,7 +34,7 @@ def no_uploader() -> None:
     def start(*_: object) -> None:
         raise AssertionError("an uploader was started")
 
-    process.UploaderProcess.__init__ = start  # type: ignore[method-assign,assignment]  # in a process that ends soon
+    client.UploaderProcess.__init__ = start  # type: ignore[method-assign,assignment]  # in a process that ends soon
 
 
 def test_every_job_is_shown_with_what_differs_and_nothing_is_started(workplace: Path) -> None:
@@ -105,7 +105,7 @@ def seconds(time: str) -> float:
 
 
 def test_time_and_disk_are_those_of_like_runs_and_grow_with_the_epochs(workplace: Path) -> None:
-    from experiments.sweeps.earlier import _disk
+    from experiments.sweeps.estimate import _disk
 
     for seed in (0, 1):
         assert begin(workplace / f"outputs/runs/{seed}", f"seed={seed}").code == 0

@@ -12,8 +12,8 @@ import pytest
 from annotated_types import Ge, Gt, Len
 
 from experiments import register
+from experiments.config.registry import Register, Registry
 from experiments.errors import ConfigError
-from experiments.registry import Register, Registry
 
 Factory = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 import experiments
 from experiments.tracking import journal
-from experiments.tracking.store import Store
+from experiments.tracking.mlflow_store import Store
 
 from .conftest import Cli
 from .training import make, one_thread, same  # noqa: F401  # a fixture of every test here

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import presets, resumption
-from experiments.checkpoint import FOLDER
+from experiments.config import discovery
+from experiments.runs import restore
 from experiments.tracking import journal
+from experiments.training.checkpoint import FOLDER
 
 from .commands import EPOCHS, NOISE, SMALL, at_step, begin, resumed, same_run, status
 from .forked import fork, kill, needs_fork
@@ -125,7 +126,7 @@ def test_an_own_component_with_other_code_is_refused(workplace: Path) -> None:
     own, folder = workplace / "mine.py", workplace / "run"
 
     def announced() -> None:
-        os.environ[presets.SETTING] = str(own)
+        os.environ[discovery.SETTING] = str(own)
         at_step(6, kill)
 
     own.write_text(OWN.format("* 1"))
@@ -196,7 +197,7 @@ def test_a_run_that_another_process_has_is_refused_naming_it(killed: Path) -> No
     try:
         while not (killed / "owned").exists():
             time.sleep(0.01)
-        done = resumed(killed, before=lambda: setattr(resumption, "WAIT_SECONDS", 0))
+        done = resumed(killed, before=lambda: setattr(restore, "WAIT_SECONDS", 0))
     finally:
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
@@ -207,7 +208,7 @@ def test_a_run_that_another_process_has_is_refused_naming_it(killed: Path) -> No
 
 
 def test_a_run_whose_process_is_gone_can_be_had_at_once(killed: Path) -> None:
-    assert resumed(killed, before=lambda: setattr(resumption, "WAIT_SECONDS", 0)).code == 0
+    assert resumed(killed, before=lambda: setattr(restore, "WAIT_SECONDS", 0)).code == 0
 
 
 def test_it_goes_on_from_anywhere(killed: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ import pytest
 from filelock import FileLock
 
 import experiments
-from experiments.composing import quoted
+from experiments.config.compose import quoted
 from experiments.errors import ConfigError
-from experiments.resumption import together
-from experiments.sweeps import parent
+from experiments.runs import sweep_plan
+from experiments.runs.restore import together
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
@@ -115,28 +115,28 @@ def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, work
 
 
 def test_of_two_sweeps_that_begin_in_one_folder_at_once_the_second_is_refused(workplace: Path) -> None:
-    parent.plan(workplace, ["seed"], ["seed=1,2"], [])
+    sweep_plan.plan(workplace, ["seed"], ["seed=1,2"], [])
     with pytest.raises(ConfigError, match="already holds a sweep; to go on with it: python -m experiments.resume"):
-        parent.plan(workplace, ["seed"], ["seed=3,4"], [])
-    assert json.loads((workplace / parent.PLAN).read_text(encoding="utf-8"))["overrides"] == ["seed=1,2"]
+        sweep_plan.plan(workplace, ["seed"], ["seed=3,4"], [])
+    assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["overrides"] == ["seed=1,2"]
 
 
 def test_it_waits_for_who_only_looks_whether_it_lives(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent.begin(workplace, checked().tracking)
+    sweep_plan.begin(workplace, checked().tracking)
     looking = FileLock(workplace / journal.LOCK)
     looking.acquire()
     monkeypatch.setattr("time.sleep", lambda _: looking.release())  # by the time that a wait is over
-    with parent.held(workplace):
+    with sweep_plan.held(workplace):
         assert not looking.is_locked
 
 
 def test_a_sweep_that_is_held_is_refused_naming_the_process_that_has_it(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "WAIT_SECONDS", 0)
-    parent.begin(workplace, checked().tracking)
-    with parent.held(workplace), pytest.raises(ConfigError, match=f"process {os.getpid()} on .* is at this sweep"):
-        parent._owned(workplace)
+    monkeypatch.setattr(sweep_plan, "WAIT_SECONDS", 0)
+    sweep_plan.begin(workplace, checked().tracking)
+    with sweep_plan.held(workplace), pytest.raises(ConfigError, match=f"process {os.getpid()} on .* is at this sweep"):
+        sweep_plan._owned(workplace)
 
 
 SECRET = "name=http://ada:canary@host"  # any setting may hold one; where there is a store, its address does
@@ -147,7 +147,7 @@ def masked(workplace: Path) -> Path:
     """A sweep that was killed, begun with a secret on its command line."""
     one = ("-m", *SMALL, "optim.lr=0.01", SECRET, "hydra.sweep.dir=sweep")
     assert command(*one, before=partial(at_step, 2, kill)).code == -KILL
-    assert "canary" not in (workplace / "sweep" / parent.PLAN).read_text(encoding="utf-8")
+    assert "canary" not in (workplace / "sweep" / sweep_plan.PLAN).read_text(encoding="utf-8")
     return workplace / "sweep"
 
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import experiments
-from experiments import config, preparation
-from experiments.callback import Callback
-from experiments.composing import compose
-from experiments.config import RootConfig
-from experiments.registry import Component, Registry, register
-from experiments.result import is_figure, sound
+from experiments.config import root as configuration
+from experiments.config.compose import compose
+from experiments.config.registry import Component, Registry, register
+from experiments.config.root import RootConfig
+from experiments.runs import preparation
+from experiments.training.callback import Callback
+from experiments.training.result import is_figure, sound
 
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.classes=3", "dataset.train=16", "dataset.valid=6"]
 SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=false"]
@@ -28,7 +29,7 @@ SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=
 
 @pytest.fixture(scope="module")
 def root(request: pytest.FixtureRequest) -> RootConfig:
-    return config.check(config.resolve(compose([*SMALL, *getattr(request, "param", [])])))
+    return configuration.check(configuration.resolve(compose([*SMALL, *getattr(request, "param", [])])))
 
 
 Told = Callable[..., str]
@@ -243,5 +244,5 @@ def test_an_unknown_name_in_a_list_is_told_with_the_nearest(option: str) -> None
 )
 def test_a_stages_words_that_are_missing_are_told(overrides: list[str], told: str) -> None:
     with pytest.raises(experiments.ConfigError) as caught:
-        config.check(config.resolve(compose(overrides)))
+        configuration.check(configuration.resolve(compose(overrides)))
     assert told in str(caught.value)

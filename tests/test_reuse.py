@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import experiments
-from experiments import reuse, weights
 from experiments.compare import __main__ as compare
 from experiments.errors import ConfigError
+from experiments.runs import reuse
 from experiments.sweeps import summary
 from experiments.tracking import journal
+from experiments.training import weights
 
 from .commands import EPOCHS, SMALL, begin, command, go_on, resumed
 from .forked import Ended, needs_fork

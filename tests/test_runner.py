@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from experiments.callback import Callback
 from experiments.components.metrics import accuracy
-from experiments.result import Metrics
-from experiments.runner import Runner, weights_of
+from experiments.training.callback import Callback
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner, weights_of
 
 from .training import (
     BATCH,

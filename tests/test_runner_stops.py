@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from experiments.components.optims import by_hand
+from experiments.components.optimizers import by_hand
 from experiments.errors import TrainingError
-from experiments.result import Metrics, Result
-from experiments.runner import Runner, weights_of
-from experiments.signals import workers_watched
+from experiments.training.result import Metrics, Result
+from experiments.training.runner import Runner, weights_of
+from experiments.training.signals import workers_watched
 
 from .training import (
     BATCH,

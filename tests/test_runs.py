@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import experiments
-from experiments import resumption, runs
-from experiments.assembly import load_dataset
 from experiments.evaluate import evaluate
 from experiments.export_script.exporting import export
+from experiments.runs import load, restore
 from experiments.seeds import noise_state, same_noise
+from experiments.training.build import load_dataset
 
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.train=80", "dataset.valid=20", "model=mlp"]
 SMALL += ["tracking=none", "figures=false", "epochs=1", "device=cpu"]
@@ -42,12 +42,12 @@ def test_a_run_its_loading_and_its_evaluation_leave_the_callers_random_streams_a
 
 def test_the_data_spec_is_known_without_the_data(result: experiments.Result) -> None:
     assert result.folder is not None
-    assert runs.data_spec(result.folder) == load_dataset(runs.configuration(result.folder).dataset).spec
+    assert load.data_spec(result.folder) == load_dataset(load.configuration(result.folder).dataset).spec
 
 
 def test_other_settings_change_the_configuration_of_a_run_that_is_there(result: experiments.Result) -> None:
     assert result.folder is not None
-    assert runs.configuration(result.folder, ["dataset.seed=5"]).dataset["seed"] == 5
+    assert load.configuration(result.folder, ["dataset.seed=5"]).dataset["seed"] == 5
 
 
 @pytest.mark.parametrize("look", [experiments.load, evaluate, lambda result: export([str(result.folder)])])
@@ -55,18 +55,18 @@ def test_who_looks_at_a_run_is_not_asked_for_the_password_of_its_store(
     look: Callable[[experiments.Result], object], result: experiments.Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [*(word for word in SMALL if word != "tracking=none"), "tracking.uri=https://me:***@host"]
-    monkeypatch.setattr(resumption, "said", lambda _folder: said)
+    monkeypatch.setattr(restore, "said", lambda _folder: said)
     assert look(result)
 
 
 def test_an_unknown_run_names_the_latest_one(result: experiments.Result, tmp_path: Path) -> None:
     with pytest.raises(experiments.ConfigError, match=r"no run; .*the latest is .*outputs/runs"):
-        runs.find("outputs/runs/nowhere", tmp_path / "outputs")
+        load.find("outputs/runs/nowhere", tmp_path / "outputs")
 
 
 def test_an_unknown_id_is_told(tmp_path: Path) -> None:
     with pytest.raises(experiments.ConfigError, match="has the MLflow id"):
-        runs.find("0" * 32, tmp_path)
+        load.find("0" * 32, tmp_path)
 
 
 def test_a_run_without_weights_is_told(result: experiments.Result) -> None:

@@ -20,13 +20,13 @@ from hydra._internal.grammar.utils import escape_special_characters
 from omegaconf import OmegaConf
 
 import experiments
-from experiments import secrets
-from experiments.sweeps import parent
+from experiments.config import secrets
+from experiments.config.store_uri import masked as masked_address
+from experiments.config.store_uri import uri_fault
+from experiments.runs import sweep_plan
 from experiments.tracking import delivery, journal
-from experiments.tracking.process import UploaderProcess
-from experiments.tracking.store import Store
-from experiments.tracking.uri import masked as masked_address
-from experiments.tracking.uri import uri_fault
+from experiments.tracking.client import UploaderProcess
+from experiments.tracking.mlflow_store import Store
 
 MINE = """
 import experiments
@@ -235,8 +235,8 @@ def test_a_folder_named_by_the_environment_is_left_to_be_found_again(
     details = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": workplace.name}
     kept = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": "${oc.env:WORK}"}
     assert secrets.masked_deep(details) == kept
-    parent.plan(workplace, [], ["name=${oc.env:WORK}"], [])
-    assert json.loads((workplace / parent.PLAN).read_text(encoding="utf-8"))["place"]["folder"] == str(workplace)
+    sweep_plan.plan(workplace, [], ["name=${oc.env:WORK}"], [])
+    assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["place"]["folder"] == str(workplace)
 
 
 @pytest.mark.parametrize(

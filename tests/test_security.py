@@ -20,11 +20,15 @@ import torch
 from hydra._internal import target_policy
 
 import experiments
-from experiments import checkpoint, config, files, secrets, ui, weights
-from experiments.composing import compose
+from experiments import files, ui
+from experiments.config import root as configuration
+from experiments.config import secrets
+from experiments.config.compose import compose
+from experiments.config.registry import Registry
 from experiments.errors import CheckpointError, ConfigError, RegistrationError
-from experiments.registry import Registry
-from experiments.sweeps import hooks, parent
+from experiments.runs import sweep_plan
+from experiments.sweeps import hooks
+from experiments.training import checkpoint, weights
 
 from .conftest import Cli
 from .test_forbidden import SOURCES
@@ -262,11 +266,11 @@ def test_a_decorator_without_a_name_says_how_it_is_written() -> None:
     ],
 )
 def test_a_runs_and_an_experiments_name_is_one_line(key: str, name: str, told: str) -> None:
-    values = config.resolve(compose([]))
+    values = configuration.resolve(compose([]))
     target = values["tracking"] if "." in key else values
     target[key.rsplit(".", maxsplit=1)[-1]] = name
     with pytest.raises(ConfigError, match=f"^{re.escape(key)}: .*{told}"):
-        config.check(values)
+        configuration.check(values)
 
 
 @pytest.mark.parametrize(
@@ -289,11 +293,11 @@ def test_a_jobs_folder_stays_inside_its_sweep(name: str, told: str, workplace: P
     sweep.mkdir()
     (sweep / "link").symlink_to(workplace)
     with pytest.raises(ConfigError, match=f"^hydra.sweep.subdir: .*{told}"):
-        parent.require_free(sweep, ["0", name])
+        sweep_plan.require_free(sweep, ["0", name])
 
 
 def test_a_jobs_folder_may_lie_deeper(workplace: Path) -> None:
-    parent.require_free(workplace / "sweep", ["lr/0.1", "lr/0.2"])
+    sweep_plan.require_free(workplace / "sweep", ["lr/0.1", "lr/0.2"])
 
 
 @pytest.mark.slow
@@ -329,7 +333,7 @@ def mask(path: Path) -> None:
         (write_weights, weights.FILE),
         (mask, "config.yaml"),
         (lambda path: weights.remember(path.parent.parent, "key", path.parent), "../keys/key"),
-        (lambda path: parent.plan(path.parent, [], [], []), parent.PLAN),
+        (lambda path: sweep_plan.plan(path.parent, [], [], []), sweep_plan.PLAN),
         (lambda path: checkpoint.Checkpoints(path.parent).save({}, epoch=0, step=0), "last-"),
     ],
     ids=["weights", "masked file", "run key", "sweep's plan", "checkpoint"],

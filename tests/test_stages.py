@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import experiments
-from experiments import composing, config, weights
+from experiments.config import compose
+from experiments.config import root as configuration
+from experiments.training import weights
 
 STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "stage").glob("*.yaml"))
 
@@ -36,13 +38,13 @@ _trained: dict[str, experiments.Result] = {}
 
 
 def settings(stage: str) -> dict[str, Any]:
-    values = config.resolve(composing.compose([f"stage={stage}"]))
+    values = configuration.resolve(compose.compose([f"stage={stage}"]))
     values.pop("tutorial")
-    return config.flatten(values)
+    return configuration.flatten(values)
 
 
 def words(stage: str) -> dict[str, Any]:
-    tutorial = config.resolve(composing.compose([f"stage={stage}"]))["tutorial"]
+    tutorial = configuration.resolve(compose.compose([f"stage={stage}"]))["tutorial"]
     assert isinstance(tutorial, dict)
     return tutorial
 

@@ -10,7 +10,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, open_dict
 
-from experiments.sweeps import policy
+from experiments.sweeps import monitor
 from experiments.tracking import journal
 
 from .commands import SMALL, command
@@ -41,13 +41,13 @@ def counted() -> None:
 
 def told_of() -> None:
     """Have the sweep tell which of its returned jobs still have their configuration."""
-    original = policy.Watch.take
+    original = monitor.Watch.take
 
-    def take(self: policy.Watch, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
+    def take(self: monitor.Watch, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
         Path("configured.txt").write_text(str([job.cfg is not None for job in returned]), encoding="utf-8")
         original(self, returned, first, batch)
 
-    policy.Watch.take = take  # type: ignore[method-assign]  # in a process that ends soon
+    monitor.Watch.take = take  # type: ignore[method-assign]  # in a process that ends soon
 
 
 def compositions(folder: Path) -> int:

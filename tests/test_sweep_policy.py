@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
-from experiments import checkpoint
 from experiments.errors import TrainingError
-from experiments.sweeps import hooks, policy
+from experiments.sweeps import hooks, monitor
 from experiments.tracking import journal
+from experiments.training import checkpoint
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, signalled, status
 from .forked import Ended, fork, forked, needs_fork
@@ -35,7 +35,7 @@ def fail() -> None:
 
 def always() -> None:
     """Have every job fail at its first step."""
-    from experiments.updates import Update
+    from experiments.training.update import Update
 
     Update.__call__ = lambda *_: fail()  # type: ignore[method-assign]  # in a process that ends soon
 
@@ -177,7 +177,7 @@ def test_what_a_launcher_returns_as_failed_is_told_whatever_the_job_could_say(
 ) -> None:
     error = RuntimeError("out of luck")
     batch = [["optim.lr=0.1"], ["optim.lr=0.2"]]
-    with policy.Watch(workplace, "continue", elsewhere=True) as watch:
+    with monitor.Watch(workplace, "continue", elsewhere=True) as watch:
         watch.take([returned(None), returned(error)], 4, batch)
     assert [record.getMessage() for record in caplog.records] == [f"job 5 failed: {REASON}"]
     with pytest.raises(TrainingError, match="1 job failed") as raised:
@@ -188,18 +188,18 @@ def test_what_a_launcher_returns_as_failed_is_told_whatever_the_job_could_say(
 def test_a_failure_in_another_process_is_told_while_the_launcher_still_waits(
     workplace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with policy.Watch(workplace, "continue", elsewhere=True) as watch:
-        assert fork(lambda: policy.note(workplace, 3, "job 3 failed")).wait().code == 0
-        assert watch._over.wait(4 * policy.POLL_SECONDS) is False
+    with monitor.Watch(workplace, "continue", elsewhere=True) as watch:
+        assert fork(lambda: monitor.note(workplace, 3, "job 3 failed")).wait().code == 0
+        assert watch._over.wait(4 * monitor.POLL_SECONDS) is False
         assert [record.getMessage() for record in caplog.records] == ["job 3 failed"]
 
 
 def test_a_job_of_another_process_does_not_begin_once_the_sweep_has_stopped(workplace: Path) -> None:
-    policy.note(workplace, 3, "job 3 failed")
-    policy.require_going_on(workplace, "continue")
-    policy.require_going_on(workplace, 2)
-    with pytest.raises(policy.NotRun, match=r"the sweep stopped after 1 failures \(sweep.on_failure=stop\)"):
-        policy.require_going_on(workplace, "stop")
+    monitor.note(workplace, 3, "job 3 failed")
+    monitor.require_going_on(workplace, "continue")
+    monitor.require_going_on(workplace, 2)
+    with pytest.raises(monitor.NotRun, match=r"the sweep stopped after 1 failures \(sweep.on_failure=stop\)"):
+        monitor.require_going_on(workplace, "stop")
 
 
 def test_a_job_that_is_killed_in_a_process_of_its_own_is_told_as_such(workplace: Path) -> None:

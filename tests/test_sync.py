@@ -10,9 +10,9 @@ import pytest
 
 import experiments
 from experiments import sync
-from experiments.tracking import delivery, journal, process
+from experiments.tracking import client, delivery, journal
+from experiments.tracking.mlflow_store import Store
 from experiments.tracking.pending import Pending
-from experiments.tracking.store import Store
 
 from .tracked import TINY, begin, brought, disown, journals, make_store, run_of, runs, store_of, training, write_run
 from .tracked import written as figures
@@ -205,7 +205,7 @@ def test_the_next_start_ends_and_brings_what_another_left(outputs: Path, workpla
     untouched = {path: (path / journal.FILE).read_bytes() for path in (outputs / "alive", foreign, other)}
 
     own = Path(str(experiments.run(TINY).folder))
-    process.close_all()
+    client.close_all()
 
     assert sorted(Pending(outputs).runs()) == sorted([outputs / "alive", foreign, stuck, other])
 
@@ -230,7 +230,7 @@ def test_the_run_of_a_training_is_noted_until_it_is_delivered(
 
     monkeypatch.setattr(journal.Journal, "metrics", look)
     folder = Path(str(experiments.run(TINY).folder))
-    process.close_all()
+    client.close_all()
     assert noted == [[folder]] * 3
     assert Pending(workplace / "outputs").runs() == []
     assert delivery.state(folder)["complete"]

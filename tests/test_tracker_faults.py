@@ -14,11 +14,12 @@ import pytest
 
 import experiments
 from experiments import sync
+from experiments.api import go_on
 from experiments.errors import TrainingError
-from experiments.experiment import go_on
-from experiments.tracking import delivery, journal, process
+from experiments.tracking import client as process
+from experiments.tracking import delivery, journal
 from experiments.tracking.delivery import Delivery
-from experiments.tracking.store import Store, StoreError
+from experiments.tracking.mlflow_store import Store, StoreError
 
 from . import fault_tracker
 from .conftest import Cli

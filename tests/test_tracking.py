@@ -19,9 +19,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 import experiments
+from experiments.config.store_uri import masked, store_uri
 from experiments.tracking import delivery, journal
-from experiments.tracking.store import Store, StoreError
-from experiments.tracking.uri import masked, store_uri
+from experiments.tracking.mlflow_store import Store, StoreError
 
 from .conftest import Cli
 from .forked import forked, kill, needs_fork

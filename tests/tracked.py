@@ -19,8 +19,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from experiments.tracking import journal, process
-from experiments.tracking.store import Store
+from experiments.tracking import client as process
+from experiments.tracking import journal
+from experiments.tracking.mlflow_store import Store
 
 TINY = ["dataset=synthetic", "dataset.train=64", "dataset.valid=32", "figures=false"]
 EXPERIMENTS = ("experiments", "experiments-sweeps")

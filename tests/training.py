@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.loaders import in_memory
-from experiments.data import Batches, Order, Split, Splits
-from experiments.runner import Runner
+from experiments.data.splits import Batches, Order, Split, Splits
+from experiments.training.runner import Runner
 
 TRAIN, VALID, BATCH = 50, 21, 8
 STEPS = math.ceil(TRAIN / BATCH)

@@ -6,9 +6,9 @@ from benchmarks.contenders.gate import Gate
 from benchmarks.contenders.task import Task
 
 import experiments
-from experiments.result import Metrics, Result
-from experiments.runner import Runner
-from experiments.tracking import process
+from experiments.tracking import client
+from experiments.training.result import Metrics, Result
+from experiments.training.runner import Runner
 
 
 def ours(task: Task, gate: Gate) -> None:
@@ -29,11 +29,11 @@ def ours(task: Task, gate: Gate) -> None:
 
     Runner.run_epoch, Runner.fit = gated_epoch, gated_fit  # type: ignore[method-assign,assignment]  # no hook is there
     # The uploader brings an epoch to the store while the next one trains; that has to be one of ours.
-    gate.helpers = lambda: [uploader._process.pid for uploader in process._uploaders.values()]
+    gate.helpers = lambda: [uploader._process.pid for uploader in client._uploaders.values()]
     overrides = [*task.recipe.overrides, f"epochs={gate.epochs}", f"dataset.root={task.data}", "device=cpu"]
     overrides += [] if task.threads is None else [f"device.threads={task.threads}"]
     result = experiments.run([*overrides, "tracking.uri=sqlite:///mlflow.db"])
     if result.run_id is None:
         raise SystemExit("the run did not arrive in MLflow")
     gate.note = f"MLflow has run {result.run_id[:8]} with {len(result.history)} epochs"
-    process.close_all()
+    client.close_all()

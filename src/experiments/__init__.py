@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from experiments.config.registry import register
 from experiments.errors import ConfigError, DataError, TrainingError, UserError
-from experiments.registry import register
 
 if TYPE_CHECKING:
-    from experiments.callback import Callback
-    from experiments.data import DataSpec, Splits
-    from experiments.experiment import run
-    from experiments.result import Result
-    from experiments.runs import load
+    from experiments.api import run
+    from experiments.data.splits import DataSpec, Splits
+    from experiments.runs.load import load
+    from experiments.training.callback import Callback
+    from experiments.training.result import Result
 
 __all__ = [
     "Callback",
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Callback": "callback",
-    "DataSpec": "data",
-    "Splits": "data",
-    "Result": "result",
-    "load": "runs",
-    "run": "experiment",
+    "Callback": "training.callback",
+    "DataSpec": "data.splits",
+    "Splits": "data.splits",
+    "Result": "training.result",
+    "load": "runs.load",
+    "run": "api",
 }
 
 

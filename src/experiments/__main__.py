@@ -9,7 +9,8 @@ from collections.abc import Callable
 import hydra
 from omegaconf import DictConfig
 
-from experiments import garbage, presets, ranks
+from experiments import cli, ranks
+from experiments.config import discovery
 from experiments.errors import TrainingError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -18,7 +19,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 @hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
 def task(cfg: DictConfig) -> float:
     """One job: the best validation loss, which a search minimises."""
-    from experiments.experiment import run_job
+    from experiments.api import run_job
 
     return run_job(cfg).best_valid_loss
 
@@ -30,7 +31,7 @@ def main() -> None:
 
 def compose_and_run() -> None:
     """Let Hydra read the command line and run its jobs."""
-    presets.announce()
+    discovery.announce()
     task()
 
 
@@ -41,9 +42,9 @@ def guarded(action: Callable[[], None], *, together: bool = False) -> None:
         action: what the command does.
         together: whether several processes, started by torchrun, can do it together.
     """
-    from experiments import secrets
+    from experiments.config import secrets
 
-    garbage.collect_rarely()
+    cli.collect_rarely()
     secrets.mask_process()
     secrets.learn_arguments(sys.argv[1:])
     wanted = os.environ.get(FULL_ERROR) == "1"
@@ -67,13 +68,13 @@ def _tell(error: Exception) -> int:
     """Print what a user should read of an error; the exit code."""
     from hydra.errors import HydraException
 
-    from experiments.secrets import masked
+    from experiments.config.secrets import masked
 
     if isinstance(error, UserError):
         if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process tells it
             print(f"error: {masked(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
-    from experiments.composing import in_words, is_users
+    from experiments.config.compose import in_words, is_users
 
     if isinstance(error, HydraException) or is_users(error):
         if ranks.speaks():

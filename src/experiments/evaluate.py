@@ -18,10 +18,10 @@ from experiments import __main__ as command_line
 from experiments.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
-    from experiments.config import RootConfig
-    from experiments.data import DataSpec, Split, Splits
-    from experiments.result import Result
-    from experiments.runs import Which
+    from experiments.config.root import RootConfig
+    from experiments.data.splits import DataSpec, Split, Splits
+    from experiments.runs.load import Which
+    from experiments.training.result import Result
 
 SPLITS = ("train", "valid", "test")
 
@@ -47,21 +47,22 @@ def evaluate(
         ConfigError: there is no such run, no such split or weights, or the dataset does not fit the model.
         DataError: the dataset cannot be had.
     """
-    from experiments import assembly, runs
-    from experiments import device as devices
+    from experiments.runs import load
+    from experiments.training import build
+    from experiments.training import device as devices
 
-    folder = runs.folder_of(run, output_root)
+    folder = load.folder_of(run, output_root)
     # No step is taken, which is what a graph would hold.
-    root = runs.configuration(folder, ["device.graph=false", *overrides])
-    assembly.forget_dataset()
+    root = load.configuration(folder, ["device.graph=false", *overrides])
+    build.forget_dataset()
     with devices.settings_kept():
         device = devices.prepare(root.device, deterministic=root.deterministic)
-        splits = assembly.load_dataset(root.dataset)
+        splits = build.load_dataset(root.dataset)
         rows = _rows(splits, split)
-        _require_fit(root, runs.data_spec(folder), splits.spec)
+        _require_fit(root, load.data_spec(folder), splits.spec)
         # The rows stand in for training rows too, which nobody asked for and a loader might read.
         measured = dataclasses.replace(splits, train=rows, valid=rows)
-        runner, epoch = runs.trained_runner(folder, root, measured, device, weights)
+        runner, epoch = load.trained_runner(folder, root, measured, device, weights)
         # An epoch's number is what a shuffled validation is ordered by.
         figures = runner.evaluate(epoch)
     return {f"{split}/{name}": value for name, value in figures.items()}
@@ -81,11 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _tell(given: argparse.Namespace) -> None:
-    from experiments import resumption, runs
     from experiments.resume import as_begun
+    from experiments.runs import load, restore
 
-    folder = runs.find(given.run)
-    as_begun(resumption.begun(folder)["place"])
+    folder = load.find(given.run)
+    as_begun(restore.begun(folder)["place"])
     for name, value in evaluate(folder, given.overrides, split=given.split, weights=given.weights).items():
         print(name, repr(value))
 
@@ -100,7 +101,7 @@ def _rows(splits: Splits, split: str) -> Split:
 
 def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
     """See that a dataset's targets and size are those that the model was trained for; what is left, a batch tells."""
-    from experiments.registry import register
+    from experiments.config.registry import register
 
     def said(spec: DataSpec) -> str:
         return f"{spec.outputs} {'classes' if spec.classes else 'real targets'}"

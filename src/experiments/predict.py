@@ -19,9 +19,9 @@ from experiments import __main__ as command_line
 from experiments.errors import ConfigError, DataError, Fault
 
 if TYPE_CHECKING:
-    from experiments.data import DataSpec, Splits
-    from experiments.fitting import Pixels, Seen
-    from experiments.result import Result
+    from experiments.data.preprocess import Pixels, Seen
+    from experiments.data.splits import DataSpec, Splits
+    from experiments.training.result import Result
 
 PICTURE = "predictions.png"
 
@@ -76,13 +76,13 @@ class Reader:
     """
 
     def __init__(self, run: str | Path | Result, *, output_root: str | Path = "outputs") -> None:
-        from experiments import runs
-        from experiments.fitting import require_pictures
-        from experiments.registry import register
+        from experiments.config.registry import register
+        from experiments.data.preprocess import require_pictures
+        from experiments.runs import load
 
-        self.folder = runs.folder_of(run, output_root)
-        self.spec = runs.data_spec(self.folder)
-        self.root = runs.configuration(self.folder, [*runs.here(self.folder), "loader.valid_shuffle=false"])
+        self.folder = load.folder_of(run, output_root)
+        self.spec = load.data_spec(self.folder)
+        self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
         self.facts = register.dataset.get(self.root.dataset["name"]).facts
         require_pictures(self.spec.shape)
 
@@ -92,21 +92,21 @@ class Reader:
         Raises:
             DataError: it cannot be read.
         """
-        from experiments import fitting, images
+        from experiments.data import images, preprocess
 
-        return fitting.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.facts)
+        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.facts)
 
     def read(self, paths: Sequence[Path], seen: Sequence[Seen]) -> list[Prediction]:
         """What the model reads in each."""
         import numpy as np
         import torch
 
-        from experiments import runs
+        from experiments.runs import load
         from experiments.seeds import noise_kept
 
         splits = _as_data(self.spec, torch.from_numpy(np.stack([picture.pixels for picture in seen])))
         with noise_kept():
-            runner, _ = runs.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
+            runner, _ = load.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
         runner.model.eval()
         with torch.inference_mode():
             outputs = torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)])
@@ -137,7 +137,7 @@ def predict(
         ConfigError: there is no such run, it has no weights, or its model takes no pictures.
         DataError: one of the pictures cannot be read.
     """
-    from experiments import images
+    from experiments.data import images
 
     reader = Reader(run, output_root=output_root)
     paths = [path for given in pictures for path in images.files(Path(given))]
@@ -170,7 +170,7 @@ def _tell(given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps([prediction.as_json() for prediction in predictions], indent=2))
     elif predictions:
-        from experiments.views.predictions import line
+        from experiments.runs.prediction import line
 
         print("\n".join(map(line, predictions)))
     if predictions and (given.picture is not None or not given.json):
@@ -181,8 +181,8 @@ def _tell(given: argparse.Namespace) -> None:
 
 def _looked_at(reader: Reader, given: Sequence[Path]) -> tuple[list[Path], list[Seen], list[str]]:
     """The pictures that can be read, and what is wrong with the others."""
-    from experiments import images
-    from experiments.views.predictions import printable
+    from experiments.data import images
+    from experiments.runs.prediction import printable
 
     paths, seen, problems = [], [], []
     for name in given:
@@ -209,8 +209,8 @@ def _require_target(target: Path, paths: Sequence[Path]) -> None:
 
 
 def _draw(predictions: Sequence[Prediction], target: Path) -> None:
-    from experiments.views import terminal
-    from experiments.views.predictions import SHOWN, draw
+    from experiments.runs import terminal
+    from experiments.runs.prediction import SHOWN, draw
 
     try:
         draw(predictions, target)
@@ -225,7 +225,7 @@ def _as_data(spec: DataSpec, pixels: Any) -> Splits:
     import torch
     from torch.utils.data import TensorDataset
 
-    from experiments.data import Split, Splits
+    from experiments.data.splits import Split, Splits
 
     count = len(pixels)
     targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)

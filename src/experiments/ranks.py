@@ -15,7 +15,7 @@ from experiments.errors import ConfigError, Fault
 if TYPE_CHECKING:
     import torch
 
-    from experiments.config import RootConfig
+    from experiments.config.root import RootConfig
 
 
 def rank() -> int:

@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 
 from experiments import __main__ as command_line
-from experiments import presets, ranks, reuse
+from experiments import ranks
+from experiments.config import discovery
 from experiments.errors import ConfigError, Fault
-from experiments.sweeps.parent import PLAN
+from experiments.runs import reuse
+from experiments.runs.sweep_plan import PLAN
 from experiments.tracking import journal
 
 # What may be said anew of a sweep that goes on, for it changes none of its jobs.
@@ -55,15 +57,15 @@ def _resume(folder: Path, overrides: list[str]) -> None:
     handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
-    from experiments.experiment import go_on
+    from experiments.api import go_on
 
     go_on(folder, overrides)
 
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """The same multirun again, in the same folder: each job sees for itself what is left to do."""
-    from experiments.composing import quoted
-    from experiments.resumption import hidden, key, together
+    from experiments.config.compose import quoted
+    from experiments.runs.restore import hidden, key, together
 
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     allowed = {*OF_A_SWEEP, *hidden(plan["overrides"])}
@@ -82,8 +84,10 @@ def as_begun(place: dict[str, str]) -> None:
     """Work in the folder that it was begun in, where its data and its MLflow store are found under the same names."""
     if not place:
         return
-    if place["components"] and not os.environ.get(presets.SETTING):
-        print(f"note: it was begun with {presets.SETTING}={place['components']}, which is not set now", file=sys.stderr)
+    if place["components"] and not os.environ.get(discovery.SETTING):
+        print(
+            f"note: it was begun with {discovery.SETTING}={place['components']}, which is not set now", file=sys.stderr
+        )
     if Path(place["folder"]).is_dir():
         os.chdir(place["folder"])
 

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.config.store_uri import masked, store_uri
 from experiments.tracking import delivery, journal
 from experiments.tracking.pending import Pending
-from experiments.tracking.uri import masked, store_uri
 
 if TYPE_CHECKING:
-    from experiments.tracking.store import Store
+    from experiments.tracking.mlflow_store import Store
 
 OUTPUTS = Path("outputs")
 
@@ -77,7 +77,7 @@ class Sync:
 
     def _store(self, uri: str) -> Store:
         if uri not in self._stores:
-            from experiments.tracking.store import Store
+            from experiments.tracking.mlflow_store import Store
 
             self._stores[uri] = Store(uri, OUTPUTS.resolve() / "artifacts")
         return self._stores[uri]

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from experiments.tracking.uri import masked, sqlite_path, store_uri, uri_fault
+from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
 
 # What would take MLflow's guard away, or have it served by something that has none.
 UNGUARDED = ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS")

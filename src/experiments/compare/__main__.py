@@ -16,15 +16,14 @@ from pathlib import Path
 
 from experiments import __main__ as command_line
 from experiments.compare import rows, seeds
-from experiments.compare.chosen import Chosen, choose
 from experiments.compare.comparison import METRIC, Comparison, compare
+from experiments.compare.selection import Chosen, choose
+from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
+from experiments.runs.terminal import relative, ui_command
 from experiments.sweeps.summary import table
-from experiments.tracking import delivery
-from experiments.tracking.uri import masked, store_uri
-from experiments.views import links
-from experiments.views.terminal import relative, ui_command
+from experiments.tracking import delivery, links
 
 FOLDER = "comparisons"
 

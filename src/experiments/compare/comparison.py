@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.compare.chosen import Chosen
 from experiments.compare.differences import (
     differing_facts,
     differing_keys,
@@ -16,6 +15,7 @@ from experiments.compare.differences import (
     labels_of,
     with_effect,
 )
+from experiments.compare.selection import Chosen
 from experiments.errors import ConfigError, Fault, suggestion
 from experiments.sweeps.summary import are_stages
 from experiments.tracking import journal

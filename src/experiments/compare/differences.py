@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.sweeps.settings import GROUPS, differing, follows, settings
+from experiments.sweeps.settings_diff import GROUPS, differing, follows, settings
 
 # Presets over several groups: their name tells all that they settle.
 OVERLAYS = ("stage", "experiment")

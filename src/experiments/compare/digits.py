@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.image import imsave
 
 from experiments.compare.comparison import Comparison
-from experiments.views.figures import PICTURES
+from experiments.tracking.figures import PICTURES
 
 FEW = 3  # of so many runs each one's are shown, of more the best run's
 

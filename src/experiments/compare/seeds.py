@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from experiments.compare.comparison import Comparison, Run
 
 if TYPE_CHECKING:
-    from experiments.compare.evidence import Difference
+    from experiments.compare.statistics import Difference
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,16 @@ class Verdict:
         if min(len(first), len(other)) < 2:
             return None
         # Imported now: scipy takes a second or two, which single runs need not wait for.
-        from experiments.compare import evidence
+        from experiments.compare import statistics
 
         sign = -self.first.runs[0].sign(self.metric)
         # Pairs are worth more than all that they leave out, unless those are most.
         common = [seed for seed in first if seed in other]
         if len(common) >= 2 and 2 * len(common) >= min(len(first), len(other)):
-            return evidence.paired([sign * first[seed] for seed in common], [sign * other[seed] for seed in common])
-        return evidence.unpaired([sign * value for value in first.values()], [sign * value for value in other.values()])
+            return statistics.paired([sign * first[seed] for seed in common], [sign * other[seed] for seed in common])
+        return statistics.unpaired(
+            [sign * value for value in first.values()], [sign * value for value in other.values()]
+        )
 
     @property
     def runs(self) -> int:

@@ -7,7 +7,7 @@ from experiments.components import (
     losses,
     metrics,
     models,
-    optims,
+    optimizers,
     schedulers,
     transforms,
 )
@@ -19,7 +19,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
-    "optims",
+    "optimizers",
     "schedulers",
     "transforms",
 ]

@@ -12,10 +12,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from experiments.callback import Callback
-from experiments.registry import register
-from experiments.result import Metrics
-from experiments.runner import Runner
+from experiments.config.registry import register
+from experiments.training.callback import Callback
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner
 
 log = logging.getLogger(__name__)
 

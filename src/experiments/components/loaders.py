@@ -16,9 +16,9 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from experiments.components import plain
-from experiments.data import Order, Split, as_targets, is_arrays, to_float
-from experiments.registry import register
+from experiments.components import script_loaders
+from experiments.config.registry import register
+from experiments.data.splits import Order, Split, as_targets, is_arrays, to_float
 from experiments.seeds import epoch_seed
 
 Batch = tuple[Tensor, Tensor]
@@ -123,21 +123,21 @@ class InMemory:
             yield from zip(torch.split(x, self.batch_size), torch.split(y, self.batch_size), strict=True)
 
 
-@register.loader("slices", plain=plain.slices)
+@register.loader("slices", plain=script_loaders.slices)
 def slices(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 1: x[start:end], y[start:end]."""
     x, y = split.floats()
-    return Passes(plain.slices, x.view(-1, *shape), y, batch_size, order)
+    return Passes(script_loaders.slices, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("tensor_dataset", plain=plain.tensor_dataset)
+@register.loader("tensor_dataset", plain=script_loaders.tensor_dataset)
 def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 6: one slice of a TensorDataset gives both."""
     x, y = split.floats()
-    return Passes(plain.tensor_dataset, x.view(-1, *shape), y, batch_size, order)
+    return Passes(script_loaders.tensor_dataset, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("dataloader", plain=plain.dataloader)
+@register.loader("dataloader", plain=script_loaders.dataloader)
 def dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Any:
@@ -148,7 +148,7 @@ def dataloader(
     return OrderedLoader(Rows(x.view(-1, *shape), y), batch_size, order, num_workers)
 
 
-@register.loader("wrapped_dataloader", plain=plain.wrapped_dataloader)
+@register.loader("wrapped_dataloader", plain=script_loaders.wrapped_dataloader)
 def wrapped_dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Wrapped:
@@ -159,7 +159,7 @@ def wrapped_dataloader(
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
 
-@register.loader("in_memory", plain=plain.slices)
+@register.loader("in_memory", plain=script_loaders.slices)
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 from torch import Tensor
 
-from experiments.registry import register
+from experiments.config.registry import register
 
 
 @register.loss("nll_by_hand", targets="classes")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from experiments.registry import register
+from experiments.config.registry import register
 
 
 @register.metric("accuracy", targets="classes")

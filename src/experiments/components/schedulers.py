@@ -12,8 +12,8 @@ from annotated_types import Ge, Gt, Lt
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 
+from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault
-from experiments.registry import register
 
 
 @register.scheduler("constant", per="epoch", any_length=True)

@@ -13,8 +13,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn.functional import pad
 
-from experiments.data import DataSpec
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import DataSpec
 
 
 @register.transform("normalize")

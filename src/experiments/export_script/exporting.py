@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments import assembly, composing, config, preparation, resumption, runs, secrets, weights
-from experiments.config import RootConfig
-from experiments.data import DataSpec, Splits
+from experiments.config import compose, secrets
+from experiments.config import root as configuration
+from experiments.config.registry import register
+from experiments.config.root import RootConfig
+from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault, UserError
-from experiments.export_script import limits
+from experiments.export_script import restrictions
+from experiments.export_script.names_check import require_sound
 from experiments.export_script.script import Script
-from experiments.export_script.sound import require_sound
 from experiments.export_script.training import Training
 from experiments.files import replacing
-from experiments.identity import differences, without_length
-from experiments.registry import register
+from experiments.runs import load, preparation, restore
+from experiments.runs.fingerprint import differences, without_length
+from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivery, journal
-from experiments.views.terminal import relative
+from experiments.training import build, weights
 
 # How the way to it is told where nothing else is given.
 COMMAND = ("python", "-m", "experiments")
@@ -70,10 +73,10 @@ def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Pa
         DataError: the dataset cannot be had.
     """
     if len(what) == 1 and "=" not in what[0]:
-        return _of_run(runs.find(what[0], output_root), rows)
-    cfg = composing.compose(what)
+        return _of_run(load.find(what[0], output_root), rows)
+    cfg = compose.compose(what)
     secrets.learn(cfg)
-    root = config.check(config.resolve(cfg))
+    root = configuration.check(configuration.resolve(cfg))
     return of(root, what, origin=shlex.join([*COMMAND, *what]), rows=rows)
 
 
@@ -109,10 +112,10 @@ def of(
         epochs: how many the run trained; None for all that are configured.
         notes: what is to be told beside.
     """
-    splits = assembly.load_dataset(root.dataset)
+    splits = build.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     drawn = _drawn(trainings[-1], splits.spec)
-    notes = [*notes, *limits.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
+    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
     told = (
         [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
@@ -137,8 +140,8 @@ def of(
 
 
 def _of_run(folder: Path, rows: str) -> Exported:
-    root = runs.configuration(folder)
-    begun, trained = resumption.begun(folder), len(journal.history(folder))
+    root = load.configuration(folder)
+    begun, trained = restore.begun(folder), len(journal.history(folder))
     if not trained:
         raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
     # A stage would have to be trained to see whether its weights are the same; those of a run are there.
@@ -149,7 +152,7 @@ def _of_run(folder: Path, rows: str) -> Exported:
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
     run_id = delivery.state(folder).get("run_id", "not in MLflow")
     origin = f"the run {begun['name']} ({run_id}) in {relative(folder)}"
-    return of(root, resumption.said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
+    return of(root, restore.said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
 
 
 def _trainings(
@@ -158,9 +161,9 @@ def _trainings(
     """The run's own training, after those that give it its weights."""
     if root.init_from is not None:
         run = weights.find_run(Path(root.output_root), root.init_from)
-        first = preparation.stage(root.init_from, overrides) if run is None else runs.configuration(run)
-        limits.require_repeatable(root.init_from, first, run, spec)
-        yield from _trainings(first, overrides if run is None else resumption.said(run), spec)
+        first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
+        restrictions.require_repeatable(root.init_from, first, run, spec)
+        yield from _trainings(first, overrides if run is None else restore.said(run), spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 
@@ -182,12 +185,12 @@ def _drawn(training: Training, spec: DataSpec) -> _Drawn:
     """Where the model and the transforms draw noise, as two passes show."""
     cpu = torch.device("cpu")
     with noise_kept(), torch.no_grad():  # a training may be going on with it
-        model = assembly.build_model(training.root, spec, training.seeds)
+        model = build.build_model(training.root, spec, training.seeds)
         states = [noise_state(cpu)]
         for trains in (True, False):
             (model.train if trains else model.eval)()
-            xb = torch.zeros(2, *assembly.input_shape(training.root, spec))
-            for transform, training_only in assembly.transforms(training.root, spec):
+            xb = torch.zeros(2, *build.input_shape(training.root, spec))
+            for transform, training_only in build.transforms(training.root, spec):
                 if trains or not training_only:
                     xb = transform(xb)
             model(xb)

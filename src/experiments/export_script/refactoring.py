@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import composing, config, stages
-from experiments.config import RootConfig
+from experiments.config import compose, stages
+from experiments.config import root as configuration
+from experiments.config.root import RootConfig
 from experiments.errors import UserError
 from experiments.export_script.exporting import COMMAND, of
-from experiments.preparation import unchosen
-from experiments.views.notes import shown
+from experiments.runs.preparation import unchosen
+from experiments.tracking.markdown import shown
 
 SCRIPT = "plain.py"
 DIFF = "refactoring.diff"
@@ -93,7 +94,7 @@ def _text(stage: str, root: RootConfig | None, others: Sequence[str]) -> str:
     if root is None and key in _latest:
         return _latest[key]
     overrides = [f"stage={stage}", *others]
-    root = root or config.check(config.resolve(composing.compose(overrides)))
+    root = root or configuration.check(configuration.resolve(compose.compose(overrides)))
     text = of(root, overrides, origin=shlex.join([*COMMAND, *overrides])).text
     _latest.clear()
     _latest[key] = text

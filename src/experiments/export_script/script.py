@@ -6,15 +6,15 @@ import inspect
 import re
 from collections.abc import Sequence
 
-from experiments.components import plain
-from experiments.config import LoaderSettings, channels_last
-from experiments.data import DataSpec
+from experiments.components import script_loaders
+from experiments.config.registry import register
+from experiments.config.root import LoaderSettings, channels_last
+from experiments.data.splits import DataSpec
 from experiments.export_script.layout import imports, joined
-from experiments.export_script.limits import not_shared, require_shared
+from experiments.export_script.restrictions import not_shared, require_shared
 from experiments.export_script.sources import Sources
 from experiments.export_script.training import Training, bound
 from experiments.export_script.values import Text
-from experiments.registry import register
 from experiments.seeds import epoch_seed
 
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
@@ -134,7 +134,7 @@ class Script:
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
             return self.sources.taken()
-        for handed in (plain.Rows, plain.RowOrder):
+        for handed in (script_loaders.Rows, script_loaders.RowOrder):
             self.sources.defined(handed, {}, handed.__name__)
         given_first = [Text("Rows(x, y)"), Text("batch_size"), Text("RowOrder(len(x), order)"), Text(repr(self._shape))]
         made = self.sources.made(component, arguments, given_first)
@@ -203,7 +203,7 @@ class Script:
         parts = [last.component(group)[0] for group in ("model", "loss")]
         parts += [register.transform.get(name) for name in self.root.transforms]
         own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
-        views = last.component("loader")[0].facts.get("plain") in (plain.slices, plain.tensor_dataset)
+        views = last.component("loader")[0].facts.get("plain") in (script_loaders.slices, script_loaders.tensor_dataset)
         copied = ["xb, yb = xb.clone(), yb.clone()  # they are views of the rows, which stay as they are"]
         return copied if own and views and not shuffled else []
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from experiments.code import is_own
-from experiments.data import DataSpec
+from experiments.config.registry import Component
+from experiments.config.source_hash import is_own
+from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
-from experiments.export_script import origins
+from experiments.export_script import imports
 from experiments.export_script.rewriting import Rewriter
 from experiments.export_script.values import Known, Text, is_plain, literal
-from experiments.registry import Component
-from experiments.returned import told
+from experiments.training.returned import told
 
 # What a script calls its own things, and its loop; a component that is called so gets an underscore.
 RESERVED = frozenset(
@@ -179,9 +179,9 @@ class Sources:
                 raise _twice(name)
             return
         self._followed[name] = value
-        home = origins.home(name, value, module)
+        home = imports.home(name, value, module)
         if home is not None and not is_own(home):
-            self.imports.add(origins.import_of(name, value, module))
+            self.imports.add(imports.import_of(name, value, module))
         elif inspect.isclass(value) or inspect.isfunction(value):
             self._defined(value, {}, [], name=name)
         else:

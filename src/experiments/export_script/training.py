@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config import LoaderSettings, RootConfig
-from experiments.registry import Component, Registry, register
+from experiments.config.registry import Component, Registry, register
+from experiments.config.root import LoaderSettings, RootConfig
 from experiments.seeds import Seeds
 
 

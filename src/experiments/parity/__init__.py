@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.parity.differences import Difference
-    from experiments.parity.neighbours import StageVerdict, stages
-    from experiments.parity.proof import compare, resumed
+    from experiments.parity.judge import compare, resumed
     from experiments.parity.script import against
+    from experiments.parity.stage_pairs import StageVerdict, stages
     from experiments.parity.verdict import Drift, Verdict
 
 __all__ = ["Difference", "Drift", "StageVerdict", "Verdict", "against", "compare", "resumed", "stages"]
 
 _HOMES = {
     "Difference": "differences",
-    "StageVerdict": "neighbours",
-    "stages": "neighbours",
-    "compare": "proof",
-    "resumed": "proof",
+    "StageVerdict": "stage_pairs",
+    "stages": "stage_pairs",
+    "compare": "judge",
+    "resumed": "judge",
     "against": "script",
     "Drift": "verdict",
     "Verdict": "verdict",

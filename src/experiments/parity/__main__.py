@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(given: argparse.Namespace) -> None:
     from experiments.parity.differences import TOLERANCE
-    from experiments.parity.proof import STEPS, compare, resumed
+    from experiments.parity.judge import STEPS, compare, resumed
 
     steps = STEPS if given.steps is None else given.steps
     tolerance = TOLERANCE if given.tolerance is None else given.tolerance
@@ -107,7 +107,7 @@ def _stages(given: argparse.Namespace, steps: int, tolerance: float) -> int:
     from tabulate import tabulate
     from tqdm import tqdm
 
-    from experiments.parity.neighbours import each, pairs
+    from experiments.parity.stage_pairs import each, pairs
 
     overrides = _words(given.overrides)
     found = each(overrides, steps=steps, tolerance=tolerance)
@@ -148,7 +148,7 @@ def _words(texts: Sequence[str]) -> list[str]:
 
 
 def _print(text: str) -> None:
-    from experiments.secrets import masked
+    from experiments.config.secrets import masked
 
     print(masked(text))
 

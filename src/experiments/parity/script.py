@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from experiments import assembly
-from experiments import device as devices
-from experiments.config import RootConfig
+from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE, Comparison, Difference
-from experiments.parity.proof import check, configured
+from experiments.parity.judge import check, configured
 from experiments.parity.verdict import Verdict, Word
-from experiments.preparation import Preparation
-from experiments.result import Metrics
+from experiments.runs.preparation import Preparation
+from experiments.training import build
+from experiments.training import device as devices
+from experiments.training.result import Metrics
 
 LINE = re.compile(r"epoch (\d+)  (.+)")
 
@@ -49,7 +49,7 @@ def against(
         raise ConfigError(Fault("--against", f"there is no file {script}"))
     if data is not None and not data.exists():
         raise ConfigError(Fault("--data", f"there is no file {data}"))
-    assembly.forget_dataset()
+    build.forget_dataset()
     prepared = configured(overrides)
     began = time.perf_counter()
     printed = _printed(script, data or _data(prepared.root))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.sweeps.settings import differing, settings
-from experiments.views.terminal import relative
+from experiments.runs.terminal import relative
+from experiments.sweeps.settings_diff import differing, settings
 
 FIGURE = "best/valid_loss"
 LONGEST = 5000  # characters of a tag's value

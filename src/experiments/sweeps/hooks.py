@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import ranks
 from experiments.errors import ConfigError, Fault, TrainingError, UserError
-from experiments.folders import require_free
-from experiments.tracking import process
+from experiments.runs.folder import require_free
+from experiments.tracking import client
 
 if TYPE_CHECKING:
-    from experiments.config import RootConfig
+    from experiments.config.root import RootConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,16 @@ class Hooks(Callback):
         _warn_if_loosened()
         only_shown = OmegaConf.select(config, "sweep.preview")
         if not only_shown:
-            process.warm_up(config)
+            client.warm_up(config)
         if ranks.follows():
             _leave_no_trace(config)
-        from experiments import composing, secrets
-        from experiments import config as configuration
+        from experiments.config import compose, secrets
+        from experiments.config import root as configuration
 
         secrets.learn(config)
 
         try:
-            composing.require_single(config.hydra)
+            compose.require_single(config.hydra)
             values = configuration.resolve(config)
             root = configuration.check(values)
             if not ranks.follows():
@@ -82,7 +82,7 @@ class Hooks(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Mask what Hydra has just written for this job and for the sweep, whatever the sweeper and launcher."""
-        from experiments import secrets
+        from experiments.config import secrets
 
         if self._returned is not None:  # Hydra keeps it to the sweep's end, and its configurations are most of it
             self._returned.cfg = self._returned.hydra_cfg = None
@@ -100,7 +100,7 @@ class Hooks(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         """Mask the overrides, which Hydra prints of a job that failed; and of a sweep's, leave word of the failure."""
-        from experiments import secrets
+        from experiments.config import secrets
 
         job_return.overrides = secrets.masked_deep(job_return.overrides)
         error = job_return._return_value
@@ -125,7 +125,7 @@ class Hooks(Callback):
 
 def _show(config: DictConfig, values: dict[str, Any], root: RootConfig) -> NoReturn:
     """Show what a single run would do, and end."""
-    from experiments import composing
+    from experiments.config import compose
     from experiments.sweeps.jobs import ComposedJob
     from experiments.sweeps.preview import Preview
 
@@ -133,7 +133,7 @@ def _show(config: DictConfig, values: dict[str, Any], root: RootConfig) -> NoRet
     if not ranks.follows():
         folder = Path(config.hydra.run.dir)
         preview = Preview(folder.parent, root.output_root, ())
-        preview.add(ComposedJob(0, folder.name, {}, values, root, composing.choices(config.hydra)))
+        preview.add(ComposedJob(0, folder.name, {}, values, root, compose.choices(config.hydra)))
         preview.show()
     raise SystemExit(0)
 
@@ -146,17 +146,17 @@ def _leave_no_trace(config: DictConfig) -> None:
 
 
 def _tell_failure(config: DictConfig, job_return: JobReturn) -> None:
-    from experiments.folders import keep_error
-    from experiments.secrets import masked
-    from experiments.sweeps import policy
+    from experiments.config.secrets import masked
+    from experiments.runs.folder import keep_error
+    from experiments.sweeps import monitor
 
     error = job_return._return_value  # Hydra's property would raise it
-    if isinstance(error, policy.NotRun):
+    if isinstance(error, monitor.NotRun):
         return
     folder, sweep = Path(config.hydra.runtime.output_dir), Path(config.hydra.sweep.dir).resolve()
     keep_error(folder, error)
     number = int(config.hydra.job.num)
-    policy.note(sweep, number, masked(policy.told(sweep, number, job_return.overrides or (), error, folder)))
+    monitor.note(sweep, number, masked(monitor.told(sweep, number, job_return.overrides or (), error, folder)))
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -179,7 +179,7 @@ def _warn_if_loosened() -> None:
 
 def reject(error: UserError) -> NoReturn:
     """End the process with one message; Hydra turns any other exception of a callback into a warning."""
-    from experiments.secrets import masked
+    from experiments.config.secrets import masked
 
     if ranks.speaks():
         print(f"error: {masked(str(error))}", file=sys.stderr)

@@ -11,14 +11,15 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import composing, config
+from experiments.config import compose
+from experiments.config import root as configuration
 from experiments.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
 
-    from experiments.config import RootConfig
+    from experiments.config.root import RootConfig
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def composed(
         except ConfigError as error:
             faults |= {str(fault): fault for fault in error.faults}
         except (CompactHydraException, OmegaConfBaseException) as error:
-            faults |= {str(fault): fault for fault in composing.in_words(error).faults}
+            faults |= {str(fault): fault for fault in compose.in_words(error).faults}
     if faults:
         raise ConfigError(*faults.values())
 
@@ -114,11 +115,9 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _checked(cfg: DictConfig, number: int, overrides: Sequence[str]) -> ComposedJob:
-    composing.require_single(cfg.hydra)
-    values = config.resolve(cfg)
-    root = config.check(values)
+    compose.require_single(cfg.hydra)
+    values = configuration.resolve(cfg)
+    root = configuration.check(values)
     with open_dict(cfg):  # as the launcher will
         cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-    return ComposedJob(
-        number, str(cfg.hydra.sweep.subdir), by_key(overrides), values, root, composing.choices(cfg.hydra)
-    )
+    return ComposedJob(number, str(cfg.hydra.sweep.subdir), by_key(overrides), values, root, compose.choices(cfg.hydra))

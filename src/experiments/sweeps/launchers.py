@@ -21,11 +21,12 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from experiments import crowding, garbage, presets, secrets
-from experiments.composing import quoted
+from experiments import cli
+from experiments.config import discovery, secrets
+from experiments.config.compose import quoted
 from experiments.errors import ConfigError, Fault, TrainingError
-from experiments.sweeps import parent
-from experiments.views.terminal import relative
+from experiments.runs import cpu_contention, sweep_plan
+from experiments.runs.terminal import relative
 
 # By the launcher's package: the extra that brings it, and what it imports when it is used.
 EXTRAS = {
@@ -87,12 +88,12 @@ def settle_in(config: DictConfig) -> None:
     if _sweeping == [os.getpid()]:  # the sweep's own process
         return
     secrets.mask_process()
-    garbage.collect_rarely()
-    place = parent.place(Path(config.hydra.sweep.dir))
+    cli.collect_rarely()
+    place = sweep_plan.place(Path(config.hydra.sweep.dir))
     if place and Path(place["folder"]).is_dir():
         os.chdir(place["folder"])
         if place["components"]:
-            os.environ.setdefault(presets.SETTING, place["components"])
+            os.environ.setdefault(discovery.SETTING, place["components"])
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
             handler.setFormatter(logging.Formatter(f"[{config.hydra.job.num}] %(message)s"))
@@ -105,7 +106,7 @@ def require_shared(sweep: Path, sweeper: Mapping[str, Any]) -> None:
         ConfigError: it does not, on a machine that does not share it.
     """
     ours = "experiments_sweeper" in str(sweeper.get("_target_"))
-    if ours and not (sweep / parent.PLAN).is_file():
+    if ours and not (sweep / sweep_plan.PLAN).is_file():
         problem = f"{sweep} is not what it is where the sweep was begun; all machines have to share that folder"
         raise ConfigError(Fault("hydra.sweep.dir", problem))
 
@@ -187,7 +188,7 @@ def _package(launcher: DictConfig) -> str:
 def _threads(launcher: DictConfig) -> int | None:
     """What a launcher gives each job; None for one that runs them one after the other, on all cores."""
     if "n_jobs" in launcher:
-        cores, at_once = crowding.cores(), int(_number(launcher, "n_jobs"))
+        cores, at_once = cpu_contention.cores(), int(_number(launcher, "n_jobs"))
         if at_once < 0:  # as joblib counts: -1 is all cores, -2 all but one
             at_once = cores + 1 + at_once
         return max(1, cores // max(1, at_once))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from experiments import describe, reuse
-from experiments.folders import reason, refusal
-from experiments.sweeps.earlier import Cost, Earlier
+from experiments.runs import metadata, reuse
+from experiments.runs.folder import reason, refusal
+from experiments.runs.terminal import relative
+from experiments.sweeps.estimate import Cost, Earlier
 from experiments.sweeps.jobs import ComposedJob
 from experiments.tracking import journal
-from experiments.views.terminal import relative
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Preview:
 
     def add(self, job: ComposedJob) -> None:
         """Find out what one job is and will take; it was checked as a run is."""
-        params = describe.params(job.values)
+        params = metadata.params(job.values)
         state = state_of(self.sweep / job.name)
         if state.name == NEW and (same := self.earlier.same(job.root, params)) is not None:
             state = _again(same, job.root.reuse)

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import secrets
+from experiments.config import secrets
 
 DIGITS = 4
 

@@ -17,9 +17,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import secrets
+from experiments.config import secrets
 from experiments.errors import ConfigError, Fault
-from experiments.sweeps import policy
+from experiments.sweeps import monitor
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
@@ -176,10 +176,10 @@ class Watched(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the trials that were chosen together."""
-        watching = policy.watching
+        watching = monitor.watching
         assert watching is not None
         if watching.enough:
-            raise policy.Stopped
+            raise monitor.Stopped
         returned = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
         watching.take(returned, initial_job_idx, job_overrides)
         return returned

@@ -13,16 +13,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
-from experiments import reuse
+from experiments.config.store_uri import store_uri
 from experiments.errors import UserError
 from experiments.files import replacing
-from experiments.folders import ERROR, reason, refusal
-from experiments.sweeps import best, parent
-from experiments.sweeps.settings import differing, settings
-from experiments.tracking import delivery, journal, process
-from experiments.tracking.uri import store_uri
-from experiments.views import terminal
-from experiments.views.notes import shown
+from experiments.runs import reuse, sweep_plan, terminal
+from experiments.runs.folder import ERROR, reason, refusal
+from experiments.sweeps import best
+from experiments.sweeps.settings_diff import differing, settings
+from experiments.tracking import client, delivery, journal
+from experiments.tracking.markdown import shown
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,8 @@ def finish(config: DictConfig, error: BaseException | None = None) -> None:
         finished = all(job["status"] == "FINISHED" for job in jobs)
         rows = stage_rows(jobs, [] if not finished else judged(sweep, jobs, config.sweep.parity))
     else:
-        rows = job_rows(jobs, parent.varied(sweep))
-        found = best.of(jobs, parent.varied(sweep))
+        rows = job_rows(jobs, sweep_plan.varied(sweep))
+        found = best.of(jobs, sweep_plan.varied(sweep))
     if jobs:
         log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
@@ -131,7 +130,7 @@ def _ended_jobs(sweep: Path) -> list[dict[str, Any]]:
     if [job for job in jobs if job["status"] == "RUNNING" and journal.end_abandoned(job["folder"], "its process died")]:
         jobs = collect(sweep)
     there = {job["job"] for job in jobs}
-    left = {name: given for name, given in parent.listed(sweep).items() if name not in there}
+    left = {name: given for name, given in sweep_plan.listed(sweep).items() if name not in there}
     planned = {"status": NOT_RUN, "reason": ""}
     return [*jobs, *(_unbegun(sweep / name, name) | planned | {"given": given} for name, given in left.items())]
 
@@ -168,14 +167,14 @@ def judged(sweep: Path, jobs: Sequence[Mapping[str, Any]], steps: int | None) ->
     if steps is None:
         return []
     # Imported now: it takes torch, which a sweep's own process may have done without.
-    from experiments.parity import neighbours
-    from experiments.preparation import unchosen
+    from experiments.parity import stage_pairs
+    from experiments.runs.preparation import unchosen
 
     log.info("each stage against the one before, from the same weights, over %d steps ...", steps)
     among = {job["start"]["tags"]["stage"] for job in jobs}
     found: list[dict[str, Any]] = []
     try:
-        for pair in neighbours.each(unchosen(jobs[0]["start"]["overrides"]), steps=steps, among=among):
+        for pair in stage_pairs.each(unchosen(jobs[0]["start"]["overrides"]), steps=steps, among=among):
             found.append(pair.told())
             if not pair.holds:
                 log.warning("stage %s: %s was expected; it %s", pair.stage, pair.expected, pair.verdict)
@@ -257,7 +256,7 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) 
     if tracking.name == "none":
         return
     uri = store_uri(tracking.uri)
-    uploader = process.uploader(tracking, config.output_root)
+    uploader = client.uploader(tracking, config.output_root)
     uploader.follow(sweep)
     # A run that was taken from elsewhere may be in another store, or in none.
     begun = [job for job in jobs if job["start"] and ("reused" not in job or delivery.is_in(job["folder"], uri))]

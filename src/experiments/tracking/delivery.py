@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from experiments.config.store_uri import masked
 from experiments.tracking import journal
-from experiments.tracking.uri import masked
 
 if TYPE_CHECKING:
-    from experiments.tracking.store import Store
+    from experiments.tracking.mlflow_store import Store
 
 FILE = "delivered.json"
 LOCK = ".delivery.lock"
@@ -99,7 +99,7 @@ class Delivery:
             progress = self._progress()
             if progress["complete"] or not progress["ended"]:
                 return bool(progress["ended"])
-            from experiments.views.figures import draw
+            from experiments.tracking.figures import draw
 
             try:
                 pictures = draw(self.folder)

@@ -19,14 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import garbage, secrets
-from experiments.secrets import masked
+from experiments import cli
+from experiments.config import secrets
+from experiments.config.secrets import masked
 from experiments.tracking import journal
 from experiments.tracking.delivery import Delivery, is_final, meant_for, tell
 from experiments.tracking.pending import Pending
 
 if TYPE_CHECKING:
-    from experiments.tracking.store import Store
+    from experiments.tracking.mlflow_store import Store
 
 DIED = "its process died"
 LOG = "uploader.log"
@@ -198,7 +199,7 @@ def _log_to(path: Path) -> None:
 
 def main() -> int:
     """Serve the process that started this one."""
-    garbage.collect_rarely()
+    cli.collect_rarely()
     settings = json.loads(sys.stdin.readline())
     secrets.mask_process()
     secrets.learn_arguments([f"uri={settings['uri']}"])
@@ -211,7 +212,7 @@ def main() -> int:
         return Store(settings["uri"], output_root / "artifacts")
 
     # At once: importing MLflow takes seconds, which the parent spends importing torch.
-    from experiments.tracking.store import Store
+    from experiments.tracking.mlflow_store import Store
 
     uploader = Uploader(open_store, settings["parent"], Pending(output_root))
     threading.Thread(target=uploader.listen, daemon=True).start()

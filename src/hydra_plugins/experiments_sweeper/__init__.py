@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hydra.core.override_parser.types import Override
 
-    from experiments.config import TrackingConfig
+    from experiments.config.root import TrackingConfig
     from experiments.sweeps.jobs import ComposedJob, Configurations
 
 
@@ -36,11 +36,12 @@ class CheckedSweeper(BasicSweeper):
             TrainingError: jobs failed; all others were run, unless the sweep was to stop.
         """
         # Late, since Hydra imports every plugin at each start, for other applications too.
-        from experiments import secrets
+        from experiments.config import secrets
         from experiments.errors import UserError
-        from experiments.sweeps import launchers, parent, policy, summary
+        from experiments.runs import sweep_plan
+        from experiments.sweeps import launchers, monitor, summary
         from experiments.sweeps.hooks import reject
-        from experiments.tracking import process
+        from experiments.tracking import client
 
         assert self.config is not None and self.hydra_context is not None
         secrets.learn(self.config)
@@ -50,16 +51,16 @@ class CheckedSweeper(BasicSweeper):
             try:
                 if OmegaConf.select(self.config, "sweep.preview"):  # not checked yet
                     return self._preview(sweep, arguments)
-                process.warm_up(self.config)
+                client.warm_up(self.config)
                 tracking = self._begin(sweep, arguments)
-                owned.enter_context(parent.held(sweep))
+                owned.enter_context(sweep_plan.held(sweep))
             except UserError as error:
                 reject(error)
             if tracking.name == "mlflow":
-                process.uploader(tracking, self.config.output_root).follow(sweep)
+                client.uploader(tracking, self.config.output_root).follow(sweep)
             in_here = isinstance(self.launcher, BasicLauncher)
             with summary.finished_anyway(self.config):
-                watching = policy.Watch(sweep, self.config.sweep.on_failure, elsewhere=not in_here)
+                watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=not in_here)
                 with watching as watch, launchers.patient(sweep, self.config.hydra.launcher):
                     returned = self._run(arguments)
                 watch.raise_if_failed()
@@ -68,23 +69,23 @@ class CheckedSweeper(BasicSweeper):
 
     def _run(self, arguments: list[str]) -> Any:
         """Hand the jobs to the launcher, as Hydra's own does, but that a failure ends nothing by itself."""
-        from experiments.sweeps import policy
+        from experiments.sweeps import monitor
 
-        assert self.config is not None and self.launcher is not None and policy.watching is not None
+        assert self.config is not None and self.launcher is not None and monitor.watching is not None
         overrides = self._parsed(arguments)
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
         returned, first = [], 0
         for batch in self.split_arguments(overrides, self.max_batch_size):
-            if not policy.watching.enough:
+            if not monitor.watching.enough:
                 returned.append(self.launcher.launch(batch, initial_job_idx=first))
-                policy.watching.take(returned[-1], first, batch)
+                monitor.watching.take(returned[-1], first, batch)
             first += len(batch)
         return returned
 
     def _preview(self, sweep: Path, arguments: list[str]) -> None:
         """Check all jobs, and tell what each is and what it will take."""
         from experiments.errors import ConfigError, Fault
-        from experiments.sweeps import parent
+        from experiments.runs import sweep_plan
         from experiments.sweeps.preview import Preview
 
         assert self.config is not None
@@ -95,12 +96,13 @@ class CheckedSweeper(BasicSweeper):
         preview = Preview(sweep, self.config.output_root, _varied(overrides))
         for job in self._composed(self._jobs(overrides)):
             preview.add(job)
-        parent.require_free(Path(self.config.hydra.sweep.dir), preview.names, again=self.config.sweep.resume)
+        sweep_plan.require_free(Path(self.config.hydra.sweep.dir), preview.names, again=self.config.sweep.resume)
         preview.show()
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; where its runs are tracked."""
-        from experiments.sweeps import jobs, parent
+        from experiments.runs import sweep_plan
+        from experiments.sweeps import jobs
 
         assert self.config is not None and self.hydra_context is not None
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
@@ -110,11 +112,11 @@ class CheckedSweeper(BasicSweeper):
             tracking = job.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
             names.append(job.name)
-        parent.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
+        sweep_plan.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
         if not self.config.sweep.resume:
-            options = parent.options(self.config)
-            parent.plan(sweep, varied, arguments, options, listed if self.known else {})
-        parent.begin(sweep, tracking)
+            options = sweep_plan.options(self.config)
+            sweep_plan.plan(sweep, varied, arguments, options, listed if self.known else {})
+        sweep_plan.begin(sweep, tracking)
         if launcher:
             loader = jobs.Recalling(self.hydra_context.config_loader, kept)
             launcher.hydra_context = replace(self.hydra_context, config_loader=loader)
@@ -122,7 +124,7 @@ class CheckedSweeper(BasicSweeper):
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
         """The sweep's overrides; refused where they make no job, or more than anybody means."""
-        from experiments.config import check_sweep
+        from experiments.config.root import check_sweep
         from experiments.errors import ConfigError, Fault
         from experiments.sweeps.jobs import require_listed
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from experiments.components.datasets.split import plain, stratified
-from experiments.data import Splits
+from experiments.config.registry import register
+from experiments.data.splits import Splits
+from experiments.data.stratify import plain, stratified
 from experiments.errors import DataError
-from experiments.registry import register
 
 EXPECTED = "x and y, perhaps x_valid and y_valid, x_test and y_test"
 NAMES = ("x", "y", "x_valid", "y_valid", "x_test", "y_test")

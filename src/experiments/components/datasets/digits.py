@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.components.datasets.split import stratified
-from experiments.data import Splits
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import Splits
+from experiments.data.stratify import stratified
 
 
 @register.dataset("digits", light_on_dark=True, centred=1.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.components.datasets import idx, sources
-from experiments.data import Splits
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data import idx, sources
+from experiments.data.splits import Splits
 
 FASHION = idx.IdxSet(
     name="fashion_mnist",

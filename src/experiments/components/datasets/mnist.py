@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.components.datasets import idx, sources
-from experiments.components.datasets.fetch import download, replacing
-from experiments.components.datasets.pickles import read_pickle
-from experiments.data import Splits
+from experiments.config.registry import register
+from experiments.data import idx, sources
+from experiments.data.download import download, replacing
+from experiments.data.mnist_pickle import read_pickle
+from experiments.data.splits import Splits
 from experiments.errors import DataError
 from experiments.files import TEMPORARY
-from experiments.registry import register
 
 MNIST = idx.IdxSet(
     name="mnist",

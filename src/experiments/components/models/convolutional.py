@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own doc
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from experiments.data import DataSpec
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import DataSpec
 
 
 class Lambda(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from experiments.data import DataSpec
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import DataSpec
 
 
 @register.model("logistic_parameters", input="flat")

@@ -9,8 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from experiments.data import DataSpec
-from experiments.registry import register
+from experiments.config.registry import register
+from experiments.data.splits import DataSpec
 
 
 class TensorModel:

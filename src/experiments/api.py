@@ -1,0 +1,151 @@
+"""The ways into a run: from Python (`run`), from Hydra (`run_job`), and into one that is there (`go_on`)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import ranks
+from experiments.config import compose, secrets
+from experiments.config import root as configuration
+from experiments.errors import ConfigError, Fault
+from experiments.runs import restore, sweep_plan, worker
+from experiments.runs.execution import execute
+from experiments.runs.folder import discarding, require_free
+from experiments.runs.metadata import Job
+from experiments.sweeps import launchers, monitor
+from experiments.tracking import client
+from experiments.training import build, device
+from experiments.training.result import Result
+
+
+def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Result:
+    """Train one configuration, as the command line would; from Python or a notebook.
+
+        result = experiments.run(["model=cnn_adaptive", "optim=sgd_momentum"])
+        result.best_valid_loss, result.history, result.model, result.folder
+
+    Args:
+        overrides: as on the command line.
+        config_dir: a folder of own YAML files, as with `--config-dir`.
+
+    Raises:
+        ConfigError: the configuration cannot be run; nothing was left behind.
+        DataError: the dataset cannot be had.
+        TrainingError: the training had to stop.
+    """
+    if config_dir is not None:
+        overrides = [*overrides, compose.searching(config_dir)]
+    cfg = compose.compose(overrides)
+    if cfg.hydra.mode == RunMode.MULTIRUN:
+        raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
+    compose.require_single(cfg.hydra)
+    build.forget_dataset()
+    secrets.learn(cfg)
+    client.warm_up(cfg)
+    values = configuration.resolve(cfg)
+    root = configuration.check(values)
+    if ranks.follows():
+        return worker.follow(root, overrides)
+    folder = Path(cfg.hydra.run.dir).resolve()
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_hydra(cfg, overrides, folder)
+    with discarding(folder), _logged_to(folder), device.settings_kept():
+        return execute(values, root, Job(folder, compose.choices(cfg.hydra), tuple(overrides)))
+
+
+def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
+    """Go on with the run in a folder, from its newest checkpoint, in the same MLflow run.
+
+    Args:
+        folder: the run's.
+        overrides: beside those it was begun with; more epochs, say.
+
+    Raises:
+        ConfigError: there is no run, another process has it, or what determines its result has changed.
+        CheckpointError: none of its checkpoints can be used.
+        TrainingError: the training had to stop.
+    """
+    folder = folder.resolve()
+    start = restore.begun(folder)
+    overrides = restore.together(restore.said(folder), overrides)
+    cfg = compose.compose(overrides)
+    secrets.learn(cfg)
+    client.warm_up(cfg)
+    values = configuration.resolve(cfg)
+    root = configuration.check(values)
+    if ranks.follows():
+        return worker.follow(root, overrides)
+    sweep = Path(start["parent"]) if start["parent"] else None
+    job = Job(folder, compose.choices(cfg.hydra), tuple(overrides), start["varied"], sweep)
+    with _logged_to(folder), device.settings_kept():
+        return execute(values, root, job)
+
+
+def run_job(cfg: DictConfig) -> Result:
+    """Train one job that Hydra has composed, in the folder that Hydra has made for it.
+
+    A sweep's job that was begun before (its launcher or `resume` starts it again) goes on; a finished one is left.
+
+    Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
+    """
+    secrets.mask_logs()
+    values = configuration.resolve(cfg)
+    root = configuration.check(values)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir).resolve()
+    overrides = [str(override) for override in hydra.overrides.task]
+    overrides += [
+        compose.searching(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
+    if ranks.follows():
+        return worker.follow(root, overrides)
+    sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
+    if sweep:
+        launchers.require_shared(sweep, hydra.sweeper)
+    varied = sweep_plan.varied(sweep) if sweep else ()
+    for kept in (folder / ".hydra").glob("*.yaml"):
+        secrets.mask_file(kept)
+    if sweep:
+        with discarding(folder):  # a job that is not run leaves nothing
+            monitor.require_going_on(sweep, root.sweep.on_failure)
+    with discarding(folder, keep_reason=sweep is not None), device.settings_kept():
+        return execute(values, root, Job(folder, compose.choices(hydra), overrides, varied, sweep))
+
+
+def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
+    """What Hydra itself keeps beside a run, for a run from Python."""
+    (folder / ".hydra").mkdir(exist_ok=True)  # there after an attempt that ended before there was a run
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    for name, kept in (("config", own), ("overrides", OmegaConf.create(list(overrides)))):
+        OmegaConf.save(kept, folder / ".hydra" / f"{name}.yaml")
+        secrets.mask_file(folder / ".hydra" / f"{name}.yaml")
+
+
+@contextlib.contextmanager
+def _logged_to(folder: Path) -> Iterator[None]:
+    """The product's log in the run's folder, and on the terminal where logging is not set up yet."""
+    package = logging.getLogger("experiments")
+    handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    if not logging.getLogger().handlers:
+        handlers.append(logging.StreamHandler())
+    level = package.level
+    package.setLevel(logging.INFO)
+    for handler in handlers:
+        package.addHandler(handler)
+    secrets.mask_logs()
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        for handler in handlers:
+            package.removeHandler(handler)
+            handler.close()

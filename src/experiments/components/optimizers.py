@@ -1,0 +1,89 @@
+"""Optimisers: `(params, **arguments)` gives an object with step(), zero_grad() and state_dict()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt, Len, Lt
+from torch import Tensor, optim
+
+from experiments.config.registry import register
+
+Rate = Annotated[float, Gt(0)]
+Decay = Annotated[float, Ge(0)]
+Betas = Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
+
+
+class ByHand:
+    """Stages 1 to 4: the update written out."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
+        self.params = list(params)
+        self.lr = lr
+
+    def step(self) -> None:
+        """P -= p.grad * lr, under no_grad, else the update would be recorded."""
+        with torch.no_grad():
+            for p in self.params:
+                if p.grad is not None:
+                    p -= p.grad * self.lr
+
+    def zero_grad(self) -> None:
+        """Forget every gradient, since backward() adds to what is there."""
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All there is to go on from: the learning rate."""
+        return {"lr": self.lr}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state_dict()."""
+        self.lr = state["lr"]
+
+
+@register.optim("by_hand")
+def by_hand(params: Iterable[Tensor], *, lr: Rate = 0.5) -> ByHand:
+    """The tutorial's update, without torch.optim."""
+    return ByHand(params, lr)
+
+
+@register.optim("sgd")
+def sgd(
+    params: Iterable[Tensor],
+    *,
+    lr: Rate = 0.5,
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    weight_decay: Decay = 0.0,
+    fused: bool = True,
+) -> optim.Optimizer:
+    """Stochastic gradient descent, with momentum or without."""
+    return optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+
+
+@register.optim("adam")
+def adam(
+    params: Iterable[Tensor],
+    *,
+    lr: Rate = 1e-3,
+    betas: Betas = [0.9, 0.999],  # noqa: B006  # never changed: it is only read
+    weight_decay: Decay = 0.0,
+    fused: bool = True,
+) -> optim.Optimizer:
+    """Adam (Kingma and Ba, 2015)."""
+    return optim.Adam(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused)
+
+
+@register.optim("adamw")
+def adamw(
+    params: Iterable[Tensor],
+    *,
+    lr: Rate = 1e-3,
+    betas: Betas = [0.9, 0.999],  # noqa: B006  # never changed: it is only read
+    weight_decay: Decay = 0.01,
+    fused: bool = True,
+) -> optim.Optimizer:
+    """Adam with the decay applied to the weights (Loshchilov and Hutter, 2019)."""
+    return optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused)

@@ -1,0 +1,135 @@
+"""Composing a configuration outside of Hydra's own command line, and Hydra's errors in a user's words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import CompactHydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from experiments.config import discovery
+from experiments.config.registry import register
+from experiments.errors import ConfigError, Fault, suggestion
+
+SINGLE = {registry.group for registry in register if not registry.many} | {"device", "tracking", "stage"}
+
+
+def searching(config_dir: str | Path) -> str:
+    """The override that does what `--config-dir` does on the command line.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if not Path(config_dir).is_dir():
+        raise ConfigError(Fault("config_dir", f"there is no folder {config_dir}"))
+    address = f"file://{Path(config_dir).resolve()}"
+    return f"hydra.searchpath=[{quoted(address)}]"
+
+
+def quoted(text: str) -> str:
+    """A text as the value of an override, whatever is in it."""
+    # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one, or at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration that a command line with these overrides would have, Hydra's part included.
+
+    Args:
+        overrides: as on the command line, `["model=cnn", "optim.lr=0.1"]`.
+
+    Raises:
+        ConfigError: it cannot be composed.
+    """
+    given = list(overrides)
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return hydra_compose("config", given, return_hydra_config=True)
+        discovery.announce()
+        with initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments"):
+            return hydra_compose("config", given, return_hydra_config=True)
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise in_words(error) from error
+    except (ValueError, YAMLError) as error:
+        if not is_users(error):
+            raise
+        raise in_words(error) from error
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error that is none of Hydra's own kinds is a user's mistake: `stage=10`, a file that is no YAML."""
+    return _chooses_no_name(error) or isinstance(error, YAMLError | UnicodeDecodeError)
+
+
+def _chooses_no_name(error: Exception) -> bool:
+    return isinstance(error, ValueError) and str(error).startswith("Config group override must be a string")
+
+
+def in_words(error: Exception) -> ConfigError:
+    """Hydra's composition error as one of ours: what was asked, what there is, the nearest."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        # Of one in a list, callbacks=[early_stopping], Hydra does not say what there is.
+        options = _options(group) if error.options is None else error.options
+        problem = f"there is no such option{suggestion(option, options)}"
+        if group == "device" and ":" in option:
+            problem += "; one card of several is chosen with device=cuda device.index=1"
+        return ConfigError(Fault(f"{group}={option}", problem))
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return ConfigError(Fault("configuration", f"a file is no YAML: {' '.join(str(error).split())}"))
+    if _chooses_no_name(error):
+        problem = "an option is chosen by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
+        return ConfigError(Fault("configuration", problem))
+    cause = error.__cause__ or error
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
+        parent = cause.parent_node
+        known = [str(key) for key in parent if key != "hydra"]
+        return ConfigError(Fault(str(cause.full_key), f"unknown key{suggestion(cause.key, known)}"))
+    text = str(error)
+    if cause is not error and str(cause) not in text:
+        text += f" ({str(cause).splitlines()[0]})"
+    return ConfigError(Fault("configuration", " ".join(text.split())))
+
+
+def _options(group: str) -> list[str]:
+    """The options of a group, shipped and own."""
+    shipped = resources.files("experiments.conf").joinpath(group)
+    names = [file.name for file in shipped.iterdir()] if shipped.is_dir() else []
+    with contextlib.suppress(OSError):  # nobody has stored any
+        names += ConfigStore.instance().list(group)
+    return sorted({name.removesuffix(".yaml") for name in names if name.endswith(".yaml")})
+
+
+def require_single(hydra: Any) -> None:
+    """See that a group of which a run has one component is given one option.
+
+    Raises:
+        ConfigError: it is given a list, of which Hydra would make a mixture.
+    """
+    for override in hydra.overrides.task:
+        group, _, choice = str(override).lstrip("+").partition("=")
+        if group in SINGLE and choice.startswith("["):
+            problem = f"it takes one option; to compare several: -m {group}={choice.strip('[]')}"
+            raise ConfigError(Fault(group, problem))
+
+
+def choices(hydra: Any) -> dict[str, str]:
+    """The chosen option of every group of ours, by group; several at once joined by commas."""
+    found = {}
+    for group, choice in hydra.runtime.choices.items():
+        if choice is None or "/" in group or group.startswith("hydra"):
+            continue
+        found[str(group)] = ",".join(choice) if OmegaConf.is_list(choice) else str(choice)
+    return found

@@ -1,0 +1,203 @@
+"""Own components: the files that hold them, read for their presets without being run, then imported for a run.
+
+One setting says which: the environment variable EXPERIMENTS_COMPONENTS, a list of files and modules separated as
+in PATH (`my_net.py`, `my_package.nets`). Their decorated functions become options of the configuration groups:
+the signature and its defaults are the preset. Hydra composes before anything of torch is imported, so the presets
+are read from the source (an `ast` scan); what is registered live, in a notebook say, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from experiments.config.registry import Registry, register
+from experiments.errors import ConfigError, Fault, UserError
+
+SETTING = "EXPERIMENTS_COMPONENTS"
+LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
+
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def own_files() -> list[Path]:
+    """The source files that the setting names.
+
+    Raises:
+        ConfigError: one of them cannot be found, or its package not imported.
+    """
+    return [_source(entry) for entry in _entries()]
+
+
+def announce() -> None:
+    """Make the checked sweepers and every own component known to Hydra, so that it can compose them."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    # Hydra finds the plugins of installed wheels by itself, but not those of an editable install. It loads its own
+    # ones afresh while it looks, so that the import comes after.
+    plugins = Plugins.instance()
+    from hydra_plugins.experiments_sweeper import CheckedSweeper, search
+
+    plugins.register(CheckedSweeper)
+    plugins.register(search.CheckedSearch)
+    search.store()
+    store = ConfigStore.instance()
+    for name in LAUNCHERS:  # else Hydra would take them for schemas of our presets of the same names
+        store.repo.get("hydra", {}).get("launcher", {}).pop(f"{name}.yaml", None)
+    for registry, name, preset in _presets():
+        store.store(group=registry.group, name=name, node=preset, provider="own")
+
+
+def load() -> None:
+    """Import the product's components and the user's own, which registers them.
+
+    Raises:
+        ConfigError: one of the user's own cannot be imported, or registers a name that is taken.
+    """
+    import_module("experiments.components")
+    for entry in _entries():
+        _import(entry)
+
+
+def _entries() -> list[str]:
+    entries = os.environ.get(SETTING, "").split(os.pathsep)
+    return [entry.strip() for entry in entries if entry.strip()]
+
+
+def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
+    for path in own_files():
+        yield from _scan(path)
+    for registry in register:
+        for name in registry.names:
+            if not registry.get(name).factory.__module__.startswith("experiments."):
+                yield registry, name, registry.preset(name)
+
+
+def _source(entry: str) -> Path:
+    if entry.endswith(".py"):
+        path = Path(entry).expanduser().resolve()
+        if path.is_file():
+            return path
+        raise ConfigError(Fault(SETTING, f"there is no file {path}"))
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        spec = importlib.util.find_spec(entry)
+    except ModuleNotFoundError as error:
+        # A package above it was imported; what that one misses is another fault.
+        if not f"{entry}.".startswith(f"{error.name}."):
+            raise ConfigError(_broken(entry, error)) from error
+        spec = None
+    except Exception as error:
+        raise ConfigError(_broken(entry, error)) from error
+    if spec is None or spec.origin is None:
+        raise ConfigError(Fault(SETTING, f"there is no module '{entry}' (a file is named with its .py)"))
+    if not spec.origin.endswith(".py"):
+        raise ConfigError(Fault(SETTING, f"module '{entry}' is no Python source ({spec.origin})"))
+    return Path(spec.origin)
+
+
+def _import(entry: str) -> None:
+    path = _source(entry)
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == path:
+            return
+    is_file = entry.endswith(".py")
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"experiments_own_{path.stem}_{digest}" if is_file else entry
+    try:
+        if is_file:
+            _import_file(path, name)
+        else:
+            import_module(name)
+    except BaseException as error:
+        for registry in register:
+            registry.forget(name)
+        if isinstance(error, Exception):
+            raise ConfigError(_broken(str(path), error)) from error
+        raise
+
+
+def _broken(place: str, error: Exception) -> Fault:
+    """What is told of somebody's source that fails while it is imported; HYDRA_FULL_ERROR=1 shows the traceback."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
+    where = f"{place}:{lines[-1]}" if lines else place
+    problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return Fault(SETTING, f"{where} cannot be imported: {problem}")
+
+
+def _import_file(path: Path, name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(Fault(SETTING, f"{path} cannot be imported"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as error:
+        raise ConfigError(Fault(SETTING, f"{path}:{error.lineno} is not Python: {error.msg}")) from None
+    for node in ast.walk(tree):
+        if isinstance(node, Definition):
+            for decorator in node.decorator_list:
+                found = _registration(decorator)
+                if found:
+                    registry, name = found
+                    arguments = _defaults(node, registry, path)
+                    yield registry, name, {name: arguments} if registry.many else _single(registry, name, arguments)
+
+
+def _single(registry: Registry, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, **registry.common, **arguments}
+
+
+def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
+    """The registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args):
+        return None
+    owner, name = ast.unparse(decorator.func.value), decorator.args[0]
+    if owner.split(".")[-1] != "register" or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        return None
+    kind = decorator.func.attr
+    return (vars(register)[kind], name.value) if kind in vars(register) else None
+
+
+def _defaults(node: Definition, registry: Registry, path: Path) -> dict[str, Any]:
+    function, skip = node, len(registry.takes)
+    if isinstance(node, ast.ClassDef):
+        inits = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+        if not inits:
+            return {}
+        function, skip = inits[0], skip + 1
+    assert isinstance(function, ast.FunctionDef)
+    positional = [*function.args.posonlyargs, *function.args.args]
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
+    pairs = list(zip(positional, [*missing, *function.args.defaults], strict=True))[skip:]
+    pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
+    return {argument.arg: _literal(default, argument, path) for argument, default in pairs}
+
+
+def _literal(default: ast.expr | None, argument: ast.arg, path: Path) -> Any:
+    if default is None:
+        return "???"
+    try:
+        return ast.literal_eval(default)
+    except ValueError:
+        problem = f"the default of '{argument.arg}' must be a literal (a number, text, True, None, a list)"
+        raise ConfigError(Fault(f"{path}:{default.lineno}", f"{problem}, not {ast.unparse(default)}")) from None

@@ -1,0 +1,116 @@
+"""A picture brought to what a model was trained on: its size, light on dark, and digits where MNIST has them.
+
+MNIST's makers scaled each digit to fit 20x20, keeping its aspect, and put its centre of mass in the middle of 28x28
+(http://yann.lecun.com/exdb/mnist). A dataset says at its registration that its pictures are light on dark
+(`light_on_dark=True`), and that they are centred like that (`centred=20 / 28`: the share of the frame for the ink).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.Image import Resampling
+
+from experiments.data.images import edge
+from experiments.data.splits import Shape
+from experiments.errors import ConfigError, Fault
+
+Pixels = NDArray[np.uint8]
+FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink where the crop is
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model is given of a picture.
+
+    Args:
+        pixels: (channels, height, width).
+        how: what was done to get there, in words; empty for nothing.
+    """
+
+    pixels: Pixels
+    how: tuple[str, ...]
+
+
+def require_pictures(shape: Shape) -> None:
+    """See that a model takes what a picture file holds.
+
+    Raises:
+        ConfigError: it takes another number of channels.
+    """
+    if shape[0] not in (1, 3):  # grey; red, green, blue
+        problem = f"it takes {shape[0]} channels; a picture file has 1 (grey) or 3 (red, green, blue)"
+        raise ConfigError(Fault("model", problem))
+
+
+def fit(picture: Image.Image, shape: Shape, facts: Mapping[str, Any]) -> Seen:
+    """A picture in mode L or RGB as a model of this shape takes it; one of its very size keeps every pixel."""
+    _, height, width = shape
+    how = []
+    if facts.get("light_on_dark") and dark_on_light(np.asarray(picture.convert("L"))):
+        picture = ImageOps.invert(picture)
+        how.append("dark on light, inverted")
+    if picture.size != (width, height):
+        size = f"{picture.size[0]}x{picture.size[1]}"
+        if facts.get("centred") and picture.mode == "L":
+            picture = _centred(np.asarray(picture), height, width, facts["centred"])
+            how.append(f"{size}, cropped and centred")
+        else:
+            picture = _padded(picture, height, width)
+            how.append(f"{size}, resized")
+    pixels = np.asarray(picture)
+    return Seen(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), tuple(how))  # grey has no channels
+
+
+def dark_on_light(grey: Pixels) -> bool:
+    """Whether the border, which is ground and not ink, is of the lighter half of what the picture has."""
+    return float(np.median(edge(grey))) > (int(grey.min()) + int(grey.max())) / 2
+
+
+def _centred(grey: Pixels, height: int, width: int, share: float) -> Image.Image:
+    """A light digit on dark ground as MNIST has it: cropped, scaled, its centre of mass in the middle."""
+    border = edge(grey)
+    ground = float(np.median(border))
+    peak = float(grey.max()) - ground
+    if peak <= 0:
+        return Image.new("L", (width, height))
+    # What a border shows beside its ground is a photograph's grain and shade; ink that runs into it leaves half.
+    grain = min(1.25 * (float(border.max()) - ground) / peak, 0.5)
+    ink = grey > ground + max(FAINT, grain) * peak
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    crop = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    light = np.clip((crop - np.float32(ground)) / np.float32(peak), 0, 1)
+    light[light <= grain] = 0
+    small = np.asarray(_scaled(Image.fromarray(light), round(height * share), round(width * share)))
+    small = np.clip(small / max(float(small.max()), FAINT), 0, 1)  # thin lines fade when they shrink
+    canvas = np.zeros((height, width), np.float32)
+    top, left = (_start(small.sum(axis=1 - axis), (height, width)[axis]) for axis in (0, 1))
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return Image.fromarray((canvas * 255).round().astype(np.uint8))
+
+
+def _start(mass: NDArray[np.float32], size: int) -> int:
+    """Where a line of masses begins, so that their centre is at number size / 2 (in MNIST 14), as far as they fit."""
+    centre = float(np.average(np.arange(len(mass)), weights=mass))
+    return min(max(round(size / 2 - centre), 0), size - len(mass))
+
+
+def _padded(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """The whole picture in the middle, what is left beside it filled with the border's own colour."""
+    bands = [int(np.median(edge(np.asarray(band)))) for band in picture.split()]
+    canvas = Image.new(picture.mode, (width, height), tuple(bands) if len(bands) > 1 else bands[0])
+    small = _scaled(picture, height, width)
+    canvas.paste(small, ((width - small.size[0]) // 2, (height - small.size[1]) // 2))
+    return canvas
+
+
+def _scaled(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """As large as fits, keeping the aspect; each new pixel is a mean over all that it covers."""
+    factor = min(height / picture.size[1], width / picture.size[0])
+    size = [max(1, round(side * factor)) for side in picture.size]
+    return picture.resize((size[0], size[1]), Resampling.BICUBIC)

@@ -1,0 +1,100 @@
+"""What one script cannot hold is refused, and what it leaves out of a run is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.config.root import RootConfig, channels_last
+from experiments.data.splits import DataSpec, Splits, is_arrays
+from experiments.errors import ConfigError, Fault
+from experiments.export_script.training import Training
+from experiments.runs import restore
+from experiments.runs.fingerprint import PLACES
+from experiments.tracking import journal
+
+# What two trainings have to have in common, so that one `fit` does for both.
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+# Callbacks that are spoken of, or change nothing.
+KNOWN = ("early_stopping", "weight_images", "tutorial_figures")
+# Loaders that read each item of a dataset once, as a script does.
+READ_ONCE = ("slices", "tensor_dataset", "in_memory")
+
+
+def require_shared(training: Training, last: Training) -> None:
+    """See that one script does for a training and the last one.
+
+    Raises:
+        ConfigError: they differ in what it has one of.
+    """
+    mine, other = _shared(training), _shared(last)
+    if different := [key for key in mine if mine[key] != other[key]]:
+        raise not_shared(training, different)
+
+
+def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
+    """What is told of a training that has something else than the last one, where a script has one."""
+    problem = (
+        f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
+        "one script has one of each: export that one, and then this one from its weights"
+    )
+    return ConfigError(Fault("init_from", problem))
+
+
+def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
+    """See that what gives a training its weights gives the same ones in a script, after its last epoch.
+
+    Args:
+        name: what `init_from` calls it.
+        root: its configuration.
+        run: its folder; None for a stage that is trained first.
+        spec: of the rows that the script has.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if "early_stopping" in root.callbacks:
+        problem = "has early stopping, which a script has not, and may have gone back to its best weights"
+    elif run is not None and (trained := len(journal.history(run))) < root.epochs:
+        problem = f"trained {trained} of its {root.epochs} epochs; a script trains all of them"
+    elif run is not None and restore.begun(run)["data"]["digest"] != spec.digest:
+        problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
+    else:
+        return
+    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights"))
+
+
+def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
+    """What the script does not do as the run does, so that its losses may be others; nothing where it does it all."""
+    last = trainings[-1]
+    if last.epochs < last.root.epochs:
+        yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
+    elif "early_stopping" in last.root.callbacks:
+        yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
+    switches = [name for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)]
+    if switches:
+        told = " and ".join(f"device.{name}" for name in switches)
+        yield f"Without {told}, so the last bits of its losses may be others."
+    own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if name not in KNOWN)
+    if own:
+        told = " and ".join(f"callbacks.{name}" for name in own)
+        yield f"Without {told}: what that does to a training is missing, and its losses may be others."
+    items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
+    if items and last.root.loader["name"] not in READ_ONCE:
+        yield (
+            "Each item of the dataset is read once; the run asks for it anew each epoch, "
+            "so the losses may be others where it is then another."
+        )
+
+
+def _shared(training: Training) -> dict[str, Any]:
+    """What a script has one of, by key."""
+    root = training.root
+    return {key: getattr(root, key) for key in SHARED} | {
+        "dataset": {key: value for key, value in root.dataset.items() if key not in PLACES},
+        "device.precision": root.device.precision,
+        "device.threads": root.device.threads,
+        "device.channels_last": channels_last(root),
+        "seeds.data_order": training.seeds.data_order,
+    }

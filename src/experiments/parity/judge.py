@@ -1,0 +1,186 @@
+"""Two configurations, or one that is interrupted and one that is not: are they the same training?"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.config import compose, secrets
+from experiments.config import root as configuration
+from experiments.errors import ConfigError, Fault
+from experiments.parity.differences import TOLERANCE, Difference
+from experiments.parity.lockstep import free, locked
+from experiments.parity.matching import Matching, match
+from experiments.parity.stepper import Trainee
+from experiments.parity.verdict import Verdict
+from experiments.runs import preparation
+from experiments.runs.preparation import Preparation
+from experiments.training import build
+from experiments.training import device as devices
+from experiments.training.runner import weights_of
+
+STEPS = 200
+
+
+def compare(
+    a: Sequence[str],
+    b: Sequence[str],
+    *,
+    steps: int = STEPS,
+    tolerance: float = TOLERANCE,
+    transpose: Sequence[str] = (),
+) -> Verdict:
+    """Train two configurations from the same weights on the same batches, and compare them step by step.
+
+        experiments.parity.compare(["stage=03_module"], ["stage=04_linear"]).verdict   # 'equal'
+
+    Callbacks are not called, no run is begun, and nothing is left behind.
+
+    Args:
+        a: overrides of the first, as on the command line; both start from its fresh weights.
+        b: of the second.
+        steps: at most so many; a training that is shorter is compared as a whole.
+        tolerance: what may differ in a refactoring; see `experiments.parity.differences`.
+        transpose: names of square matrices that the second has transposed.
+
+    Raises:
+        ConfigError: one of them cannot be run, or an argument is wrong.
+        DataError: its dataset cannot be had.
+        TrainingError: the first's training has to stop.
+    """
+    check(steps, tolerance)
+    build.forget_dataset()
+    return judge(configured(a, fresh=True), configured(b, fresh=True), steps, tolerance, transpose)
+
+
+def resumed(overrides: Sequence[str], at: int, *, steps: int = STEPS) -> Verdict:
+    """Train a configuration straight, and beside it one that is saved after `at` steps and goes on in a fresh runner.
+
+    Args:
+        overrides: of the configuration.
+        at: steps before the interruption, at least one.
+        steps: in all, at most; more than `at`.
+
+    Raises as `compare` does.
+    """
+    check(steps)
+    build.forget_dataset()
+    prepared = configured(overrides)
+    began = time.perf_counter()
+    with devices.settings_kept(), tempfile.TemporaryDirectory() as folder:
+        straight = Trainee(prepared, prepared.runner(None))
+        seconds = [Trainee(prepared, prepared.runner(Path(folder)))]
+        notes = _all(steps, straight.total)
+        steps = min(steps, straight.total)
+        if not 1 <= at < steps:
+            raise ConfigError(Fault("--resume-at", f"{at} is not within the steps 1 .. {steps - 1}"))
+
+        def second(number: int) -> Trainee:
+            if number == at:
+                seconds[0].save(at)
+                seconds[0] = _reopened(prepared, Path(folder), at)
+            return seconds[0]
+
+        own = weights_of(straight.runner.model)
+        drift = free(straight, second, match(own, own), steps=steps, tolerance=TOLERANCE)
+    found = drift.parted if drift else None
+    return _timed(began, Verdict("differs" if drift else "identical", steps, 0.0, found, drift, notes=tuple(notes)))
+
+
+def check(steps: int, tolerance: float = TOLERANCE) -> None:
+    """See that the numbers make sense.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if steps < 1:
+        raise ConfigError(Fault("--steps", f"{steps} is not allowed: it should be at least 1"))
+    if not 0 <= tolerance < 1:
+        raise ConfigError(Fault("--tolerance", f"{tolerance:g} is not allowed: it should be at least 0 and below 1"))
+
+
+def configured(overrides: Sequence[str], *, fresh: bool = False) -> Preparation:
+    """A configuration with all it names; `fresh` leaves out the trained weights it would start from."""
+    cfg = compose.compose(overrides)
+    compose.require_single(cfg.hydra)
+    secrets.learn(cfg)
+    root = configuration.check(configuration.resolve(cfg))
+    if fresh:
+        root = root.model_copy(update={"init_from": None})
+    with devices.settings_kept():
+        return preparation.prepare(root, overrides)
+
+
+def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpose: Sequence[str] = ()) -> Verdict:
+    """The verdict on two prepared configurations."""
+    began = time.perf_counter()
+    with devices.settings_kept():
+        one, other, matching = _pair(a, b, transpose)
+        verdict = Verdict("identical", 0, tolerance, matching=() if matching.plain else _words(matching))
+        if not matching.complete:
+            found = Difference("parameters", "parameters", None, math.inf, math.inf, _unmatched(matching))
+            return _timed(began, replace(verdict, verdict="differs", found=found))
+        longest = max(one.total, other.total)
+        notes = _all(steps, longest)
+        steps = min(steps, longest)
+        drift = free(one, lambda _: other, matching, steps=steps, tolerance=tolerance)
+        verdict = replace(verdict, steps=steps, drift=drift)
+        if drift is not None:
+            one, other, matching = _pair(a, b, transpose)
+            largest, carried = locked(one, other, matching, steps=steps, tolerance=tolerance)
+            beyond = largest is not None and largest.share > 1
+            verdict = replace(verdict, verdict="differs" if beyond else "equal", found=largest)
+            notes += _notes(a, b, carried)
+    return _timed(began, replace(verdict, notes=tuple(notes)))
+
+
+def _all(wanted: int, longest: int) -> list[str]:
+    return [f"{longest} steps are all there are"] if longest < wanted else []
+
+
+def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
+    """What limits a comparison step by step."""
+    if not carried:
+        yield "the two optimisers remember different things, so each keeps its own memory"
+    if a.seeds.noise != b.seeds.noise:
+        yield "their noise streams differ; step by step, the second draws from the first's"
+    if a.device.type != b.device.type:
+        yield f"an accelerator's noise stream is its own, so dropout differs between {a.device} and {b.device}"
+
+
+def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Trainee, Trainee, Matching]:
+    """Both as new, the second with the first's weights as far as they fit."""
+    one = Trainee(a, a.runner(None))
+    other = Trainee(b, b.runner(None))
+    matching = match(weights_of(one.runner.model), weights_of(other.runner.model), transpose)
+    if matching.complete:
+        other.take(one, matching)
+    return one, other, matching
+
+
+def _reopened(prepared: Preparation, folder: Path, done: int) -> Trainee:
+    """The training that was saved after so many steps, in a new runner."""
+    runner = prepared.runner(folder)
+    assert runner.checkpoints is not None
+    state = runner.checkpoints.newest()
+    if state is None:
+        raise ConfigError(Fault("--resume-at", f"no checkpoint could be written to {folder}"))
+    runner.load_state_dict(state)
+    return Trainee(prepared, runner, done)
+
+
+def _words(matching: Matching) -> tuple[str, ...]:
+    return tuple(f"{pair.a} = {pair.b}{' transposed' if pair.transposed else ''}" for pair in matching.pairs)
+
+
+def _unmatched(matching: Matching) -> str:
+    sides = (("first", matching.only_a), ("second", matching.only_b))
+    return "; ".join(f"only the {side} has {', '.join(names)}" for side, names in sides if names)
+
+
+def _timed(began: float, verdict: Verdict) -> Verdict:
+    return replace(verdict, seconds=time.perf_counter() - began)

@@ -1,0 +1,167 @@
+"""A training that is led step by step, beside another in the same process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from experiments.parity.differences import Step
+from experiments.parity.matching import Matching
+from experiments.runs.preparation import Preparation
+from experiments.seeds import noise_state, restore_noise
+from experiments.training import device as devices
+from experiments.training.build import ProgressBar
+from experiments.training.meters import Progress, Sums
+from experiments.training.runner import Runner, weights_of
+
+Noise = dict[str, Any]
+
+
+class Trainee:
+    """A runner whose steps are taken one at a time, each with its own noise stream, threads and determinism.
+
+    Args:
+        prepared: the configuration, with all it names.
+        runner: assembled from it.
+        done: steps behind it, where the runner's state was loaded.
+    """
+
+    def __init__(self, prepared: Preparation, runner: Runner, done: int = 0) -> None:
+        self.prepared, self.runner = prepared, runner
+        self.noise: Noise = noise_state(runner.device)  # set by the assembly, just now
+        self.names = _names_of(runner)
+        self.given: Mapping[str, Tensor] = {}  # gradients that the optimiser gets instead of its own
+        self._gradients: dict[str, Tensor] = {}
+        bar = runner.train.loader
+        if isinstance(bar, ProgressBar):  # two bars at once would be a mess
+            runner.train = replace(runner.train, loader=bar.loader)
+        runner.take = None  # what is looked at within each step cannot be looked at in a graph
+        _before_each_update(runner.optimizer, self._at_update)
+        self._steps = self._all_steps(done)
+
+    @property
+    def total(self) -> int:
+        """The steps of the whole training."""
+        return self.prepared.root.epochs * self.runner.steps
+
+    def advance(self) -> Step | None:
+        """Take the next step; None where the training has no more.
+
+        Raises:
+            TrainingError: a loss or gradient is not finite.
+        """
+        with self._in_its_place():
+            return next(self._steps, None)
+
+    def figures(self) -> dict[str, float]:
+        """The means of the epoch so far, and those over the validation rows."""
+        with self._in_its_place():
+            train = {f"train/{name}": value for name, value in self.runner.progress.sums.means().items()}
+            return train | {f"valid/{name}": value for name, value in self.runner.evaluate(0).items()}
+
+    def take(self, other: Trainee, matching: Matching) -> bool:
+        """Take over the weights of another, and its optimiser's state; whether that could be taken too."""
+        self.runner.model.load_state_dict(matching.to_b(other.runner.model.state_dict()))
+        theirs, own = _memory(other), _memory(self)
+        if theirs is None or own is None:
+            return False
+        for pair in matching.pairs:
+            there, here = theirs.get(pair.a, {}), own.get(pair.b, {})
+            if there.keys() != here.keys():
+                return False
+            for key, value in there.items():
+                if isinstance(value, Tensor):
+                    value = _laid_out_as(here[key], pair.turned(value))
+                here[key] = value
+        return True
+
+    def take_noise(self, noise: Noise) -> None:
+        """Draw from where another's noise stream is; an accelerator's own only where both have one of a kind."""
+        same = noise.get("device") is not None and "device" in self.noise
+        self.noise = {**self.noise, **{key: value for key, value in noise.items() if key != "device" or same}}
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint, as a run does after so many steps."""
+        assert self.runner.checkpoints is not None
+        with self._in_its_place():
+            epoch, step = divmod(done, self.runner.steps)
+            self.runner.checkpoints.save(self.runner.state_dict(), epoch=epoch, step=step)
+
+    def _all_steps(self, done: int) -> Generator[Step]:
+        runner, first = self.runner, max(0, done - 1) // self.runner.steps
+        for epoch in range(first, self.prepared.root.epochs):
+            if epoch > first:
+                runner.step_scheduler("epoch")
+                runner.progress = Progress(Sums(runner.metrics))
+            for xb, yb, pred, loss in runner.train_steps(epoch):
+                runner.progress.sums.add(pred, yb, loss)
+                yield Step(
+                    xb.detach().cpu().reshape(len(xb), -1),
+                    yb.detach().cpu(),
+                    loss.detach().cpu(),
+                    self._gradients,
+                    weights_of(runner.model),
+                )
+                self._gradients = {}  # an update that fp16 leaves out would keep those of the last one
+
+    def _at_update(self) -> None:
+        """Keep the gradients that the optimiser gets; or give it others."""
+        self._gradients = {}
+        for p, name in zip(self.runner.params, self.names, strict=True):
+            if p.grad is not None:
+                self._gradients[name] = p.grad.detach().cpu().clone()
+            if name in self.given:
+                p.grad = _laid_out_as(p, self.given[name])
+
+    @contextlib.contextmanager
+    def _in_its_place(self) -> Iterator[None]:
+        """Set up torch for this training, as for a run of its own; what is global is put aside for the next."""
+        root = self.prepared.root
+        with devices.settings_kept():
+            devices.set_up(root.device, deterministic=root.deterministic)
+            restore_noise(self.noise, self.runner.device)
+            yield
+            self.noise = noise_state(self.runner.device)
+
+
+def _laid_out_as(own: Tensor, value: Tensor) -> Tensor:
+    """A copy with the strides of one's own tensor, which a fused optimiser takes for granted."""
+    return torch.empty_like(own).copy_(value)
+
+
+def _names_of(runner: Runner) -> list[str]:
+    """What the model's state calls each of its parameters: they lie at the same place, or are the same in number."""
+    state = list(runner.model.state_dict().items())
+    places = {(tensor.data_ptr(), tensor.shape): name for name, tensor in reversed(state)}
+    in_order = [name for name, _ in state] if len(state) == len(runner.params) else []
+    in_order += [f"parameter {number}" for number in range(len(in_order), len(runner.params))]
+    return [places.get((p.data_ptr(), p.shape), name) for p, name in zip(runner.params, in_order, strict=True)]
+
+
+def _memory(trainee: Trainee) -> dict[str, dict[str, Any]] | None:
+    """What a torch optimiser remembers of each parameter, by name; nothing of one that only has a learning rate."""
+    optimizer = trainee.runner.optimizer
+    if isinstance(optimizer, Optimizer):
+        named = zip(trainee.runner.params, trainee.names, strict=True)
+        return {name: optimizer.state[p] for p, name in named if p in optimizer.state}
+    remembers = any(isinstance(value, Tensor | list | dict) for value in optimizer.state_dict().values())
+    return None if remembers else {}
+
+
+def _before_each_update(optimizer: Any, action: Callable[[], None]) -> None:
+    if isinstance(optimizer, Optimizer):
+        optimizer.register_step_pre_hook(lambda *_: action())
+        return
+    update = optimizer.step
+
+    def step() -> None:
+        action()
+        update()
+
+    optimizer.step = step

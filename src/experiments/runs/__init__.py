@@ -1,0 +1,1 @@
+"""Runs in their folders: prepared, executed, resumed, found, loaded."""

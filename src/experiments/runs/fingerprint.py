@@ -1,0 +1,93 @@
+"""What determines a run's result: the same again gives the same bits, and something else shows by its key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from experiments.config import source_hash
+from experiments.config.registry import register
+from experiments.config.root import RootConfig, channels_last, flatten
+from experiments.training.device import DeviceConfig
+
+# What never changes a result.
+WITHOUT_EFFECT = {
+    *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
+    "reuse",
+}
+# What counts as what it came to: the three streams, the weights' digest, the device in use and how it is used.
+RESOLVED = {"seed", "seeds", "init_from", "device"}
+SWITCHES = ("precision", "compile", "graph")
+# Of the dataset, its content counts, not where it was read from.
+PLACES = {"root", "source", "path"}
+
+Identity = dict[str, Any]
+
+
+def identity(
+    root: RootConfig,
+    *,
+    digest: str,
+    seeds: Mapping[str, int],
+    device: torch.device,
+    init: str | None,
+    processes: int = 1,
+) -> Identity:
+    """Everything that determines a run's result, by dotted key: settings, components' code, data, machine.
+
+    Args:
+        root: the checked configuration.
+        digest: the data's.
+        seeds: the three resolved streams.
+        device: what it computes on.
+        init: a digest of the weights it starts from; None for fresh ones.
+        processes: how many train it together, each its share of a batch: sums are rounded otherwise, noise is another.
+    """
+    settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
+    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}
+    found = flatten(settings)
+    for registry in register:
+        chosen = settings[registry.group]
+        for name in chosen if registry.many else [chosen["name"]]:
+            found[f"code of {registry.group}.{name}"] = source_hash.digest(registry.get(name).factory)
+    found |= {f"seeds.{name}": seed for name, seed in seeds.items()}
+    found |= {"content of dataset": digest, "content of init_from": init}
+    if channels_last(root):
+        found["device.channels_last"] = True
+    # Where they are at their defaults they are left out, as in runs that were begun before there were such switches.
+    found |= {f"device.{name}": getattr(root.device, name) for name in SWITCHES if _switched(root, name)}
+    found |= {"machine.torch": torch.__version__, "machine.device": device.type}
+    found |= {"machine.threads": torch.get_num_threads(), "machine.cpu": torch.backends.cpu.get_cpu_capability()}
+    if processes > 1:
+        found["machine.processes"] = processes
+    return found
+
+
+def key(found: Identity) -> str:
+    """A hash of it."""
+    text = json.dumps(found, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_length(found: Identity) -> Identity:
+    """The same but for how many epochs it goes on: what a longer training has in common with a shorter one."""
+    return {name: value for name, value in found.items() if name != "epochs"}
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """One line for each thing that differs."""
+    names = sorted(before.keys() | now.keys(), key=str)
+    missing = "nothing"
+    return [
+        f"{name}: {before.get(name, missing)!r} then, {now.get(name, missing)!r} now"
+        for name in names
+        if before.get(name, missing) != now.get(name, missing)
+    ]
+
+
+def _switched(root: RootConfig, name: str) -> bool:
+    return bool(getattr(root.device, name) != DeviceConfig.model_fields[name].default)

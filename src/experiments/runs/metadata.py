@@ -1,0 +1,186 @@
+"""What a run says of itself before its first step: name, tags, params, description, inputs, environment."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import ranks
+from experiments.config import discovery
+from experiments.config.root import flatten
+from experiments.data.splits import DataSpec
+
+# Words and switches that say nothing of how a run was trained.
+NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
+VERDICTS = {
+    "en": {"identical": "identical", "equal": "equal", "differs": "differs"},
+    "uz": {"identical": "aynan bir xil", "equal": "teng", "differs": "farq qiladi"},
+}
+PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as Hydra gives it.
+
+    Args:
+        folder: the run's folder, absolute.
+        choices: the chosen option of every group.
+        overrides: the command line's overrides for this job.
+        varied: the overridden keys that differ between a sweep's jobs; empty for a single run.
+        sweep: the sweep's folder; None for a single run.
+    """
+
+    folder: Path
+    choices: Mapping[str, str] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+    varied: Sequence[str] = ()
+    sweep: Path | None = None
+
+
+def run_name(job: Job, given: str | None) -> str:
+    """The given name, else what varied, else the stage, else the groups' choices."""
+    if given:
+        return given
+    by_key = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
+    varied = [(key, by_key[key]) for key in job.varied if key in by_key]
+    if varied:
+        return ", ".join(value if key == "stage" else f"{key}={value}" for key, value in varied)
+    if "stage" in job.choices:
+        return job.choices["stage"]
+    return " ".join(job.choices[group] for group in ("model", "dataset", "optim") if group in job.choices)
+
+
+def params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted leaf keys of the configuration, as they would be written on a command line."""
+    kept = {key: value for key, value in values.items() if key not in NO_PARAMS}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(kept).items()}
+
+
+def tags(job: Job, key: str) -> dict[str, str]:
+    """The choices by group, the run key, and MLflow's own tags on who, what and from which commit."""
+    own = {"experiments.run_key": key, "experiments.folder": str(job.folder)}
+    source = {
+        "mlflow.source.name": "python -m experiments " + " ".join(job.overrides),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+    return {**job.choices, **own, **source, **git_tags()}
+
+
+@cache
+def git_tags() -> dict[str, str]:
+    """The commit of the folder one works in, and whether anything differs from it; empty outside a checkout."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    found = {
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+        "mlflow.source.git.repoURL": _git("remote", "get-url", "origin"),
+        "experiments.git.dirty": "true" if _git("status", "--porcelain") else "false",
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
+    """A stage's words as the run's description (Markdown); empty outside the stages."""
+    if not tutorial:
+        return ""
+    heading, printed, against = {
+        "en": ("Stage", "The tutorial prints (unseeded)", "Against the stage before, from the same weights"),
+        "uz": ("Bosqich", "Qo'llanma bosib chiqaradi (urug'siz)", "Oldingi bosqichga nisbatan, bir xil vaznlardan"),
+    }[language]
+    lines = [
+        f"## {heading} {tutorial['number']}: {tutorial['title'][language]}",
+        tutorial["changes"][language],
+        tutorial["why"][language],
+    ]
+    if expected := tutorial.get("expects"):
+        lines.append(f"**{against}: {VERDICTS[language][expected['verdict']]}.** {expected['why'][language]}")
+    if tutorial["prints"]:
+        figures = "\n".join(f"- `{name}`: {value}" for name, value in tutorial["prints"].items())
+        lines.append(f"**{printed}:**\n\n{figures}")
+    return "\n\n".join(lines)
+
+
+def inputs(spec: DataSpec) -> list[dict[str, str]]:
+    """The dataset's splits as MLflow dataset inputs."""
+    profile = {
+        "shape": list(spec.shape),
+        "outputs": spec.outputs,
+        "classes": spec.classes,
+        "sha256": spec.digest,
+    }
+    contexts = {"train": "training", "valid": "validation", "test": "test"}
+    return [
+        {
+            "name": spec.name,
+            # MLflow takes one name and digest for one dataset, so each split has its own.
+            "digest": f"{spec.digest[:24]}-{part}",
+            "source": json.dumps({"uri": spec.source}),
+            "profile": json.dumps({**profile, "split": part, "rows": rows}),
+            "context": contexts[part],
+        }
+        for part, rows in spec.sizes.items()
+        if part != "test"
+    ]
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the run ran on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "processes": ranks.world(),
+        "cores": os.cpu_count(),
+        "packages": dict(_packages()),
+        "command": sys.argv,
+    }
+
+
+@cache
+def _packages() -> Mapping[str, str]:
+    return {package: version(package) for package in PACKAGES}
+
+
+def place() -> dict[str, str]:
+    """Where the run was begun: what a later process needs to find the same files and components."""
+    return {"folder": str(Path.cwd()), "components": os.environ.get(discovery.SETTING, "")}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed words, no shell
+            ["git", *arguments],  # noqa: S607  # the user's own git
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in a container
+        return ""

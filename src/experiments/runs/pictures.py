@@ -1,0 +1,67 @@
+"""What the pictures of a run are drawn from, kept in one small file, so that drawing is nobody's wait.
+
+digits and digit_labels: the first training pictures. With class labels also confusion (true, predicted), and the
+worst mistakes of the validation: worst, worst_true, worst_predicted, worst_probability (of the prediction).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.data.splits import Split, Splits, to_float
+from experiments.training.runner import Runner
+
+FILE = "pictures.npz"
+DIGITS = 25
+WORST = 25
+SHOWN_CLASSES = 100  # a larger confusion matrix is no picture
+
+
+def collect(runner: Runner, splits: Splits, folder: Path) -> None:
+    """Look at the trained model's predictions once, and keep what is worth a picture."""
+    spec = splits.spec
+    digits, labels = _rows(splits.train, torch.arange(min(DIGITS, len(splits.train))), spec.shape)
+    kept = {"digits": digits, "digit_labels": labels, "labels": np.array(spec.labels)}
+    if spec.classes:
+        predictions, targets, order = _predictions(runner)
+        predicted = predictions.argmax(dim=1)
+        if spec.outputs <= SHOWN_CLASSES:
+            confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
+            kept["confusion"] = confusion.reshape(spec.outputs, spec.outputs).numpy()
+        # The log-softmax of log-probabilities is themselves, so this holds for every stage's model.
+        probabilities = predictions.float().softmax(dim=1)
+        wrong = (predicted != targets).nonzero().flatten()
+        sureness = probabilities[wrong, targets[wrong]]
+        worst = wrong[sureness.argsort()[:WORST]]
+        kept["worst"], _ = _rows(splits.valid, order[worst], spec.shape)
+        kept["worst_true"] = targets[worst].numpy()
+        kept["worst_predicted"] = predicted[worst].numpy()
+        kept["worst_probability"] = probabilities[worst, predicted[worst]].numpy()
+    np.savez(folder / FILE, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for allow_pickle
+
+
+def _predictions(runner: Runner) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Predictions, targets and row numbers of the validation rows, on the CPU."""
+    predictions, targets = [], []
+    runner.model.eval()
+    with torch.inference_mode():
+        for index, (xb, yb) in enumerate(runner.valid.epoch(0)):
+            if runner.limit_batches is not None and index >= runner.limit_batches:
+                break
+            predictions.append(runner.predict(xb.to(runner.device)).cpu())
+            targets.append(yb.cpu())
+    order = runner.valid.order.indices()
+    if order is None:
+        order = torch.arange(len(runner.valid.order))
+    return torch.cat(predictions), torch.cat(targets), order
+
+
+def _rows(split: Split, rows: torch.Tensor, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    items = [split.dataset[int(row)] for row in rows]
+    if not items:
+        return np.zeros((0, *shape), np.float32), np.zeros(0, np.int64)
+    x = torch.stack([to_float(torch.as_tensor(x)).float().reshape(shape) for x, _ in items])
+    return x.numpy(), np.array([torch.as_tensor(y).tolist() for _, y in items])

@@ -1,0 +1,112 @@
+"""Going on with a run: whether it is the same training still, and its newest state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import Timeout
+
+from experiments.config.registry import register
+from experiments.config.secrets import HIDDEN, masked_deep
+from experiments.errors import ConfigError, Fault
+from experiments.runs import terminal
+from experiments.runs.fingerprint import differences, without_length
+from experiments.runs.preparation import Preparation
+from experiments.tracking import journal
+from experiments.training import weights
+from experiments.training.result import Result
+from experiments.training.runner import Runner
+
+# A launcher may start a job again while the first still ends.
+WAIT_SECONDS = 10
+
+
+def begun(folder: Path) -> journal.Event:
+    """The start of the run in a folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (folder / journal.FILE).is_file():
+        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
+    events = journal.read(folder)
+    if not events or events[0]["event"] != "start":
+        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
+    return events[0]
+
+
+def said(folder: Path) -> list[str]:
+    """The overrides that a run was begun with, or gone on with the last time."""
+    return [list(event["overrides"]) for event in journal.read(folder) if "overrides" in event][-1]
+
+
+def key(override: str) -> str:
+    """What an override says something of."""
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def hidden(overrides: Sequence[str]) -> set[str]:
+    """The keys of kept overrides whose value was masked."""
+    return {key(override) for override in overrides if HIDDEN in override}
+
+
+def together(begun_with: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The overrides of a run that goes on; what was masked when it began has to be given again.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    again = {key(override): override for override in given if key(override) in hidden(begun_with)}
+    if missing := sorted(hidden(begun_with) - set(again)):
+        problem = "it holds a secret, which is not kept; give it again: "
+        raise ConfigError(*(Fault(name, f"{problem}{name}=...") for name in missing))
+    # Where it stood before: the order of what is swept over numbers the jobs.
+    begun_with = [again.get(key(override), override) for override in begun_with]
+    return [*begun_with, *(override for override in given if key(override) not in again)]
+
+
+def reopen(folder: Path) -> journal.Journal:
+    """The journal of the run in a folder, which this process then owns.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    try:
+        return journal.Journal(folder, reopen=True, wait_seconds=WAIT_SECONDS)
+    except Timeout:
+        owner = journal.owner_of(folder)
+        problem = f"process {owner.get('pid')} on {owner.get('host')} is at this run; one run has one process"
+        raise ConfigError(Fault(terminal.relative(folder), problem)) from None
+
+
+def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | None:
+    """Put a run's newest state into its runner; or, of a run that has nothing left to do, give the result.
+
+    Raises:
+        ConfigError: something that determines the result is another than when the run was begun.
+        CheckpointError: none of its checkpoints can be used.
+    """
+    before, now = begun(folder)["identity"], masked_deep(prepared.identity)
+    different = differences(without_length(before), without_length(now))
+    if different:
+        listed = "\n  ".join(different)
+        problem = f"it cannot go on as it was, for this has changed:\n  {listed}\nStart it anew, or change it back"
+        raise ConfigError(Fault(terminal.relative(folder), problem))
+    scheduler = prepared.root.scheduler["name"]
+    if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).facts.get("any_length"):
+        problem = f"scheduler {scheduler} spreads over all {before['epochs']} epochs, so it cannot go on to others"
+        raise ConfigError(Fault("epochs", problem))
+    assert runner.checkpoints is not None
+    runner.checkpoints.tidy()
+    state = runner.checkpoints.newest()
+    if state is not None:
+        runner.load_state_dict(state)
+        if (done := len(runner.history)) > prepared.root.epochs:
+            raise ConfigError(Fault("epochs", f"{prepared.root.epochs} are asked for, {done} are done"))
+    if journal.summary(folder)["status"] != "FINISHED":
+        return None
+    if not runner.stopped and len(journal.history(folder)) < prepared.root.epochs:
+        return None
+    weights.into(runner.model, weights.load(folder), str(folder))
+    return Result(runner.model, runner.untrained, journal.history(folder), runner.stopped, folder)

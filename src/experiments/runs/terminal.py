@@ -1,0 +1,100 @@
+"""A run on the terminal and in its log: one line an epoch, and at the end where everything is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config.store_uri import masked, store_uri
+from experiments.tracking import delivery, links
+
+if TYPE_CHECKING:
+    import torch
+
+    from experiments.data.splits import DataSpec
+    from experiments.training.result import Result
+    from experiments.training.runner import Runner
+
+log = logging.getLogger(__name__)
+
+
+def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
+    """What is going to be trained, on what; and where a training goes on."""
+    channels, height, width = spec.shape
+    rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
+    where = str(device) if processes == 1 else f"{processes} x {device.type}"
+    log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, where)
+    if runner.untrained:
+        log.info("goes on from epoch %d, step %d", len(runner.history), runner.progress.step)
+
+
+def already_done(result: Result) -> None:
+    """Nothing is left to do for a run."""
+    assert result.folder is not None
+    epochs = len(result.history)
+    log.info("%s is finished, after %d epochs; more of them: epochs=%d", relative(result.folder), epochs, epochs + 1)
+
+
+def figures(values: Mapping[str, float], epoch: int) -> None:
+    """The line of one epoch, or of what was measured beside the epochs."""
+    if "train/loss" not in values:
+        log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        return
+    shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
+    log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+
+
+def closing(result: Result, folder: Path) -> None:
+    """The result, in full."""
+    if result.stopped:
+        log.info("stopped early: %s", result.stopped)
+    log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+    log.info("run     %s", relative(folder))
+
+
+def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
+    """Where the runs are in MLflow and how to look at them; or that they are not there yet, and what to do."""
+    there = [folder for folder in folders if folder not in missing]
+    if there:
+        delivered = [delivery.state(folder) for folder in there]
+        log.info("MLflow  %s", masked(uri))
+        log.info("look    %s", links.runs(uri, delivered))
+        if len(delivered) > 1:
+            log.info("all     %s", links.experiment(uri, delivered[0]["experiment_id"]))
+        if served := ui_command(uri):
+            log.info("        (after: %s)", served)
+    if missing:
+        reason = delivery.state(missing[0]).get("error", "it has not answered yet")
+        log.warning(
+            "%d of %d runs are not in MLflow (%s): %s\n"
+            "Nothing is lost, the journal in each run's folder has every figure; to bring them there later:\n"
+            "  python -m experiments.sync %s%s",
+            len(missing),
+            len(folders),
+            masked(uri),
+            reason,
+            shlex.quote(os.path.commonpath([relative(folder) for folder in missing])),
+            _named(uri),
+        )
+
+
+def ui_command(uri: str) -> str:
+    """What serves the UI of a store that has no server of its own; else empty."""
+    return "" if uri.startswith("http") else f"python -m experiments.ui{_named(uri)}"
+
+
+def _named(uri: str) -> str:
+    """The option that names a store to our commands, where it is not the one they take by themselves."""
+    return "" if uri == store_uri(None) else f" --uri {shlex.quote(masked(uri))}"
+
+
+def relative(folder: Path) -> str:
+    """A folder as it would be typed from where one is, if it lies below."""
+    try:
+        return str(folder.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)

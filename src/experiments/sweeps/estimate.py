@@ -1,0 +1,170 @@
+"""What runs that are there tell of those to come: how long the like of them took, how much disk, and which is the same.
+
+Alike are runs whose names, whole numbers and lists in the settings are the same, on as many threads of such a device:
+rates and seeds cost nothing. What took how long is read from the runs' journals below one output folder, the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from experiments.config.root import RootConfig
+from experiments.config.secrets import masked_deep
+from experiments.runs import reuse
+from experiments.runs.fingerprint import PLACES, identity
+from experiments.seeds import derive
+from experiments.tracking import delivery, journal
+from experiments.training.device import pick
+
+NEWEST = 2000  # journals that are looked at
+SAMPLE = 20  # runs of a kind that are measured
+# Settings that decide what a step does, and those of them that decide nothing of its cost.
+COSTING = ("dataset", "model", "loss", "optim", "loader", "scheduler", "transforms", "metrics", "callbacks", "device")
+COSTING_TOO = ("limit_batches", "figures", "checkpoint.best", "tracking.name")
+NO_RUNS = ("artifacts", "checkpoints", ".hydra", ".submitit")  # folders that hold none
+DATA = "content of dataset"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes.
+
+    Args:
+        runs: how many earlier ones that is known from.
+        epoch_seconds: an epoch of it, with its validation.
+        other_seconds: all else of it, from its start to its end.
+        disk_bytes: its folder, with the copies that MLflow has of its files.
+    """
+
+    runs: int
+    epoch_seconds: float
+    other_seconds: float
+    disk_bytes: float
+
+
+class Earlier:
+    """The newest runs that are there; of each its first line is read, of some like a job the rest.
+
+    Args:
+        output_root: the folder of everything that runs leave behind.
+        sweep: the folder of the sweep that goes on, if it lies elsewhere.
+    """
+
+    def __init__(self, output_root: Path, sweep: Path) -> None:
+        self.output_root = output_root
+        self._alike: dict[bytes, list[Path]] = defaultdict(list)
+        self._same: dict[bytes, str] = {}
+        self._costs: dict[bytes, Cost | None] = {}
+        for folder, start in _newest(output_root, sweep):
+            found = start.get("identity", {})
+            machine = (found.get("machine.device"), found.get("machine.threads"))
+            runs = self._alike[_hash(_costing(start["params"]), machine)]
+            if len(runs) < SAMPLE:
+                runs.append(folder)
+            if found.get("content of init_from") is None:
+                self._same.setdefault(_sameness(found, start["params"]), start["tags"].get("experiments.run_key", ""))
+
+    def cost(self, root: RootConfig, params: Mapping[str, str]) -> Cost | None:
+        """What the like of a job took; None where none has finished."""
+        kind = _hash(_costing(params), (pick(root.device).type, _threads(root)))
+        if kind not in self._costs:
+            self._costs[kind] = _median(self.output_root, self._alike.pop(kind, []))
+        return self._costs[kind]
+
+    def same(self, root: RootConfig, params: Mapping[str, str]) -> Path | None:
+        """The finished run that a job would be again, as far as it shows without the data: that lies where it lay.
+
+        None also for a job that starts from trained weights, which would have to be looked at.
+        """
+        if root.init_from is not None or not self._same:
+            return None
+        seeds = asdict(derive(root.seed, root.seeds.model_dump()))
+        found = identity(root, digest="", seeds=seeds, device=pick(root.device), init=None)
+        found["machine.threads"] = _threads(root)
+        key = self._same.get(_sameness(masked_deep(found), masked_deep(dict(params))))
+        return reuse.finished(self.output_root, key) if key else None
+
+
+def _newest(*roots: Path) -> Iterator[tuple[Path, journal.Event]]:
+    """The runs that were written to last, with the first event of each; not sweeps."""
+    found = {}
+    for root in roots:
+        for folder, below, names in os.walk(root.resolve()):
+            below[:] = [name for name in below if name not in NO_RUNS]
+            if journal.FILE in names:
+                path = Path(folder, journal.FILE)
+                found[path] = path.stat().st_mtime
+    for path in sorted(found, key=lambda path: -found[path])[:NEWEST]:
+        start = next((event for event, _ in journal.events(path)), {})
+        if start.get("event") == "start" and start["params"]:
+            yield path.parent, start
+
+
+def _costing(params: Mapping[str, str]) -> dict[str, str]:
+    kept = {}
+    for key, value in params.items():
+        group, _, name = key.partition(".")
+        if key in COSTING_TOO or (group in COSTING and name not in PLACES and not key.endswith("seed")):
+            kept[key] = "rate" if _is_rate(value) else value
+    return kept
+
+
+def _is_rate(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), float)
+    except ValueError:
+        return False
+
+
+def _threads(root: RootConfig) -> int:
+    return root.device.threads or torch.get_num_threads()
+
+
+def _sameness(found: Mapping[str, Any], params: Mapping[str, str]) -> bytes:
+    """What is the same training if the same data still lies at the same place."""
+    places = {key: value for key, value in params.items() if key.startswith("dataset.")}
+    return _hash({key: value for key, value in found.items() if key != DATA}, places)
+
+
+def _hash(*content: Any) -> bytes:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).digest()[:16]
+
+
+def _median(output_root: Path, folders: list[Path]) -> Cost | None:
+    costs = [cost for folder in folders if (cost := _measured(output_root, folder)) is not None]
+    if not costs:
+        return None
+    return Cost(
+        len(costs),
+        median(cost.epoch_seconds for cost in costs),
+        median(cost.other_seconds for cost in costs),
+        median(cost.disk_bytes for cost in costs),
+    )
+
+
+def _measured(output_root: Path, folder: Path) -> Cost | None:
+    """What one run took; None for one that has not finished, or has no epoch that was timed."""
+    events = journal.read(folder)
+    figures = [event["values"] for event in events if event["event"] == "metrics"]
+    seconds = [values["time/epoch_seconds"] for values in figures if "time/epoch_seconds" in values]
+    if not seconds or events[-1].get("status") != "FINISHED":
+        return None
+    # Of one that went on later, the time in between is not its own.
+    straight = all(event["event"] != "resume" for event in events)
+    other = (events[-1]["time"] - events[0]["time"]) / 1000 - sum(seconds) if straight else 0.0
+    return Cost(1, sum(seconds) / len(seconds), max(other, 0.0), _disk(output_root, folder))
+
+
+def _disk(output_root: Path, folder: Path) -> int:
+    copies = output_root / "artifacts" / str(delivery.state(folder).get("run_id"))
+    return sum(path.stat().st_size for place in (folder, copies) for path in place.rglob("*") if path.is_file())

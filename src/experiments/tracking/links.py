@@ -1,0 +1,44 @@
+"""Addresses into the MLflow UI that open what a person wants to see first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from experiments.config.store_uri import masked
+
+# Where `python -m experiments.ui` serves a store that has no server of its own.
+LOCAL = "http://127.0.0.1:5000"
+
+
+def base(uri: str) -> str:
+    """The address of the UI for a store."""
+    return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
+
+
+def runs(uri: str, delivered: Sequence[Mapping[str, Any]], metric: str = "valid/loss") -> str:
+    """One run's page, or the comparison of exactly these runs' curves over steps.
+
+    Args:
+        uri: the store's address.
+        delivered: `run_id` and `experiment_id` of each run.
+        metric: whose curves.
+    """
+    if len(delivered) == 1:
+        return f"{base(uri)}/#/experiments/{delivered[0]['experiment_id']}/runs/{delivered[0]['run_id']}"
+    query = {
+        "runs": json.dumps([run["run_id"] for run in delivered], separators=(",", ":")),
+        "metric": json.dumps(metric),
+        "experiments": json.dumps(sorted({run["experiment_id"] for run in delivered})),
+        "plot_metric_keys": json.dumps([metric]),
+        "x_axis": "step",
+        "show_point": "true",
+    }
+    return f"{base(uri)}/#/metric?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+
+
+def experiment(uri: str, experiment_id: str) -> str:
+    """The page of an experiment's runs, with their charts."""
+    return f"{base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"

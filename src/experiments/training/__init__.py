@@ -1,0 +1,1 @@
+"""One training: the loop, its step, its state, and how it is built from a configuration."""

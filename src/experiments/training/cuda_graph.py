@@ -1,0 +1,188 @@
+"""`device.graph`: the whole training step as one CUDA graph, so that a small model no longer waits for Python.
+
+The first full batches are trained on as usual, aside; the next one's step is captured; from then on a batch is copied
+to where the graph reads, and the graph is replayed. A smaller batch, the last of an epoch, is trained on as usual.
+https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from experiments.components.optimizers import ByHand
+from experiments.errors import Fault, TrainingError
+from experiments.seeds import noise_state, same_noise
+from experiments.training.runner import Runner
+
+KEY = "device.graph"
+WARM_UP = 3  # steps before the capture, in which libraries and optimisers set themselves up; torch's own number
+
+
+class Capture(Protocol):
+    """What captures a step; without a card, tests have one that repeats it."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Where a step that warms up is taken."""
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What repeats this work, which is not done yet, on the same memory."""
+
+
+class CudaCapture:
+    """A CUDA graph, captured on the stream that the steps before it were taken on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own is not annotated
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """A side stream, in order with the current one."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            yield
+        current.wait_stream(self.stream)
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The graph's replay."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.stream.device), torch.cuda.graph(graph, stream=self.stream):
+            work()
+        return graph.replay
+
+
+class GraphedStep:
+    """A runner's step, captured once and then replayed: called in place of `Runner.step`.
+
+    What Python decides in a step is decided at its capture for good; so a change of the optimiser's settings is an
+    error, but for a learning rate that a scheduler steers: the optimiser reads that one on the device, in every step,
+    so that one that is replayed does what another does.
+
+    Args:
+        runner: whose step.
+        capture: how it is captured.
+    """
+
+    def __init__(self, runner: Runner, capture: Capture) -> None:
+        # The runner has this one in turn; in a circle its memory on the device would wait for the garbage collector.
+        self.runner: Runner = weakref.proxy(runner)
+        self.capture = capture
+        self.warmed_up = 0
+        # CUDA's fused optimisers read a float32.
+        dtype = torch.float32 if runner.device.type == "cuda" else torch.float64
+        steered = self._groups if runner.scheduler is not None else []
+        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=runner.device) for group in steered]
+        self._fixed: list[dict[str, Any]] = []
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update; the predictions and the loss before it.
+
+        Raises:
+            TrainingError: the step cannot be captured, or something that a graph has fixed has changed.
+        """
+        for group, rate in zip(self._groups, self._rates, strict=False):
+            rate.fill_(group["lr"])
+        if len(xb) != self.runner.train.batch_size:
+            return self._step(xb, yb, number)
+        if self.warmed_up < WARM_UP:
+            return self._warm_up(xb, yb, number)
+        if self._replay is None:
+            self._replay = self._captured(xb, yb)
+        if (xb.shape, yb.shape) != (self._xb.shape, self._yb.shape):
+            return self._step(xb, yb, number)
+        self._require_unchanged()
+        self._xb.copy_(xb)
+        self._yb.copy_(yb)
+        self._number.fill_(number)
+        self._replay()
+        # The next replay writes over its own.
+        return self._pred.clone(), self._loss.clone()
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimiser's, which are others once it has taken over a state."""
+        return getattr(self.runner.optimizer, "param_groups", [])
+
+    def _step(self, xb: Tensor, yb: Tensor, number: int | Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+        """The runner's step, for whose time the optimiser has its rates on the device, and these settings."""
+        before = [dict(group) for group in self._groups]
+        for group, rate in zip(self._groups, self._rates, strict=False):
+            group["lr"] = rate
+        for group in self._groups:
+            group.update({key: value for key, value in settings.items() if key in group and group.get("fused")})
+        try:
+            return self.runner.step(xb, yb, number)
+        finally:
+            for group, old in zip(self._groups, before, strict=True):
+                group.update({key: old[key] for key in ("lr", *settings) if key in old})
+
+    def _warm_up(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+        self.warmed_up += 1
+        host = torch.device("cpu")
+        before = noise_state(host)
+        with self.capture.aside():
+            pred, loss = self._step(xb, yb, number)
+        # The compiler may draw in an earlier one.
+        drawn = self.warmed_up == WARM_UP and not same_noise(before, noise_state(host))
+        if drawn and self.runner.device != host:
+            raise TrainingError(
+                f"{KEY}: a step draws from the CPU's generators, whose numbers a graph would repeat for ever; "
+                f"draw on xb.device, or train with {KEY}=false"
+            )
+        return pred, loss
+
+    def _captured(self, xb: Tensor, yb: Tensor) -> Callable[[], None]:
+        """What replays the step on memory of its own, where each batch is put."""
+        self._xb, self._yb = xb.clone(), yb.clone()
+        self._number = torch.zeros((), dtype=torch.int64, device=xb.device)
+        loose = ("params", "lr") if self._rates else ("params",)
+        self._fixed = [{key: value for key, value in group.items() if key not in loose} for group in self._groups]
+        try:
+            return self.capture(self._work)
+        except RuntimeError as error:
+            problem = f"{KEY}: the step cannot be captured: {_first(error)}"
+            raise TrainingError(f"{problem}; {KEY}=false trains it as it is") from error
+
+    def _work(self) -> None:
+        # `capturable` changes nothing else of a fused optimiser, which warns of it outside of a capture.
+        self._pred, self._loss = self._step(self._xb, self._yb, self._number, capturable=True)
+
+    def _require_unchanged(self) -> None:
+        for group, fixed in zip(self._groups, self._fixed, strict=True):
+            for key, value in fixed.items():
+                if group[key] != value:
+                    problem = f"{KEY}: the optimiser's {key} was {value!r} when its step was captured"
+                    raise TrainingError(f"{problem}, and is {group[key]!r} now; {KEY}=false trains with it")
+
+
+def faults(optimizer: Any, name: str, *, scaled: bool) -> list[Fault]:
+    """Why an optimiser's step cannot be captured, with gradients that are scaled or not.
+
+    All that a graph repeats is the device's work. Fused optimisers of torch keep all they have there, others with
+    `capturable`; of a class of one's own it is not known. Only fused ones leave out a step without looking.
+    """
+    if isinstance(optimizer, ByHand):
+        return []
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        problem = f"optim {name} is no optimiser of torch, and a graph would stop what it counts in Python"
+        return [Fault(KEY, f"{problem}; {KEY}=false trains with it")]
+    if all(group.get("fused") or (group.get("capturable") and not scaled) for group in optimizer.param_groups):
+        return []
+    remedy = "optim.fused=true" if "fused" in optimizer.defaults else f"{KEY}=false"
+    missing = "not fused, which fp16 needs in a graph" if scaled else "neither fused nor capturable"
+    return [Fault(KEY, f"optim {name} is {missing}, so its step has work for the CPU; {remedy}")]
+
+
+def _first(error: BaseException) -> str:
+    """What went wrong first: the end of a capture that was broken raises on its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error) or type(error).__name__).splitlines()[0]

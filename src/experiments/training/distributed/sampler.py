@@ -1,0 +1,84 @@
+"""Which rows of each batch are a process's own, where several train together.
+
+A batch is cut into consecutive shares, the first ones a row larger where it does not come out even, so that the
+shares of all processes together are the batch in its order. A loader is given its share as an order and a batch
+size, so that every loader can be shared, and each process reads its own rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.data.splits import Order
+from experiments.seeds import of_process
+
+
+def share(rows: int, rank: int, world: int) -> slice:
+    """Which of so many rows are a process's."""
+    size, more = divmod(rows, world)
+    start = rank * size + min(rank, more)
+    return slice(start, start + size + (rank < more))
+
+
+def size(rows: int, rank: int, world: int) -> int:
+    """How many of so many rows are a process's."""
+    part = share(rows, rank, world)
+    return int(part.stop - part.start)
+
+
+class ShareOrder(Order):
+    """An order's rows that are one process's.
+
+    Its seed, from which a DataLoader's workers get theirs, is the process's own, lest they draw the same noise.
+
+    Args:
+        whole: the order of all rows.
+        batch_size: rows of a batch of all processes together.
+        rank: the process.
+        world: how many there are.
+    """
+
+    def __init__(self, whole: Order, batch_size: int, rank: int, world: int) -> None:
+        last = len(whole) % batch_size
+        rows = len(whole) // batch_size * size(batch_size, rank, world) + size(last, rank, world)
+        super().__init__(rows, shuffle=whole.shuffle, seed=of_process(whole.seed, rank))
+        self.whole, self.batch_size, self.rank, self.world = whole, batch_size, rank, world
+
+    def indices(self) -> Tensor:
+        """This epoch's rows of the process, int64."""
+        self.whole.epoch = self.epoch
+        rows = self.whole.indices()
+        if rows is None:
+            rows = torch.arange(len(self.whole))
+        full = len(rows) // self.batch_size * self.batch_size
+        batches = rows[:full].view(-1, self.batch_size)[:, share(self.batch_size, self.rank, self.world)]
+        return torch.cat([batches.flatten(), rows[full:][share(len(rows) - full, self.rank, self.world)]])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+
+class EveryBatch:
+    """A process's loader with a batch for each of all processes': without rows where the last has none left for it.
+
+    Args:
+        loader: of its share.
+        batches: how many there are of all processes together.
+    """
+
+    def __init__(self, loader: Any, batches: int) -> None:
+        self.loader, self.batches = loader, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        given = 0
+        for given, (xb, yb) in enumerate(self.loader, 1):  # noqa: B007  # counted for what comes after
+            yield xb, yb
+        if given < self.batches:
+            yield xb[:0], yb[:0]
