@@ -19,12 +19,13 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-## style and types
+## style, types and the direction of imports
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/lock.py
+	$(BIN)/lint-imports
 
 ## requirements.lock anew, after pyproject.toml or constraints.txt changed (Python 3.11 on Linux x86_64)
 lock: $(INSTALLED)

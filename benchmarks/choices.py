@@ -14,8 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.runs import preparation
 from experiments.tracking.journal import Journal
 from experiments.training import device
@@ -56,7 +55,7 @@ def main() -> None:
 
 def epoch(overrides: list[str], folder: Path) -> Callable[[], float]:
     """Seconds of the next epoch of a run as the command line assembles it, recorded in a journal."""
-    root = configuration.check(configuration.resolve(compose.compose(overrides)))
+    root = configured(overrides).root
     device.set_up(root.device, deterministic=root.deterministic)
     prepared = preparation.prepare(root, overrides)
     runner = prepared.runner(folder)

@@ -27,8 +27,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.components.models.convolutional import Lambda
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.data.splits import Splits
 from experiments.runs import preparation
 from experiments.tracking.journal import Journal
@@ -67,7 +66,7 @@ def main() -> None:
 
 def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Splits]:
     """An epoch of the stage's own runner, recorded in a journal; and the data it runs on."""
-    root = configuration.check(configuration.resolve(compose.compose([*overrides, f"stage={stage}"])))
+    root = configured([*overrides, f"stage={stage}"]).root
     prepared = preparation.prepare(root, overrides)
     runner = prepared.runner(folder)
     runner.record = Journal(folder).metrics

@@ -44,7 +44,7 @@ WATCHED = f"""
 import os, sys
 from pathlib import Path
 from experiments.__main__ import main
-from experiments.runner import Runner
+from experiments.training.runner import Runner
 told, page = Path(sys.argv.pop(1)), os.sysconf("SC_PAGE_SIZE")
 run_epoch = Runner.run_epoch
 def watched(self, epoch):

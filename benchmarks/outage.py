@@ -90,19 +90,18 @@ def _train(overrides: list[str]) -> None:
     import experiments
     from experiments.tracking import client, delivery
     from experiments.training.runner import Runner
+    from experiments.training.step import EagerStep
 
     ends: list[list[float]] = [[]]
     records: list[float] = []
-    step, fit = Runner.step, Runner.fit
+    step, fit = EagerStep.__call__, Runner.fit
 
-    def timed_step(self: Runner, *arguments: Any) -> Any:
+    def timed_step(self: EagerStep, *arguments: Any) -> Any:
         result = step(self, *arguments)
         ends[-1].append(time.perf_counter())
         return result
 
-    def timed_fit(self: Runner, epochs: int) -> Any:
-        record = self.record
-
+    def timed_fit(self: Runner, epochs: int, *, record: Any, **options: Any) -> Any:
         def timed_record(values: dict[str, float], number: int) -> None:
             begun = time.perf_counter()
             record(values, number)
@@ -111,10 +110,9 @@ def _train(overrides: list[str]) -> None:
             if "train/loss" in values:
                 print(f"epoch {number}", flush=True)
 
-        self.record = timed_record
-        return fit(self, epochs)
+        return fit(self, epochs, record=timed_record, **options)
 
-    Runner.step, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]  # no hook is there
+    EagerStep.__call__, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]  # no hook is there
     result = experiments.run(overrides)
     assert result.folder is not None
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]

@@ -51,7 +51,7 @@ def go_on(folder: Path, *overrides: str, before: Before = nothing) -> Ended:
     def action() -> None:
         before()
         keep_noise(folder)
-        api.go_on(folder, overrides)
+        api.resume(folder, overrides)
 
     return forked(action)
 
@@ -60,8 +60,8 @@ def keep_noise(folder: Path) -> None:
     """Have this process's training leave in its folder where the noise stream is at its end."""
     real = Runner.fit
 
-    def fit(self: Runner, epochs: int) -> Result:
-        result = real(self, epochs)
+    def fit(self: Runner, epochs: int, **handed: Any) -> Result:
+        result = real(self, epochs, **handed)
         torch.save(noise_state(torch.device("cpu")), folder / NOISE)
         return result
 

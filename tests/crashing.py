@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.tracking.journal import Journal
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.runner import Runner
+from experiments.training.step import EagerStep
 from experiments.training.update import Update
 
 from .forked import kill
@@ -97,7 +97,7 @@ def crash(number: int, place: Place, *, inside: tuple[Any, str]) -> None:
 
 
 def crash_in_step(number: int) -> None:
-    crash(number, Place(Update, "__call__", before), inside=(Runner, "step"))
+    crash(number, Place(Update, "__call__", before), inside=(EagerStep, "__call__"))
 
 
 def crash_in_save(number: int, place: Place) -> None:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from experiments import seeds
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.root import RootConfig
 from experiments.data.splits import Splits
 from experiments.seeds import noise_state
@@ -24,6 +23,8 @@ from experiments.training import build
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner
+
+from .training import replace_loss
 
 TIMED = ("time/epoch_seconds", "throughput/samples_per_second")
 EPOCHS = 2
@@ -40,7 +41,7 @@ Point = tuple[str, int]
 
 @cache
 def checked(*overrides: str) -> RootConfig:
-    return configuration.check(configuration.resolve(compose.compose([*BASE, *overrides])))
+    return configured([*BASE, *overrides]).root
 
 
 def maker(*overrides: str, splits: Splits = SMALL, model: Sequence[str] = MLP) -> Make:
@@ -83,7 +84,8 @@ def points(make: Make, epochs: int = EPOCHS) -> list[Point]:
         seen[0] += 1
         return real(pred, target)
 
-    runner.loss, runner.record = counting, lambda figures, step: ends.extend([seen[0]] * ("train/loss" in figures))
+    replace_loss(runner, counting)
+    runner.record = lambda figures, step: ends.extend([seen[0]] * ("train/loss" in figures))
     runner.fit(epochs)
     batches = [("batch", number) for number in range(1, ends[-1] + 1)]
     return batches + [("epoch", number) for number in range(len(runner.history))]
@@ -97,15 +99,16 @@ def interrupt(runner: Runner, point: Point) -> None:
     def counting(pred: Tensor, target: Tensor) -> Tensor:
         seen[0] += 1
         if kind == "batch" and seen[0] == at:
-            runner.leave = KeyboardInterrupt()
+            runner.stop_request.reason = KeyboardInterrupt()
         return loss(pred, target)
 
     def recording(figures: Metrics, step: int) -> None:
         record(figures, step)
         if kind == "epoch" and step == at and "train/loss" in figures:
-            runner.leave = KeyboardInterrupt()
+            runner.stop_request.reason = KeyboardInterrupt()
 
-    runner.loss, runner.record = counting, recording
+    replace_loss(runner, counting)
+    runner.record = recording
 
 
 def another_process() -> None:

@@ -31,7 +31,7 @@ import os
 import signal
 
 import experiments
-from experiments.callback import Callback
+from experiments.training.callback import Callback
 
 
 @experiments.register.callback("disturbed")

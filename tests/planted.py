@@ -137,7 +137,7 @@ def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.write_text(SOURCE, encoding="utf-8")
     for registry in register:
         monkeypatch.setattr(registry, "_components", dict(registry._components))
-    discovery.announce()
+    discovery.register_with_hydra()
     monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
     monkeypatch.setenv(discovery.SETTING, str(path))
     modules = set(sys.modules)

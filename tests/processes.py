@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from torch import Tensor
 
 from experiments import ranks
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.root import RootConfig
 from experiments.runs import preparation
 from experiments.training import device
 from experiments.training.distributed import group as distributed
+from experiments.training.distributed.step import JointStep
 from experiments.training.runner import Runner
+from experiments.training.step import EagerStep
 
 from .forked import Ended, fork
 from .going_on import TIMED
@@ -34,7 +36,7 @@ LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
 
 def checked(*overrides: str) -> RootConfig:
-    return configuration.check(configuration.resolve(compose.compose(list(overrides))))
+    return configured(list(overrides)).root
 
 
 def in_processes(world: int, action: Callable[[], Any], seconds: float = 60) -> list[Ended]:
@@ -109,10 +111,15 @@ def in_float64(overrides: tuple[str, ...], group: distributed.Group | None) -> d
 
 def double(runner: Runner) -> Runner:
     """The same in float64: its weights and each batch."""
-    for p in runner.params:
+    step = runner.step
+    for p in step.update.params:
         p.data = p.data.double()
-    runner.train_transforms = [Tensor.double, *runner.train_transforms]
-    runner.valid_transforms = [Tensor.double, *runner.valid_transforms]
+    own = {name: [Tensor.double, *getattr(step.forward, name)] for name in ("train_transforms", "valid_transforms")}
+    forward = replace(step.forward, **own)  # type: ignore[arg-type]
+    if isinstance(step, JointStep):
+        runner.step = JointStep(forward, step.update, runner.train)
+    else:
+        runner.step = EagerStep(forward, step.update)
     return runner
 
 
@@ -130,7 +137,10 @@ def in_step(overrides: tuple[str, ...], group: distributed.Group | None) -> dict
             total = torch.tensor(loss.item() * len(yb), dtype=torch.float64)
             group.add(total)
             losses = max(losses, abs(total.item() / len(y) - expected.item()))
-            differences = [(p - q).abs().max().item() for p, q in zip(joint.params, alone.params, strict=True)]
+            differences = [
+                (p - q).abs().max().item()
+                for p, q in zip(joint.step.update.params, alone.step.update.params, strict=True)
+            ]
             weights = max(weights, *differences)
             joint.model.load_state_dict(alone.model.state_dict())
             joint.optimizer.load_state_dict(

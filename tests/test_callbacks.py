@@ -17,16 +17,15 @@ from torch.utils.data import Dataset
 from experiments import seeds
 from experiments.components.callbacks import WEIGHT_IMAGES, EarlyStopping, TutorialFigures, WeightImages, first_layer
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.registry import Component, register
 from experiments.data.splits import Order
 from experiments.errors import ConfigError
 from experiments.training import build
-from experiments.training.callback import Callback
-from experiments.training.checkpoint import unreadable
+from experiments.training.callback import Callback, Training
+from experiments.training.checkpoint import find_unserializable
 from experiments.training.result import Metrics
-from experiments.training.runner import Runner, weights_of
+from experiments.training.runner import Runner, figure_names, weights_of
 
 from .training import (
     BATCH,
@@ -48,7 +47,7 @@ class Scripted(Callback):
         self.name, self.values = name, values
         self.weights: list[dict[str, Tensor]] = []
 
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
         figures[self.name] = self.values[epoch]
         self.weights.append(weights_of(runner.model))
 
@@ -110,7 +109,7 @@ def test_which_end_of_a_figure_is_the_best_can_be_said(mode: Any, best: int) -> 
 def test_a_best_figure_of_numpy_can_be_kept_in_a_checkpoint() -> None:
     stopping = EarlyStopping()
     stopping.on_epoch_end(make(), 0, {"valid/loss": np.float64(0.5)})
-    assert unreadable(stopping.state_dict()) is None
+    assert find_unserializable(stopping.state_dict()) is None
 
 
 def test_why_it_stopped_is_told() -> None:
@@ -124,7 +123,7 @@ def test_a_training_that_reached_its_last_epoch_was_not_stopped() -> None:
 
 
 def assembled(*overrides: str) -> Runner:
-    root = configuration.check(configuration.resolve(compose.compose(["dataset=synthetic", "device=cpu", *overrides])))
+    root = configured(["dataset=synthetic", "device=cpu", *overrides]).root
     splits, streams = synthetic(train=40, valid=10), seeds.derive(0, {})
     model = build.build_model(root, splits.spec, streams)
     return build.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
@@ -154,7 +153,7 @@ def test_a_figure_that_a_callback_before_it_adds_can_be_watched(monkeypatch: pyt
 def test_the_figures_of_an_epoch_are_those_that_are_foretold() -> None:
     runner = assembled("epochs=1")
     runner.fit(1)
-    assert sorted(runner.history[0]) == sorted(runner.figure_names())
+    assert sorted(runner.history[0]) == sorted(figure_names(runner.metrics))
 
 
 def test_weight_images_keep_the_first_layer_of_each_epoch(tmp_path: Path) -> None:
@@ -264,7 +263,7 @@ def test_a_stream_of_its_own_changes_that_stream_alone(stream: str) -> None:
 
     def observed(own: dict[str, int]) -> dict[str, Any]:
         overrides = ["dataset=synthetic", "model=mlp", "model.dropout=0.5", "optim=sgd", "device=cpu"]
-        root = configuration.check(configuration.resolve(compose.compose(overrides)))
+        root = configured(overrides).root
         streams = seeds.derive(root.seed, own)
         model = build.build_model(root, splits.spec, streams)
         weights = weights_of(model)
@@ -324,7 +323,7 @@ def test_weights_that_numpy_and_python_draw_are_of_the_stream_of_weights(monkeyp
             self.weights = torch.nn.Parameter(torch.full((1,), np.random.rand() + random.random()))
 
     monkeypatch.setitem(register.model._components, "mine", Component("model", "mine", lambda data: Net(), {}))
-    root = configuration.check(configuration.resolve(compose.compose(["dataset=synthetic"])))
+    root = configured(["dataset=synthetic"]).root
     root = root.model_copy(update={"model": {"name": "mine"}})
     made = []
     for seed in (0, 0, 1):

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from experiments.training import checkpoint
-from experiments.training.callback import Callback
+from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
@@ -85,7 +85,7 @@ def test_it_is_saved_once_so_many_seconds_have_passed(tmp_path: Path, monkeypatc
     monkeypatch.setattr("experiments.training.checkpoint.time.monotonic", lambda: clock[0])
 
     class Slow(Callback):
-        def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
             clock[0] += 7.0
 
     noted = Noted(tmp_path, every_epochs=None, every_seconds=10.0)
@@ -113,7 +113,7 @@ def losing(*losses: float) -> Callback:
     """Has the epochs end with these validation losses."""
 
     class Losing(Callback):
-        def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
             figures["valid/loss"] = losses[epoch]
             figures["best/valid_loss"] = min(loss for loss in losses[: epoch + 1] if loss == loss)
 
@@ -223,7 +223,7 @@ class TestFullDisk:
         self, refused: tuple[str, Callable[..., Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Callable[..., Runner]:
         class Full(Callback):
-            def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+            def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
                 monkeypatch.undo()
                 if epoch == 1:
                     monkeypatch.setattr(*refused)

@@ -44,7 +44,7 @@ def loss(name: str, pred: Tensor, target: Tensor) -> float:
 
 @pytest.mark.parametrize("name", register.loss.names)
 def test_a_loss_is_a_scalar_mean_with_a_gradient(name: str) -> None:
-    target = TARGETS[register.loss.get(name).facts["targets"]]
+    target = TARGETS[register.loss.get(name).metadata["targets"]]
     pred = LOGITS.clone().requires_grad_()
     function = register.loss.bind(name, {})
     function(pred, target).backward()
@@ -80,7 +80,7 @@ def test_accuracy_counts_the_right_rows() -> None:
 
 @pytest.mark.parametrize("name", register.metric.names)
 def test_a_metric_is_a_sum_over_rows(name: str) -> None:
-    target = TARGETS[register.metric.get(name).facts["targets"]]
+    target = TARGETS[register.metric.get(name).metadata["targets"]]
     metric = register.metric.bind(name, {})
     parts = metric(LOGITS[:3], target[:3]) + metric(LOGITS[3:], target[3:])
     torch.testing.assert_close(parts, metric(LOGITS, target))
@@ -286,7 +286,7 @@ def test_constant_is_no_scheduler() -> None:
 
 @pytest.mark.parametrize("name", register.scheduler.names)
 def test_a_scheduler_says_when_it_is_called(name: str) -> None:
-    assert register.scheduler.get(name).facts["per"] in ("step", "epoch")
+    assert register.scheduler.get(name).metadata["per"] in ("step", "epoch")
 
 
 @pytest.mark.parametrize("final", [0.0, 0.1])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
+from experiments.config.root import RootConfig
 from experiments.errors import ConfigError
 from experiments.runs import folder as folders
 from experiments.runs import sweep_plan
@@ -21,8 +21,8 @@ CONF = Path(__file__).parents[1] / "conf"
 MODELS = "cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, mlp"
 
 
-def check(*overrides: str) -> configuration.RootConfig:
-    return configuration.check(configuration.resolve(compose.compose(overrides)))
+def check(*overrides: str) -> RootConfig:
+    return configured(overrides).root
 
 
 def message(*overrides: str) -> str:

@@ -19,13 +19,14 @@ from torch._dynamo.utils import counters
 
 import experiments
 from experiments import parity
+from experiments.config.device import DeviceConfig
+from experiments.config.device import faults as faults_of
 from experiments.errors import ConfigError
 from experiments.evaluate import evaluate
 from experiments.predict import Reader
 from experiments.runs import load
 from experiments.runs.fingerprint import identity
 from experiments.training import device as devices
-from experiments.training.device import DeviceConfig
 from experiments.training.precision import Autocast
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
@@ -102,16 +103,16 @@ def test_what_reads_pictures_has_the_runs_precision_and_no_graph(workplace: Path
     folder = folder_of("device.precision=bf16")
     on_a_card = ["dataset=synthetic", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
     on_a_card += ["device.compile=true", "device.precision=bf16"]
-    monkeypatch.setattr("experiments.runs.restore.said", lambda _folder: on_a_card)
+    monkeypatch.setattr("experiments.runs.load.said", lambda _folder: on_a_card)
     found = Reader(folder).root.device
     assert (found.name, found.index, found.precision, found.compile, found.graph) == ("cpu", None, "bf16", False, False)
     assert not experiments.load(folder).training
 
 
 def test_a_run_in_tf32_is_read_in_fp32_where_there_is_no_card(monkeypatch: Any) -> None:
-    monkeypatch.setattr("experiments.runs.restore.begun", lambda _folder: {"params": {"device.precision": "tf32"}})
+    monkeypatch.setattr("experiments.runs.load.begun", lambda _folder: {"params": {"device.precision": "tf32"}})
     assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
-    monkeypatch.setattr("experiments.runs.restore.begun", lambda _folder: {"params": {}})  # begun before there was one
+    monkeypatch.setattr("experiments.runs.load.begun", lambda _folder: {"params": {}})  # begun before there was one
     assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
 
 
@@ -185,7 +186,7 @@ TOO_LARGE = 2.0**22  # this training's gradients overflow in its first steps
 def test_a_step_whose_scaled_gradients_overflow_is_left_out(place: Place, optim: Any) -> None:
     runner = place(make(optim, limit_batches=1, **in_fp16(TOO_LARGE)))
     runner.fit(1)
-    assert runner.scaler is not None and runner.scaler.get_scale() == TOO_LARGE / 2
+    assert (scaler := runner.step.update.scaler) is not None and scaler.get_scale() == TOO_LARGE / 2
     assert same(weights_of(runner.model), weights_of(fresh_model()))
 
 
@@ -194,13 +195,15 @@ def test_after_steps_that_overflow_it_trains_as_if_they_had_not_been(name: str) 
     here, there = (place(make(OPTIMS[name], **in_fp16(TOO_LARGE))) for place in PLACES.values())
     for runner in (here, there):
         assert all(figures["valid/loss"] < 1.2 for figures in runner.fit(3).history)
-        assert runner.scaler is not None and runner.scaler.get_scale() < TOO_LARGE
+        assert (scaler := runner.step.update.scaler) is not None and scaler.get_scale() < TOO_LARGE
     assert same(weights_of(here.model), weights_of(there.model))
 
 
 def test_a_scheduler_may_step_where_the_first_update_is_left_out() -> None:
     runner = maker("device.precision=fp16", "scheduler=one_cycle", "optim=sgd")()
-    runner.scaler = runner.update.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    scaler = runner.step.update.scaler
+    assert scaler is not None
+    scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**40})
     runner.fit(1)
 
 
@@ -257,7 +260,7 @@ def test_without_a_card_the_settings_of_cards_are_left_alone() -> None:
 FAULTS = """
 import resource, sys
 import experiments
-from experiments.runner import Runner
+from experiments.training.runner import Runner
 counts, run_epoch = [], Runner.run_epoch
 def counted(runner, epoch):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -297,7 +300,7 @@ def test_a_switch_at_its_default_is_no_part_of_the_identity() -> None:
 def test_a_run_does_not_go_on_in_another_precision(workplace: Path) -> None:
     folder = folder_of("epochs=1")
     with pytest.raises(ConfigError, match="device.precision: 'nothing' then, 'bf16' now"):
-        experiments.experiment.go_on(folder, ["epochs=2", "device.precision=bf16"])
+        experiments.api.resume(folder, ["epochs=2", "device.precision=bf16"])
 
 
 # What is refused
@@ -330,7 +333,7 @@ def test_what_cannot_be_is_one_message(overrides: str, told: str, workplace: Pat
 
 
 def faults(name: str, **settings: Any) -> list[str]:
-    return [str(fault) for fault in devices.faults(DeviceConfig(name=name, **settings))]  # type: ignore[arg-type]
+    return [str(fault) for fault in faults_of(DeviceConfig(name=name, **settings))]  # type: ignore[arg-type]
 
 
 def test_an_apple_gpu_has_bf16_and_no_fp16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from experiments.training.distributed import group as distributed
 from experiments.training.distributed import sampler
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
-from experiments.training.distributed.step import JointStep
+from experiments.training.distributed.step import JointUpdate
 from experiments.training.runner import Runner
 
 from . import tracked
@@ -139,8 +139,8 @@ def test_all_processes_have_the_same_weights_to_the_last_bit(tmp_path: Path) -> 
     def action() -> None:
         real = Runner.fit
 
-        def fit(self: Runner, epochs: int) -> Any:
-            result = real(self, epochs)
+        def fit(self: Runner, epochs: int, **handed: Any) -> Any:
+            result = real(self, epochs, **handed)
             torch.save(self.model.state_dict(), tmp_path / f"weights-{os.environ['RANK']}.pt")
             return result
 
@@ -175,12 +175,12 @@ def goes_on(world: int = 2) -> list[Ended]:
 
 def at_joint_step(number: int, change: Any) -> None:
     """Change this process's loss in one step, before the processes exchange anything."""
-    real = JointStep.__call__
+    real = JointUpdate.__call__
 
-    def update(self: JointStep, loss: Any, at: Any) -> None:
+    def update(self: JointUpdate, loss: Any, at: Any) -> None:
         real(self, change(loss) if at == number else loss, at)
 
-    JointStep.__call__ = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
+    JointUpdate.__call__ = update  # type: ignore[method-assign,assignment]  # in a process that ends soon
 
 
 def files(folder: Path) -> set[str]:

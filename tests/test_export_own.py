@@ -103,7 +103,12 @@ REFUSED = [
     ("tensor", "HELP = torch.ones(1)", "self.lin(xb) * HELP", "HELP of .* is a tensor of the shape"),
     ("dict", "HELP = {'relu': nn.ReLU}", "HELP['relu']()(self.lin(xb))", "HELP of .* is a dict, which"),
     ("lambda", "HELP = lambda x: x", "HELP(self.lin(xb))", "a lambda in .* has no definition"),
-    ("module", "from experiments.components import plain", "self.lin(plain.Rows(xb, xb).tensors[0])", "is a module,"),
+    (
+        "module",
+        "from experiments.components import script_loaders",
+        "self.lin(script_loaders.Rows(xb, xb).tensors[0])",
+        "is a module,",
+    ),
     ("reserved", "def order(x):\n    return x", "order(self.lin(xb))", "order of .*: a script has a order of its own"),
 ]
 

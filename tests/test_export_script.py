@@ -98,7 +98,7 @@ def test_stage_5_loses_the_update_by_hand_and_changes_one_line(stages: dict[str,
 
 @pytest.mark.parametrize("name", register.model.names)
 def test_every_model_is_exported(name: str, workplace: Path) -> None:
-    loss = ["loss=nll_by_hand"] if register.model.get(name).facts.get("output") == "log_probabilities" else []
+    loss = ["loss=nll_by_hand"] if register.model.get(name).metadata.get("output") == "log_probabilities" else []
     assert same_losses([*SMALL, f"model={name}", *loss], workplace)
 
 

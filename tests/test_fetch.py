@@ -224,7 +224,7 @@ print([process.exitcode for process in processes])
 """
 HOLD = """
 from pathlib import Path
-from experiments.components.datasets import fetch
+from experiments.data import download as fetch
 with fetch.exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

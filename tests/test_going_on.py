@@ -26,7 +26,7 @@ from experiments.config.registry import register
 from experiments.data.splits import Splits
 from experiments.training import meters
 from experiments.training import runner as running
-from experiments.training.callback import Callback
+from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
@@ -104,7 +104,7 @@ def test_a_checkpoint_has_as_many_objects_after_many_epochs() -> None:
 )
 def test_it_goes_on_with_every_model(model: str, tmp_path: Path) -> None:
     splits = synthetic(shape=[1, 28, 28], classes=3, train=20, valid=10)
-    loss = "nll_by_hand" if register.model.get(model).facts.get("output") == "log_probabilities" else "cross_entropy"
+    loss = "nll_by_hand" if register.model.get(model).metadata.get("output") == "log_probabilities" else "cross_entropy"
     make = maker(f"loss={loss}", "optim.lr=0.01", *FEW, splits=splits, model=[f"model={model}"])
     assert different(make, tmp_path) == []
 
@@ -185,10 +185,10 @@ def test_a_dataset_of_random_numbers_does_differ_from_epoch_to_epoch() -> None:
 class Measuring(Callback):
     """Asks for an evaluation of its own."""
 
-    def on_fit_start(self, runner: Runner) -> None:
+    def on_fit_start(self, runner: Training) -> None:
         runner.evaluate(0)
 
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
         figures["again"] = runner.evaluate(epoch)["loss"]
 
 
@@ -205,7 +205,7 @@ def test_it_goes_on_from_within_an_evaluation_of_a_callback(tmp_path: Path) -> N
 
 def test_a_figure_of_numpy_can_be_gone_on_from(tmp_path: Path) -> None:
     class Mean(Callback):
-        def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
             figures["mean"] = np.mean([1.0, 2.0])  # type: ignore[assignment]  # as users do
 
     runner = maker()()

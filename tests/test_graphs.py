@@ -12,6 +12,7 @@ import random
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ from experiments import seeds
 from experiments.components.metrics import accuracy
 from experiments.components.optimizers import by_hand
 from experiments.components.schedulers import cosine
-from experiments.config import compose
-from experiments.config import root as configuration
-from experiments.config.registry import register
+from experiments.config.check import configured
+from experiments.config.device import DeviceConfig
+from experiments.config.registry import Component, register
 from experiments.errors import ConfigError, TrainingError
 from experiments.training import build, cuda_graph
 from experiments.training.cuda_graph import WARM_UP, CudaCapture, GraphedStep
 from experiments.training.meters import Sums
 from experiments.training.precision import Autocast
 from experiments.training.runner import Runner, weights_of
+from experiments.training.step import EagerStep
 
 from .going_on import BASE, EPOCHS, SMALL, alike, different, maker, outcome, undisturbed
 from .test_runner_stops import BAD, OPTIMS, LossGoneBad, Optim, stop, weights_before
@@ -44,6 +46,7 @@ from .training import (
     make,
     on_a_device,
     one_thread,  # noqa: F401  # a fixture of every test here
+    replace_loss,
     same,
 )
 
@@ -89,13 +92,19 @@ class Repeating:
 
 
 def graphed(runner: Runner) -> Runner:
-    runner.take = GraphedStep(on_a_device(runner), Repeating())
+    return with_capture(runner, Repeating())
+
+
+def with_capture(runner: Runner, capture: Repeating) -> Runner:
+    step, steered = on_a_device(runner).step, runner.scheduler is not None
+    assert isinstance(step, EagerStep)
+    runner.step = GraphedStep(step, capture, batch_size=runner.train.batch_size, steered=steered)
     return runner
 
 
 def test_a_runner_and_its_graph_are_gone_with_the_last_that_knows_them() -> None:
     runner = graphed(make())
-    known = weakref.ref(runner), weakref.ref(runner.take)
+    known = weakref.ref(runner), weakref.ref(runner.step)
     gc.disable()
     try:
         del runner
@@ -105,8 +114,8 @@ def test_a_runner_and_its_graph_are_gone_with_the_last_that_knows_them() -> None
 
 
 def capture_of(runner: Runner) -> Repeating:
-    assert isinstance(runner.take, GraphedStep) and isinstance(runner.take.capture, Repeating)
-    return runner.take.capture
+    assert isinstance(runner.step, GraphedStep) and isinstance(runner.step.capture, Repeating)
+    return runner.step.capture
 
 
 # Each comes to what the plain training comes to
@@ -182,9 +191,10 @@ def test_in_fp16_steps_that_overflow_are_left_out_of_a_graph_too() -> None:
     plain, other = training(), graphed(training())
     for runner in (plain, other):
         runner.fit(3)
-    assert plain.scaler is not None and other.scaler is not None
-    assert plain.scaler.state_dict() == other.scaler.state_dict()
-    assert plain.scaler.get_scale() < 2.0 ** (26 - WARM_UP) and same(weights_of(plain.model), weights_of(other.model))
+    scalers = [runner.step.update.scaler for runner in (plain, other)]
+    assert scalers[0] is not None and scalers[1] is not None
+    assert scalers[0].state_dict() == scalers[1].state_dict()
+    assert scalers[0].get_scale() < 2.0 ** (26 - WARM_UP) and same(weights_of(plain.model), weights_of(other.model))
 
 
 # Within an epoch nothing is read
@@ -228,8 +238,7 @@ def test_what_torch_says_of_a_capture_that_fails_is_told() -> None:
             finally:
                 raise RuntimeError("the capture was invalidated")  # as the end of a broken capture does
 
-    runner = on_a_device(make(loss=loss))
-    runner.take = GraphedStep(runner, Capturing())
+    runner = with_capture(make(loss=loss), Capturing())
     told = (
         "device.graph: the step cannot be captured: operation not permitted when stream is capturing; "
         "device.graph=false trains it as it is"
@@ -288,23 +297,25 @@ def test_a_step_that_draws_from_the_cpus_generators_cannot_be_a_graph(draw: Call
     runner = graphed(make(loss=loss, limit_batches=WARM_UP))
     runner.fit(1)  # on the CPU, those are the device's
     runner = graphed(make(loss=loss, limit_batches=WARM_UP))
-    runner.device = torch.device("meta")
+    step = runner.step
+    assert isinstance(step, GraphedStep)
+    step.forward = replace(step.forward, device=torch.device("meta"))
     told = "device.graph: a step draws from the CPU's generators, whose numbers a graph would repeat for ever"
     with pytest.raises(TrainingError, match=told):
-        assert runner.take is not None
         for number in range(WARM_UP):
-            runner.take(torch.ones(BATCH, 16), torch.zeros(BATCH, dtype=torch.long), number)
+            step(torch.ones(BATCH, 16), torch.zeros(BATCH, dtype=torch.long), number)
 
 
-def faults(optimizer: Any, *, scaled: bool = False) -> list[str]:
-    return [str(fault) for fault in cuda_graph.faults(optimizer, "mine", scaled=scaled)]
+def faults(optimizer: Any, *, scaled: bool = False, **declared: bool) -> list[str]:
+    component = Component("optimiser", "mine", type(optimizer), declared)
+    return [str(fault) for fault in cuda_graph.faults(optimizer, component, scaled=scaled)]
 
 
 def test_optimisers_whose_step_is_the_devices_can_be_captured() -> None:
     def params() -> list[Tensor]:
         return list(fresh_model().parameters())
 
-    assert faults(by_hand(params())) == faults(torch.optim.Adam(params(), capturable=True)) == []
+    assert faults(by_hand(params()), capturable=True) == faults(torch.optim.Adam(params(), capturable=True)) == []
     assert faults(torch.optim.SGD(params(), fused=True)) == []
     assert faults(torch.optim.SGD(params(), fused=True), scaled=True) == []
     told = "device.graph: optim mine is neither fused nor capturable, so its step has work for the CPU; "
@@ -319,9 +330,7 @@ def test_optimisers_whose_step_is_the_devices_can_be_captured() -> None:
 def test_a_debugger_is_refused_with_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(ConfigError, match="device.graph: a debugger cannot stop within a graph"):
-        configuration.check(
-            configuration.resolve(compose.compose([*BASE, "device=cuda", "device.graph=true", "debug=step"]))
-        )
+        configured([*BASE, "device=cuda", "device.graph=true", "debug=step"])
 
 
 # On a card
@@ -329,7 +338,7 @@ def test_a_debugger_is_refused_with_a_graph(monkeypatch: pytest.MonkeyPatch) -> 
 
 def on_the_card(*overrides: str) -> Runner:
     settings = [*BASE, "model=mlp", "model.width=6", "device=cuda", "loader.batch_size=4", *overrides]
-    root = configuration.check(configuration.resolve(compose.compose(settings)))
+    root = configured(settings).root
     streams = seeds.derive(root.seed, {})
     model = build.build_model(root, SMALL.spec, streams)
     device = torch.device("cuda", 0)
@@ -379,7 +388,7 @@ def test_on_a_card_a_bad_step_in_a_graph_is_told_and_masked() -> None:
             counted.add_(1)
         return plain(pred, target) * torch.where(counted == 8, float("nan"), 1.0)
 
-    runner.loss = loss
+    replace_loss(runner, loss)
     with pytest.raises(TrainingError, match=r"not finite at step 7 \(epoch 1, batch 2\)"):
         runner.fit(3)
     assert all(value.isfinite().all() for value in weights_of(runner.model).values())
@@ -410,7 +419,7 @@ def test_on_a_card_a_loss_that_reads_is_told() -> None:
         found = plain(pred, target)
         return found * (2.0 if found.item() < 0 else 1.0)
 
-    runner.loss = loss
+    replace_loss(runner, loss)
     with pytest.raises(TrainingError, match="device.graph: the step cannot be captured: "):
         runner.fit(2)
 
@@ -423,7 +432,7 @@ def test_on_a_card_a_convolution_is_float32s() -> None:
     from experiments.training import device as devices
 
     with devices.settings_kept():
-        devices.set_up(devices.DeviceConfig(name="cuda"), deterministic=False)
+        devices.set_up(DeviceConfig(name="cuda"), deterministic=False)
         apart = (F.conv2d(x.cuda(), w.cuda()).cpu() - exact).abs().max()
     assert apart < 1e-4
 

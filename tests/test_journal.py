@@ -263,14 +263,14 @@ def test_an_owner_that_could_not_open_the_journal_lets_go(tmp_path: Path) -> Non
 
 def test_the_run_of_a_dead_process_is_ended_as_killed(held: Holder, tmp_path: Path) -> None:
     held.kill()
-    assert journal.end_abandoned(tmp_path, "its process died")
+    assert journal.mark_killed(tmp_path, "its process died")
     summary = journal.summary(tmp_path)
     assert (summary["status"], summary["reason"]) == ("KILLED", "its process died")
 
 
 def test_the_run_of_a_living_process_is_not_touched(held: Holder, tmp_path: Path) -> None:
     before = (tmp_path / FILE).read_bytes()
-    assert not journal.end_abandoned(tmp_path, "its process died")
+    assert not journal.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
     held.kill()
 
@@ -279,7 +279,7 @@ def test_another_hosts_run_is_not_touched(tmp_path: Path) -> None:
     write_run(tmp_path, None, status=None)
     disown(tmp_path, host="elsewhere")
     before = (tmp_path / FILE).read_bytes()
-    assert not journal.end_abandoned(tmp_path, "its process died")
+    assert not journal.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
 
 
@@ -292,14 +292,14 @@ def test_a_run_that_another_host_went_on_with_is_not_touched(tmp_path: Path) -> 
     event = json.loads(lines[-1])
     event["owner"]["host"] = "elsewhere"
     (tmp_path / FILE).write_text("".join([*lines[:-1], json.dumps(event) + "\n"]), encoding="utf-8")
-    assert not journal.end_abandoned(tmp_path, "its process died")
+    assert not journal.mark_killed(tmp_path, "its process died")
     assert journal.summary(tmp_path)["status"] == "RUNNING"
 
 
 def test_an_ended_run_is_not_ended_again(tmp_path: Path) -> None:
     write_run(tmp_path, None, status="FAILED")
     before = (tmp_path / FILE).read_bytes()
-    assert journal.end_abandoned(tmp_path, "its process died")
+    assert journal.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
 
 

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from experiments import cli as garbage
 from experiments.config import discovery, secrets
 from experiments.config.compose import compose, quoted
-from experiments.config.discovery import LAUNCHERS
+from experiments.config.hydra_options import LAUNCHERS
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.sweeps import launchers
@@ -129,7 +129,7 @@ def test_slurm_gives_up_in_one_line_where_there_is_none(cli: Cli, workplace: Pat
 
 
 def placed(name: str, *overrides: str, arguments: tuple[str, ...] = ()) -> list[str]:
-    return launchers.placed(compose([f"hydra/launcher={name}", *overrides]), arguments)
+    return launchers.with_job_settings(compose([f"hydra/launcher={name}", *overrides]), arguments)
 
 
 @pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1), (-1, 1), (-6, 2), (-99, 8)])
@@ -173,7 +173,7 @@ def test_threads_that_are_given_are_kept() -> None:
 def test_threads_that_an_experiments_file_sweeps_over_are_kept() -> None:
     config = compose(["hydra/launcher=joblib"])
     config.hydra.sweeper.params = {"device.threads": "1,2"}
-    assert launchers.placed(config, ["seed=1,2"]) == ["seed=1,2"]
+    assert launchers.with_job_settings(config, ["seed=1,2"]) == ["seed=1,2"]
 
 
 def test_one_job_after_the_other_has_what_torch_chooses() -> None:
@@ -182,7 +182,7 @@ def test_one_job_after_the_other_has_what_torch_chooses() -> None:
 
 def test_the_sweeps_folder_is_named_in_full(workplace: Path) -> None:
     config = compose(["hydra/launcher=joblib", "hydra.sweep.dir=here"])
-    launchers.placed(config, ())
+    launchers.with_job_settings(config, ())
     (override,) = OverridesParser.create().parse_overrides([config.hydra.overrides.hydra[-1]])
     assert (override.key_or_group, override.value()) == ("hydra.sweep.dir", str(workplace / "here"))
 
@@ -213,7 +213,7 @@ def test_an_error_that_can_travel_is_left(error: Exception) -> None:
 def test_a_job_that_takes_too_long_is_told_with_the_way_on(tmp_path: Path) -> None:
     launcher = compose(["hydra/launcher=joblib", "hydra.launcher.timeout=5"]).hydra.launcher
     told = f"a job took longer than hydra.launcher.timeout=5 seconds; .* python -m experiments.resume {tmp_path}$"
-    with pytest.raises(TrainingError, match=told), launchers.patient(tmp_path, launcher):
+    with pytest.raises(TrainingError, match=told), launchers.tolerate_failures(tmp_path, launcher):
         raise multiprocessing.TimeoutError
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from experiments import parity
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.config.stages import names
@@ -20,16 +19,16 @@ from .planted import SMALL
 from .training import one_thread  # noqa: F401  # a fixture of every test here
 
 CNN = ["model=cnn_adaptive", *SMALL]
-SUITED = [name for name in register.model.names if register.model.get(name).facts.get("channels_last")]
+SUITED = [name for name in register.model.names if register.model.get(name).metadata.get("channels_last")]
 
 
 def root_of(overrides: list[str]) -> RootConfig:
-    return configuration.check(configuration.resolve(compose.compose(overrides)))
+    return configured(overrides).root
 
 
 def weights_of(overrides: list[str]) -> list[torch.Tensor]:
     runner = preparation.prepare(root_of(overrides), overrides).runner(None)
-    return [p for p in runner.params if p.ndim == 4]
+    return [p for p in runner.step.update.params if p.ndim == 4]
 
 
 @pytest.mark.parametrize("model", SUITED)

@@ -34,13 +34,13 @@ def build(name: str, data: DataSpec, *, seed: int = 0, **arguments: Any) -> Any:
 
 def fitting(name: str) -> list[DataSpec]:
     """The specs that a model accepts, out of several shapes."""
-    only = MODELS.get(name).facts.get("shape")
+    only = MODELS.get(name).metadata.get("shape")
     return [spec(shape, outputs=4) for shape in SHAPES if only in (None, shape)]
 
 
 def inputs(name: str, data: DataSpec, size: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    shape = (data.features,) if MODELS.get(name).facts.get("input") == "flat" else data.shape
+    shape = (data.features,) if MODELS.get(name).metadata.get("input") == "flat" else data.shape
     return torch.rand(size, *shape, generator=generator)
 
 
@@ -57,7 +57,7 @@ def test_every_model_takes_at_least_one_of_the_shapes() -> None:
 
 @every_model
 def test_a_model_says_which_input_it_takes(name: str, data: DataSpec) -> None:
-    assert MODELS.get(name).facts.get("input", "image") in ("flat", "image")
+    assert MODELS.get(name).metadata.get("input", "image") in ("flat", "image")
 
 
 @every_model
@@ -158,7 +158,7 @@ def test_the_logistic_stages_give_the_same_logits_from_the_same_weights(name: st
 def test_the_first_stage_gives_the_log_softmax_of_those_logits() -> None:
     models, x = stages(), inputs("logistic", spec())
     torch.testing.assert_close(models["logistic_tensors"](x), torch.log_softmax(models["logistic_logits"](x), dim=1))
-    assert MODELS.get("logistic_tensors").facts["output"] == "log_probabilities"
+    assert MODELS.get("logistic_tensors").metadata["output"] == "log_probabilities"
 
 
 def test_logits_are_a_sum_of_products_and_the_bias() -> None:

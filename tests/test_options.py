@@ -10,8 +10,7 @@ from torch import Tensor
 
 from experiments import seeds
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings
 from experiments.data.splits import DataSpec
@@ -77,14 +76,14 @@ def test_random_shift_moves_both_ways_and_stays_within_its_pixels() -> None:
 def test_a_transform_of_the_training_only_stays_from_validation() -> None:
     splits = synthetic(train=40, valid=10)
     overrides = ["dataset=synthetic", "device=cpu", "transforms=[normalize,random_shift]"]
-    root = configuration.check(configuration.resolve(compose.compose(overrides)))
+    root = configured(overrides).root
     streams = seeds.derive(0, {})
     model = build.build_model(root, splits.spec, streams)
     runner = build.assemble(root, splits=splits, model=model, device=torch.device("cpu"), seeds=streams, folder=None)
     xb = torch.rand(3, 784)
     normalized = (xb - 0.1307) / 0.3081
-    assert len(runner.train_transforms) == 2
-    assert [torch.equal(function(xb), normalized) for function in runner.valid_transforms] == [True]
+    assert len(runner.step.forward.train_transforms) == 2
+    assert [torch.equal(function(xb), normalized) for function in runner.step.forward.valid_transforms] == [True]
 
 
 # Where an option differs from its component's own defaults, it is on purpose.

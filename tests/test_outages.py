@@ -54,7 +54,7 @@ OPENERS = """
 import multiprocessing, sys
 from pathlib import Path
 from experiments.tracking.delivery import Delivery
-from experiments.tracking.store import Store
+from experiments.tracking.mlflow_store import Store
 
 def deliver(number, place, uri, barrier):
     barrier.wait()

@@ -17,9 +17,11 @@ import experiments
 from experiments import predict as command
 from experiments.data import images, preprocess
 from experiments.data.splits import to_float
-from experiments.predict import Prediction, predict
-from experiments.runs import load, restore
+from experiments.predict import predict
+from experiments.runs import load
 from experiments.runs import prediction as views
+from experiments.runs.overrides import said
+from experiments.runs.prediction import Prediction
 from experiments.training import build
 
 from .conftest import MNIST, needs_mnist
@@ -273,12 +275,10 @@ def test_the_runs_transforms_hold_and_its_dataset_is_not_needed(
 def test_a_model_trained_on_a_card_reads_where_there_is_none(
     reader: Path, some: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = restore.said
-
     def on_a_card(folder: Path) -> list[str]:
         return [*(word for word in said(folder) if word != "device=cpu"), "device=cuda", "device.index=3"]
 
-    monkeypatch.setattr("experiments.runs.restore.said", on_a_card)
+    monkeypatch.setattr("experiments.runs.load.said", on_a_card)
     assert len(read(reader, *some)) == 3
 
 

@@ -13,8 +13,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from experiments import register
-from experiments.config import compose, discovery
-from experiments.config import root as configuration
+from experiments.config import check, compose, discovery
 from experiments.errors import ConfigError
 
 NET = """
@@ -33,7 +32,7 @@ def own_registrations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers or imports is gone after it."""
     for registry in register:
         monkeypatch.setattr(registry, "_components", dict(registry._components))
-    discovery.announce()  # Hydra fills its own store when it is first asked, and only once
+    discovery.register_with_hydra()  # Hydra fills its own store when it is first asked, and only once
     monkeypatch.setattr(ConfigStore.instance(), "repo", copy.deepcopy(ConfigStore.instance().repo))
     modules, path = set(sys.modules), list(sys.path)
     yield
@@ -142,7 +141,7 @@ def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(write: Any) -
 
 def test_a_file_is_read_for_its_presets_without_being_run(write: Any, workplace: Path) -> None:
     write(NET + "\nopen('ran', 'w')\nraise SystemExit")
-    discovery.announce()
+    discovery.register_with_hydra()
     assert compose.compose(["model=own_net"]).model.width == 64
     assert not (workplace / "ran").exists()
     assert "own_net" not in register.model.names
@@ -159,7 +158,7 @@ def test_a_preset_read_from_the_source_is_the_one_of_the_signature(write: Any) -
 def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
     write(NET)
     with pytest.raises(ConfigError, match=r"^model\.lr: a value is required: model\.lr=\.\.\.$"):
-        configuration.resolve(compose.compose(["model=own_net"]))
+        check.resolve(compose.compose(["model=own_net"]))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +266,7 @@ def test_what_a_package_misses_is_not_told_as_the_package_missing(write: Any, mo
     setting(monkeypatch, "own_pack.nets")
     expected = "own_pack.nets cannot be imported: ModuleNotFoundError: No module named 'own_dependency'"
     with pytest.raises(ConfigError, match=f"^{discovery.SETTING}: {expected}$"):
-        discovery.announce()
+        discovery.register_with_hydra()
 
 
 def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

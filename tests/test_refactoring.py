@@ -66,7 +66,7 @@ def test_the_script_beside_a_run_is_that_runs(digits: Path) -> None:
 def test_exporting_leaves_the_training_as_it_is(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["stage=04_linear", *QUIET, "model=mlp", "model.dropout=0.5"]
     before = measured(experiments.run(settings))
-    monkeypatch.setattr("experiments.runs.execution.refactoring", lambda *_: Refactoring(problem="not asked for"))
+    monkeypatch.setattr("experiments.api.refactoring", lambda *_: Refactoring(problem="not asked for"))
     assert measured(experiments.run(settings)) == before
 
 

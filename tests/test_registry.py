@@ -188,7 +188,7 @@ def test_bind_fills_in_the_arguments_and_waits_for_what_the_run_passes(things: R
 
 
 def test_facts_are_kept_beside_the_factory(things: Registry) -> None:
-    assert things.get("cube").facts == {"input": "image"}
+    assert things.get("cube").metadata == {"input": "image"}
 
 
 def test_annotations_are_resolved_though_they_are_text(things: Registry) -> None:

@@ -54,7 +54,7 @@ def first_step(threads: int) -> torch.Tensor:
     runner = make()
     xb, yb = next(runner.train.epoch(0))
     runner.step(xb, yb, 0)
-    return torch.cat([p.detach().flatten() for p in runner.params])
+    return torch.cat([p.detach().flatten() for p in runner.step.update.params])
 
 
 def test_one_thread_and_two_are_close_for_a_step() -> None:

@@ -17,7 +17,7 @@ import experiments
 from experiments.config.compose import quoted
 from experiments.errors import ConfigError
 from experiments.runs import sweep_plan
-from experiments.runs.restore import together
+from experiments.runs.overrides import merge
 from experiments.tracking import journal
 
 from .commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
@@ -167,7 +167,7 @@ def test_a_secret_is_no_leave_to_change_another_setting(masked: Path) -> None:
 
 def test_a_secret_that_is_swept_over_leaves_the_jobs_in_their_order() -> None:
     begun_with = ["model.token=***,***", "optim.lr=0.1,0.2"]
-    assert together(begun_with, ["model.token=a,b"]) == ["model.token=a,b", "optim.lr=0.1,0.2"]
+    assert merge(begun_with, ["model.token=a,b"]) == ["model.token=a,b", "optim.lr=0.1,0.2"]
 
 
 @pytest.mark.slow

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import experiments
-from experiments.config import root as configuration
+from experiments.config.check import configured
 from experiments.config.compose import compose
 from experiments.config.registry import Component, Registry, register
 from experiments.config.root import RootConfig
 from experiments.runs import preparation
+from experiments.tracking.metric_names import drop_invalid, is_valid
 from experiments.training.callback import Callback
-from experiments.training.result import is_figure, sound
 
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.classes=3", "dataset.train=16", "dataset.valid=6"]
 SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=false"]
@@ -29,7 +29,7 @@ SMALL += ["model=mlp", "model.width=6", "device=cpu", "tracking=none", "figures=
 
 @pytest.fixture(scope="module")
 def root(request: pytest.FixtureRequest) -> RootConfig:
-    return configuration.check(configuration.resolve(compose([*SMALL, *getattr(request, "param", [])])))
+    return configured([*SMALL, *getattr(request, "param", [])]).root
 
 
 Told = Callable[..., str]
@@ -199,18 +199,18 @@ def test_a_callback_that_adds_such_a_name_is_refused_before_the_run(told: Told) 
 
 @pytest.mark.parametrize("name", ["valid/loss", "top-5", "a b", "F1.macro", "x:y", "\u0443\u0440\u043e\u043d"])
 def test_names_that_mlflow_takes(name: str) -> None:
-    assert is_figure(name)
+    assert is_valid(name)
 
 
 @pytest.mark.parametrize("name", ["", "a@b", "a%", "a(b)", "/a", "a/", "a//b", "../a", "a/./b", "a\nb", "a\n"])
 def test_names_that_it_does_not_take(name: str) -> None:
-    assert not is_figure(name)
+    assert not is_valid(name)
 
 
 def test_figures_that_are_none_are_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     given = {"a": 1, "b": "two", "c": torch.tensor(3.0), "d": torch.ones(2), "e@": 1.0, "f": None, "g": float("nan")}
     with caplog.at_level(logging.WARNING):
-        kept = sound(given)
+        kept = drop_invalid(given)
     assert list(kept) == ["a", "c", "g"] and all(type(value) is float for value in kept.values())
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "the figure 'b' is left out, for it is no number",
@@ -244,5 +244,5 @@ def test_an_unknown_name_in_a_list_is_told_with_the_nearest(option: str) -> None
 )
 def test_a_stages_words_that_are_missing_are_told(overrides: list[str], told: str) -> None:
     with pytest.raises(experiments.ConfigError) as caught:
-        configuration.check(configuration.resolve(compose(overrides)))
+        configured(overrides)
     assert told in str(caught.value)

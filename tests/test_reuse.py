@@ -13,7 +13,7 @@ import torch
 import experiments
 from experiments.compare import __main__ as compare
 from experiments.errors import ConfigError
-from experiments.runs import reuse
+from experiments.runs import references
 from experiments.sweeps import summary
 from experiments.tracking import journal
 from experiments.training import weights
@@ -47,7 +47,7 @@ def test_a_finished_run_is_taken_and_said_aloud(done_before: Path) -> None:
     key = journal.run_key(done_before)
     assert f"reuse=finished: takes outputs/runs/first, the same training (run key {key})\n" in done.out
     assert "epoch 0" not in done.out
-    assert reuse.referred(SECOND) == done_before and not (SECOND / journal.FILE).exists()
+    assert references.referred(SECOND) == done_before and not (SECOND / journal.FILE).exists()
 
 
 def test_the_result_is_the_runs_own(done_before: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_result_is_the_runs_own(done_before: Path) -> None:
 
 def test_without_being_asked_it_trains_again(done_before: Path) -> None:
     assert again().code == 0
-    assert (SECOND / journal.FILE).exists() and reuse.referred(SECOND) is None
+    assert (SECOND / journal.FILE).exists() and references.referred(SECOND) is None
 
 
 @pytest.mark.parametrize("override", ["seed=1", "optim.lr=0.02", f"epochs={EPOCHS + 1}", "dataset.seed=9"])
@@ -76,14 +76,14 @@ def test_a_run_that_went_on_to_more_epochs_is_no_longer_the_short_one(done_befor
     assert journal.run_key(done_before) != short
     assert again(REUSE).code == 0 and (SECOND / journal.FILE).exists()
     third = command(*SMALL, REUSE, f"epochs={longer}", "hydra.run.dir=outputs/runs/third")
-    assert third.code == 0 and reuse.referred(Path("outputs/runs/third")) == done_before
+    assert third.code == 0 and references.referred(Path("outputs/runs/third")) == done_before
 
 
 def test_what_is_gone_is_trained_again_in_the_same_folder(done_before: Path) -> None:
     assert again(REUSE).code == 0
     shutil.rmtree(done_before)
     assert again(REUSE).code == 0
-    assert (SECOND / journal.FILE).exists() and not (SECOND / reuse.FILE).exists()
+    assert (SECOND / journal.FILE).exists() and not (SECOND / references.FILE).exists()
 
 
 def test_a_run_that_did_not_finish_is_not_taken(done_before: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_sweep_with_a_reused_job_is_compared_and_goes_on(
     compare.main(["sweep"])
     assert re.search(r"(?m)^0 +0\.001 ", capsys.readouterr().out)
     assert resumed("sweep").code == 0
-    assert reuse.referred(Path("sweep/0")) == done_before
+    assert references.referred(Path("sweep/0")) == done_before
 
 
 LOST = "the run that it took is gone or was trained longer since: outputs/runs/first"
@@ -140,7 +140,7 @@ def longer(folder: Path) -> None:
 def took(done_before: Path) -> Path:
     """A sweep whose only job took the run that was done before."""
     assert command("-m", *SMALL, "optim.lr=0.001", REUSE, "hydra.sweep.dir=sweep").code == 0
-    assert reuse.referred(Path("sweep/0")) == done_before
+    assert references.referred(Path("sweep/0")) == done_before
     return done_before
 
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.metrics import accuracy
-from experiments.training.callback import Callback
+from experiments.training.callback import Callback, Training
 from experiments.training.result import Metrics
-from experiments.training.runner import Runner, weights_of
+from experiments.training.runner import weights_of
 
 from .training import (
     BATCH,
@@ -111,7 +111,7 @@ def test_evaluation_leaves_weights_gradients_and_random_state_alone() -> None:
     before, state = weights_of(runner.model), torch.get_rng_state()
     runner.evaluate(0)
     assert same(before, weights_of(runner.model)) and torch.equal(state, torch.get_rng_state())
-    assert all(p.grad is None for p in runner.params)
+    assert all(p.grad is None for p in runner.step.update.params)
 
 
 def test_evaluation_leaves_the_training_order_alone() -> None:
@@ -193,13 +193,13 @@ def test_callbacks_are_called_in_order() -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def on_fit_start(self, runner: Runner) -> None:
+        def on_fit_start(self, runner: Training) -> None:
             calls.append(f"{self.name} start")
 
-        def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
             calls.append(f"{self.name} {epoch}")
 
-        def on_fit_end(self, runner: Runner) -> None:
+        def on_fit_end(self, runner: Training) -> None:
             calls.append(f"{self.name} end")
 
     make(callbacks=[Named("a"), Callback(), Named("b")]).fit(2)
@@ -208,7 +208,7 @@ def test_callbacks_are_called_in_order() -> None:
 
 def test_figures_that_a_callback_adds_are_recorded() -> None:
     class Adds(Callback):
-        def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+        def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
             figures["own"] = epoch
 
     recorded: list[Metrics] = []

@@ -18,7 +18,7 @@ from experiments.components.optimizers import by_hand
 from experiments.errors import TrainingError
 from experiments.training.result import Metrics, Result
 from experiments.training.runner import Runner, weights_of
-from experiments.training.signals import workers_watched
+from experiments.training.signals import StopRequest, workers_watched
 
 from .training import (
     BATCH,
@@ -170,7 +170,7 @@ def test_pause_has_the_gradients_in_sight_and_the_weights_not_yet_moved(monkeypa
     grads: list[Tensor | None] = []
 
     def look() -> None:
-        grads.extend(p.grad.clone() for p in runner.params)
+        grads.extend(p.grad.clone() for p in runner.step.update.params if p.grad is not None)
         assert same(weights_of(runner.model), weights_of(make().model))
 
     monkeypatch.setattr(sys, "breakpointhook", look)
@@ -237,7 +237,7 @@ class FromTheDead(LossGoneBad):
 def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> None:
     runner = make(loss=FromTheDead(fetched=True))
     told = "a worker process of the loader is gone: EOFError"
-    with pytest.raises(TrainingError, match=told), workers_watched(runner):
+    with pytest.raises(TrainingError, match=told), workers_watched(StopRequest()):
         runner.fit(1)
 
 
@@ -249,7 +249,7 @@ def test_the_word_of_a_dead_worker_that_comes_after_it_was_missed_is_what_is_tol
     runner, before = make(loss=FromTheDead(fetched=True)), signal.signal(signal.SIGALRM, word)
     try:
         told = r"a worker process of the loader is gone: DataLoader worker \(pid 7\) is killed"
-        with pytest.raises(TrainingError, match=told), workers_watched(make()):
+        with pytest.raises(TrainingError, match=told), workers_watched(StopRequest()):
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             runner.fit(1)
     finally:
@@ -259,5 +259,5 @@ def test_the_word_of_a_dead_worker_that_comes_after_it_was_missed_is_what_is_tol
 
 def test_a_broken_connection_of_a_datasets_own_is_left_as_it_is() -> None:
     runner = make(loss=FromTheDead(fetched=False))
-    with pytest.raises(ConnectionResetError, match="the dataset's own"), workers_watched(runner):
+    with pytest.raises(ConnectionResetError, match="the dataset's own"), workers_watched(StopRequest()):
         runner.fit(1)

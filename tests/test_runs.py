@@ -11,7 +11,8 @@ import torch
 import experiments
 from experiments.evaluate import evaluate
 from experiments.export_script.exporting import export
-from experiments.runs import load, restore
+from experiments.runs import load
+from experiments.runs.find import find
 from experiments.seeds import noise_state, same_noise
 from experiments.training.build import load_dataset
 
@@ -55,18 +56,18 @@ def test_who_looks_at_a_run_is_not_asked_for_the_password_of_its_store(
     look: Callable[[experiments.Result], object], result: experiments.Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [*(word for word in SMALL if word != "tracking=none"), "tracking.uri=https://me:***@host"]
-    monkeypatch.setattr(restore, "said", lambda _folder: said)
+    monkeypatch.setattr(load, "said", lambda _folder: said)
     assert look(result)
 
 
 def test_an_unknown_run_names_the_latest_one(result: experiments.Result, tmp_path: Path) -> None:
     with pytest.raises(experiments.ConfigError, match=r"no run; .*the latest is .*outputs/runs"):
-        load.find("outputs/runs/nowhere", tmp_path / "outputs")
+        find("outputs/runs/nowhere", tmp_path / "outputs")
 
 
 def test_an_unknown_id_is_told(tmp_path: Path) -> None:
     with pytest.raises(experiments.ConfigError, match="has the MLflow id"):
-        load.find("0" * 32, tmp_path)
+        find("0" * 32, tmp_path)
 
 
 def test_a_run_without_weights_is_told(result: experiments.Result) -> None:

@@ -21,12 +21,11 @@ from hydra._internal import target_policy
 
 import experiments
 from experiments import files, ui
-from experiments.config import root as configuration
-from experiments.config import secrets
+from experiments.config import check, secrets
 from experiments.config.compose import compose
 from experiments.config.registry import Registry
 from experiments.errors import CheckpointError, ConfigError, RegistrationError
-from experiments.runs import sweep_plan
+from experiments.runs import index, sweep_plan
 from experiments.sweeps import hooks
 from experiments.training import checkpoint, weights
 
@@ -266,11 +265,11 @@ def test_a_decorator_without_a_name_says_how_it_is_written() -> None:
     ],
 )
 def test_a_runs_and_an_experiments_name_is_one_line(key: str, name: str, told: str) -> None:
-    values = configuration.resolve(compose([]))
+    values = check.resolve(compose([]))
     target = values["tracking"] if "." in key else values
     target[key.rsplit(".", maxsplit=1)[-1]] = name
     with pytest.raises(ConfigError, match=f"^{re.escape(key)}: .*{told}"):
-        configuration.check(values)
+        check.check(values)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +331,7 @@ def mask(path: Path) -> None:
     [
         (write_weights, weights.FILE),
         (mask, "config.yaml"),
-        (lambda path: weights.remember(path.parent.parent, "key", path.parent), "../keys/key"),
+        (lambda path: index.remember(path.parent.parent, "key", path.parent), "../keys/key"),
         (lambda path: sweep_plan.plan(path.parent, [], [], []), sweep_plan.PLAN),
         (lambda path: checkpoint.Checkpoints(path.parent).save({}, epoch=0, step=0), "last-"),
     ],

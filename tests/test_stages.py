@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import experiments
-from experiments.config import compose
+from experiments.config import check, compose
 from experiments.config import root as configuration
 from experiments.training import weights
 
@@ -38,13 +38,13 @@ _trained: dict[str, experiments.Result] = {}
 
 
 def settings(stage: str) -> dict[str, Any]:
-    values = configuration.resolve(compose.compose([f"stage={stage}"]))
+    values = check.resolve(compose.compose([f"stage={stage}"]))
     values.pop("tutorial")
     return configuration.flatten(values)
 
 
 def words(stage: str) -> dict[str, Any]:
-    tutorial = configuration.resolve(compose.compose([f"stage={stage}"]))["tutorial"]
+    tutorial = check.resolve(compose.compose([f"stage={stage}"]))["tutorial"]
     assert isinstance(tutorial, dict)
     return tutorial
 

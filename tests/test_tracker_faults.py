@@ -14,7 +14,7 @@ import pytest
 
 import experiments
 from experiments import sync
-from experiments.api import go_on
+from experiments.api import resume
 from experiments.errors import TrainingError
 from experiments.tracking import client as process
 from experiments.tracking import delivery, journal
@@ -115,7 +115,7 @@ def test_a_run_that_requires_its_server_goes_on_once_that_is_up(tracker: FaultyT
     kill_uploaders()
     (folder,) = journals(tracker.place)
     tracker.start()
-    assert go_on(folder).run_id
+    assert resume(folder).run_id
     assert_there_once(tracker.store, folder)
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_goes_on_requires_its_server_as_well(tracker: FaultyTracker) 
     kill_uploaders()
     tracker.stop()
     with pytest.raises(TrainingError, match=tracker.address):
-        go_on(folder, ["epochs=3"])
+        resume(folder, ["epochs=3"])
     assert journal.summary(folder)["status"] == "FAILED"
     assert [step for step, _ in written(folder)["train/loss"]] == [0, 1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.loaders import in_memory
 from experiments.data.splits import Batches, Order, Split, Splits
-from experiments.training.runner import Runner
+from experiments.training.cuda_graph import GraphedStep
+from experiments.training.runner import Record, Runner
+from experiments.training.step import EagerStep, Forward
+from experiments.training.update import Update
 
 TRAIN, VALID, BATCH = 50, 21, 8
 STEPS = math.ceil(TRAIN / BATCH)
+FORWARD = [field.name for field in fields(Forward)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,24 +51,59 @@ def fresh_model() -> nn.Module:
     return nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def make(optim: Callable[..., Any] | None = None, **changes: Any) -> Runner:
-    model = changes.pop("model", None) or fresh_model()
-    optimizer = optim(model.parameters()) if optim else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    given: dict[str, Any] = {
-        "model": model,
-        "loss": F.cross_entropy,
-        "optimizer": optimizer,
-        "train": batches(SPLITS.train),
-        "valid": batches(SPLITS.valid, shuffle=False),
-        "device": torch.device("cpu"),
-    }
-    return Runner(**given | changes)
+def make(
+    optim: Callable[..., Any] | None = None,
+    *,
+    model: Any = None,
+    optimizer: Any = None,
+    scaler: torch.amp.GradScaler | None = None,
+    max_grad_norm: float | None = None,
+    limit_batches: int | None = None,
+    pause: bool = False,
+    record: Record | None = None,
+    **changes: Any,
+) -> Runner:
+    """A runner; what of `changes` is a `Forward`'s goes there, the rest is the runner's."""
+    model = model or fresh_model()
+    if optimizer is None:
+        optimizer = optim(model.parameters()) if optim else torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    given = {"model": model, "loss": F.cross_entropy, "device": torch.device("cpu")}
+    forward = Forward(**given | {key: changes.pop(key) for key in list(changes) if key in FORWARD})
+    train, valid = (
+        changes.pop("train", batches(SPLITS.train)),
+        changes.pop("valid", batches(SPLITS.valid, shuffle=False)),
+    )
+    train, valid = (replace(part, limit=limit_batches) if limit_batches else part for part in (train, valid))
+    update = Update(
+        list(model.parameters()),
+        optimizer,
+        device=forward.device,
+        steps=len(train),
+        waits=False,
+        max_grad_norm=max_grad_norm,
+        scaler=scaler,
+    )
+    runner = Runner(step=EagerStep(forward, update, pause=pause), train=train, valid=valid, **changes)
+    runner.record = record or runner.record
+    return runner
 
 
 def on_a_device(runner: Runner) -> Runner:
     """The same on the CPU, but as on an accelerator: nothing is read before the epoch's end."""
-    runner.waits_for_device = runner.update.waits = True
+    runner.waits_for_device = runner.step.update.waits = True
     return runner
+
+
+def replace_loss(runner: Runner, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Have a runner that did no step yet train with another loss."""
+    step = runner.step
+    graphed = step if isinstance(step, GraphedStep) else None
+    eager = EagerStep(replace(step.forward, loss=loss), step.update)
+    if graphed is not None:
+        steered = runner.scheduler is not None
+        runner.step = GraphedStep(eager, graphed.capture, batch_size=graphed.batch_size, steered=steered)
+    else:
+        runner.step = eager
 
 
 def plain_batches(epoch: int, seed: int = 5) -> list[tuple[Tensor, Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.contenders.gate import Gate
 from benchmarks.contenders.task import Task
 
@@ -22,8 +24,8 @@ def ours(task: Task, gate: Gate) -> None:
         turn(runner)
         return run_epoch(runner, epoch)
 
-    def gated_fit(runner: Runner, epochs: int) -> Result:
-        result = fit(runner, epochs)
+    def gated_fit(runner: Runner, epochs: int, **options: Any) -> Result:
+        result = fit(runner, epochs, **options)
         turn(runner)
         return result
 

@@ -1,8 +1,9 @@
-"""The ways into a run: from Python (`run`), from Hydra (`run_job`), and into one that is there (`go_on`)."""
+"""The ways into a run: from Python (`run`), from Hydra (`run_job`), and into one that is there (`resume`)."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import ranks
-from experiments.config import compose, secrets
-from experiments.config import root as configuration
+from experiments.config import check, compose, secrets
 from experiments.errors import ConfigError, Fault
-from experiments.runs import restore, sweep_plan, worker
+from experiments.export_script.refactoring import refactoring
+from experiments.runs import metadata, sweep_plan, worker
 from experiments.runs.execution import execute
-from experiments.runs.folder import discarding, require_free
+from experiments.runs.folder import cleanup_on_rejection, require_free
 from experiments.runs.metadata import Job
+from experiments.runs.overrides import begun, merge, said
 from experiments.sweeps import launchers, monitor
 from experiments.tracking import client
 from experiments.training import build, device
@@ -45,23 +47,21 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     cfg = compose.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
-    compose.require_single(cfg.hydra)
     build.forget_dataset()
     secrets.learn(cfg)
     client.warm_up(cfg)
-    values = configuration.resolve(cfg)
-    root = configuration.check(values)
+    config = check.checked(cfg)
     if ranks.follows():
-        return worker.follow(root, overrides)
+        return worker.follow(config.root, overrides)
     folder = Path(cfg.hydra.run.dir).resolve()
     require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _keep_hydra(cfg, overrides, folder)
-    with discarding(folder), _logged_to(folder), device.settings_kept():
-        return execute(values, root, Job(folder, compose.choices(cfg.hydra), tuple(overrides)))
+    with cleanup_on_rejection(folder), _logged_to(folder), device.settings_kept():
+        return _execute(config, Job(folder, config.choices, tuple(overrides)))
 
 
-def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
+def resume(folder: Path, overrides: Sequence[str] = ()) -> Result:
     """Go on with the run in a folder, from its newest checkpoint, in the same MLflow run.
 
     Args:
@@ -74,19 +74,18 @@ def go_on(folder: Path, overrides: Sequence[str] = ()) -> Result:
         TrainingError: the training had to stop.
     """
     folder = folder.resolve()
-    start = restore.begun(folder)
-    overrides = restore.together(restore.said(folder), overrides)
+    start = begun(folder)
+    overrides = merge(said(folder), overrides)
     cfg = compose.compose(overrides)
     secrets.learn(cfg)
     client.warm_up(cfg)
-    values = configuration.resolve(cfg)
-    root = configuration.check(values)
+    config = check.checked(cfg)
     if ranks.follows():
-        return worker.follow(root, overrides)
+        return worker.follow(config.root, overrides)
     sweep = Path(start["parent"]) if start["parent"] else None
-    job = Job(folder, compose.choices(cfg.hydra), tuple(overrides), start["varied"], sweep)
+    job = Job(folder, config.choices, tuple(overrides), start["varied"], sweep)
     with _logged_to(folder), device.settings_kept():
-        return execute(values, root, job)
+        return _execute(config, job)
 
 
 def run_job(cfg: DictConfig) -> Result:
@@ -97,16 +96,15 @@ def run_job(cfg: DictConfig) -> Result:
     Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
     """
     secrets.mask_logs()
-    values = configuration.resolve(cfg)
-    root = configuration.check(values)
-    hydra = HydraConfig.get()
+    values, hydra = check.resolve(cfg), HydraConfig.get()
+    config = check.Checked(values, check.check(values), compose.choices(hydra))
     folder = Path(hydra.runtime.output_dir).resolve()
     overrides = [str(override) for override in hydra.overrides.task]
     overrides += [
         compose.searching(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"
     ]
     if ranks.follows():
-        return worker.follow(root, overrides)
+        return worker.follow(config.root, overrides)
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     if sweep:
         launchers.require_shared(sweep, hydra.sweeper)
@@ -114,10 +112,24 @@ def run_job(cfg: DictConfig) -> Result:
     for kept in (folder / ".hydra").glob("*.yaml"):
         secrets.mask_file(kept)
     if sweep:
-        with discarding(folder):  # a job that is not run leaves nothing
-            monitor.require_going_on(sweep, root.sweep.on_failure)
-    with discarding(folder, keep_reason=sweep is not None), device.settings_kept():
-        return execute(values, root, Job(folder, compose.choices(hydra), overrides, varied, sweep))
+        with cleanup_on_rejection(folder):  # a job that is not run leaves nothing
+            monitor.require_going_on(sweep, config.root.sweep.on_failure)
+    with cleanup_on_rejection(folder, keep_reason=sweep is not None), device.settings_kept():
+        return _execute(config, Job(folder, config.choices, overrides, varied, sweep))
+
+
+def _execute(config: check.Checked, job: Job) -> Result:
+    return execute(config, job, functools.partial(_note, config, job))
+
+
+def _note(config: check.Checked, job: Job) -> str:
+    """A stage's words, and what it changes in the code; its script is left in the run's folder."""
+    note = metadata.note(config.root.tutorial, config.root.language)
+    if not note or "stage" not in job.choices:
+        return note
+    changes = refactoring(job.choices["stage"], config.root, job.overrides)
+    changes.keep(job.folder)
+    return changes.described(note, config.root.language)
 
 
 def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Python's garbage collector, told that a process of ours imports much and leaves little behind.
+"""What every command does around its work: one message for a user's mistake, exit codes, and rare garbage collection.
 
 Importing torch or MLflow makes a million objects that live until the end. Looking through them again and again while
 they are made, and once more at the exit, took a third of a start and 0.8 s of an exit.
@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable
 
+from hydra.errors import HydraException
+
+from experiments import ranks
+from experiments.config import secrets
+from experiments.config.compose import in_words, is_users
+from experiments.errors import TrainingError, UserError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
 THRESHOLD = 100_000  # new objects, beside those that went, before a look; Python's own is 700 to 2,000
 
 
@@ -16,3 +28,45 @@ def collect_rarely() -> None:
     """Look for garbage seldom, and not at the exit; for a process of our own only."""
     gc.set_threshold(THRESHOLD)
     atexit.register(gc.freeze)
+
+
+def guarded(action: Callable[[], None], *, together: bool = False) -> None:
+    """Do it, and end the process with one message and its exit code where that fails.
+
+    Args:
+        action: what the command does.
+        together: whether several processes, started by torchrun, can do it together.
+    """
+    collect_rarely()
+    secrets.mask_process()
+    secrets.learn_arguments(sys.argv[1:])
+    wanted = os.environ.get(FULL_ERROR) == "1"
+    # Hydra then lets its exceptions through, to be worded here.
+    os.environ[FULL_ERROR] = "1"
+    try:
+        if not together:
+            ranks.require_one()
+        action()
+    except KeyboardInterrupt:
+        if not ranks.follows():
+            print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if wanted:
+            raise
+        sys.exit(_tell(error))
+
+
+def _tell(error: Exception) -> int:
+    """Print what a user should read of an error; the exit code."""
+    if isinstance(error, UserError):
+        if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process tells it
+            print(f"error: {secrets.masked(str(error))}", file=sys.stderr)
+        return 1 if isinstance(error, TrainingError) else 2
+    if isinstance(error, HydraException) or is_users(error):
+        if ranks.speaks():
+            print(f"error: {secrets.masked(str(in_words(error)))}", file=sys.stderr)
+        return 2
+    print(secrets.masked("".join(traceback.format_exception(error))), file=sys.stderr)
+    print(f"set {FULL_ERROR}=1 for Hydra's own frames as well", file=sys.stderr)
+    return 1

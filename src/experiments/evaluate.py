@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from experiments import __main__ as command_line
+from experiments import cli
 from experiments.errors import ConfigError, Fault
+from experiments.runs.find import find, folder_of
+from experiments.runs.overrides import begun
 
 if TYPE_CHECKING:
     from experiments.config.root import RootConfig
@@ -51,7 +53,7 @@ def evaluate(
     from experiments.training import build
     from experiments.training import device as devices
 
-    folder = load.folder_of(run, output_root)
+    folder = folder_of(run, output_root)
     # No step is taken, which is what a graph would hold.
     root = load.configuration(folder, ["device.graph=false", *overrides])
     build.forget_dataset()
@@ -78,15 +80,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which rows (default: %(default)s)")
     parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
     given = parser.parse_intermixed_args(arguments)
-    command_line.guarded(lambda: _tell(given))
+    cli.guarded(lambda: _tell(given))
 
 
 def _tell(given: argparse.Namespace) -> None:
     from experiments.resume import as_begun
-    from experiments.runs import load, restore
 
-    folder = load.find(given.run)
-    as_begun(restore.begun(folder)["place"])
+    folder = find(given.run)
+    as_begun(begun(folder)["place"])
     for name, value in evaluate(folder, given.overrides, split=given.split, weights=given.weights).items():
         print(name, repr(value))
 
@@ -112,7 +113,7 @@ def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
     if (trained.classes, trained.outputs) != (now.classes, now.outputs):
         problem = f"{now.name} has {said(now)}; the run's model was trained for {said(trained)} ({trained.name})"
         raise ConfigError(Fault("dataset", problem))
-    flat = register.model.get(root.model["name"]).facts.get("input") == "flat"
+    flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
     if trained.shape[0] != now.shape[0] or (flat and trained.features != now.features):
         problem = f"{now.name} has pictures of {size(now)}; the run's model was trained on {size(trained)}"
         raise ConfigError(Fault("dataset", problem))

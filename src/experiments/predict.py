@@ -11,61 +11,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import __main__ as command_line
+from experiments import cli
 from experiments.errors import ConfigError, DataError, Fault
+from experiments.runs.find import folder_of
+from experiments.runs.prediction import Prediction
 
 if TYPE_CHECKING:
-    from experiments.data.preprocess import Pixels, Seen
+    from experiments.data.preprocess import Seen
     from experiments.data.splits import DataSpec, Splits
     from experiments.training.result import Result
 
 PICTURE = "predictions.png"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model reads in one picture.
-
-    Args:
-        path: the picture's file.
-        outputs: the probability of each class, or, where targets are real numbers, what the model gives.
-        labels: what the classes are called; empty for real targets.
-        seen: what the model was given, bytes (channels, height, width).
-        how: what was done to the picture, in words.
-    """
-
-    path: Path
-    outputs: tuple[float, ...]
-    labels: tuple[str, ...]
-    seen: Pixels
-    how: tuple[str, ...]
-
-    @property
-    def ranked(self) -> list[int]:
-        """The classes, the likeliest first; the lower number where two are alike, as argmax has it."""
-        return sorted(range(len(self.labels)), key=lambda number: -self.outputs[number])
-
-    @property
-    def label(self) -> str:
-        """What the likeliest class is called."""
-        return self.labels[self.ranked[0]]
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values, without the pixels."""
-        told: dict[str, Any] = {"picture": str(self.path), "how": list(self.how)}
-        if not self.labels:
-            return told | {"outputs": list(self.outputs)}
-        best = self.ranked[0]
-        return told | {
-            "class": best,
-            "label": self.label,
-            "probability": self.outputs[best],
-            "probabilities": list(self.outputs),
-        }
 
 
 class Reader:
@@ -80,10 +39,10 @@ class Reader:
         from experiments.data.preprocess import require_pictures
         from experiments.runs import load
 
-        self.folder = load.folder_of(run, output_root)
+        self.folder = folder_of(run, output_root)
         self.spec = load.data_spec(self.folder)
         self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
-        self.facts = register.dataset.get(self.root.dataset["name"]).facts
+        self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
         require_pictures(self.spec.shape)
 
     def seen(self, path: Path) -> Seen:
@@ -94,7 +53,7 @@ class Reader:
         """
         from experiments.data import images, preprocess
 
-        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.facts)
+        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.metadata)
 
     def read(self, paths: Sequence[Path], seen: Sequence[Seen]) -> list[Prediction]:
         """What the model reads in each."""
@@ -156,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="all probabilities; a picture only with --picture")
     given = parser.parse_intermixed_args(arguments)
-    command_line.guarded(lambda: _tell(given))
+    cli.guarded(lambda: _tell(given))
 
 
 def _tell(given: argparse.Namespace) -> None:

@@ -14,11 +14,11 @@ import os
 import sys
 from pathlib import Path
 
-from experiments import __main__ as command_line
-from experiments import ranks
+from experiments import cli, ranks
+from experiments.__main__ import compose_and_run
 from experiments.config import discovery
 from experiments.errors import ConfigError, Fault
-from experiments.runs import reuse
+from experiments.runs import references
 from experiments.runs.sweep_plan import PLAN
 from experiments.tracking import journal
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's or a sweep's")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     given = parser.parse_args(arguments)
-    command_line.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
+    cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
 
 
 def _resume(folder: Path, overrides: list[str]) -> None:
@@ -44,7 +44,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         _sweep(folder, overrides)
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
-    if (taken := reuse.meant(folder)) != folder:
+    if (taken := references.meant(folder)) != folder:
         problem = "it took the finished run of another folder; to go on with that one: python -m experiments.resume"
         raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():
@@ -57,15 +57,15 @@ def _resume(folder: Path, overrides: list[str]) -> None:
     handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
-    from experiments.api import go_on
+    from experiments import api
 
-    go_on(folder, overrides)
+    api.resume(folder, overrides)
 
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """The same multirun again, in the same folder: each job sees for itself what is left to do."""
     from experiments.config.compose import quoted
-    from experiments.runs.restore import hidden, key, together
+    from experiments.runs.overrides import hidden, key, merge
 
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     allowed = {*OF_A_SWEEP, *hidden(plan["overrides"])}
@@ -76,8 +76,8 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
         )
     as_begun(plan["place"])
     again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true"]
-    sys.argv = ["experiments", "--multirun", *plan["options"], *together(plan["overrides"], overrides), *again]
-    command_line.compose_and_run()
+    sys.argv = ["experiments", "--multirun", *plan["options"], *merge(plan["overrides"], overrides), *again]
+    compose_and_run()
 
 
 def as_begun(place: dict[str, str]) -> None:

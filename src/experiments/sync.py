@@ -43,7 +43,7 @@ class Sync:
             if uri is None:
                 self.untracked += 1
                 return
-            ended = journal.end_abandoned(folder, "its process died")
+            ended = journal.mark_killed(folder, "its process died")
             if self.again:
                 delivery.forget(folder)
             state = delivery.state(folder)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiments import __main__ as command_line
+from experiments import cli
 from experiments.compare import rows, seeds
 from experiments.compare.comparison import METRIC, Comparison, compare
 from experiments.compare.selection import Chosen, choose
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mode", choices=("min", "max"), help="which value of it is best; default: by its name")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
     given = parser.parse_args(arguments)
-    command_line.guarded(lambda: _compare(given))
+    cli.guarded(lambda: _compare(given))
 
 
 def _compare(given: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import ConfigError, Fault
-from experiments.runs import reuse
+from experiments.runs import references
+from experiments.runs.find import find
 from experiments.runs.sweep_plan import PLAN
 from experiments.runs.terminal import relative
 from experiments.sweeps import summary
@@ -59,15 +60,12 @@ def _places(name: str, output_root: Path) -> list[Path]:
     """The folders of the runs and sweeps that one name means."""
     path = Path(name).expanduser()
     if path.is_dir():
-        path = reuse.meant(path)
+        path = references.meant(path)
         if _is_sweep(path) or (path / journal.FILE).is_file():
             return [path.resolve()]
         if below := _runs_below(path):
             return below
     if re.fullmatch(r"[0-9a-f]{32}", name):
-        # Imported now: it takes torch, which no other name needs.
-        from experiments.runs.load import find
-
         return [find(name, output_root)]
     if found := [folder for folder in _runs_below(output_root) if _begun(folder).get("experiment") == name]:
         return found

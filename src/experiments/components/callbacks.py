@@ -1,4 +1,8 @@
-"""Callbacks: `(**arguments)` gives a Callback, with hooks at a training's start, after each epoch and at its end."""
+"""Callbacks: `(**arguments)` gives a Callback, with hooks at a training's start, after each epoch and at its end.
+
+A callback declares at its registration: `watches_only=True`, it changes nothing in a training, so that a script needs
+none; `stops_early=True`, it may end a training before its last epoch and go back to earlier weights.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,15 @@ from annotated_types import Ge
 from torch import Tensor
 
 from experiments.config.registry import register
-from experiments.training.callback import Callback
+from experiments.training.callback import Callback, Training
 from experiments.training.result import Metrics
-from experiments.training.runner import Runner
 
 log = logging.getLogger(__name__)
 
 WEIGHT_IMAGES = "weight_images.npz"
 
 
-@register.callback("early_stopping")
+@register.callback("early_stopping", stops_early=True)
 class EarlyStopping(Callback):
     """Stops when a figure no longer improves, and goes back to the weights of its best epoch.
 
@@ -49,7 +52,7 @@ class EarlyStopping(Callback):
         self.best_epoch = 0
         self.weights: dict[str, Any] = {}
 
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
         """Remember the best weights; stop once patience is over."""
         value = self.sign * float(figures[self.monitor])  # of numpy, it could not be read again from a checkpoint
         if value < self.best - self.min_delta:
@@ -66,29 +69,29 @@ class EarlyStopping(Callback):
         """Go on from a state_dict()."""
         self.best, self.best_epoch, self.weights = state["best"], state["best_epoch"], state["weights"]
 
-    def on_fit_end(self, runner: Runner) -> None:
+    def on_fit_end(self, runner: Training) -> None:
         """Go back to the best weights."""
         if self.weights:
             runner.model.load_state_dict(self.weights)
             log.info("back to the weights of epoch %d, the best by %s", self.best_epoch, self.monitor)
 
 
-@register.callback("weight_images")
+@register.callback("weight_images", watches_only=True)
 class WeightImages(Callback):
     """Keeps the first layer after each epoch, to be drawn after the training: templates or filters."""
 
     def __init__(self) -> None:
         self.epochs: list[np.ndarray] = []
 
-    def on_fit_start(self, runner: Runner) -> None:
+    def on_fit_start(self, runner: Training) -> None:
         """The untrained layer comes first."""
         self._keep(runner)
 
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
         """Keep a copy of the layer."""
         self._keep(runner)
 
-    def on_fit_end(self, runner: Runner) -> None:
+    def on_fit_end(self, runner: Training) -> None:
         """Leave them in the run's folder."""
         if runner.folder is not None and self.epochs:
             np.savez(runner.folder / WEIGHT_IMAGES, images=np.stack(self.epochs))
@@ -101,17 +104,17 @@ class WeightImages(Callback):
         """Go on from a state_dict()."""
         self.epochs = [layer.numpy() for layer in state["epochs"]]
 
-    def _keep(self, runner: Runner) -> None:
+    def _keep(self, runner: Training) -> None:
         layer = first_layer(runner.model)
         if layer is not None:
             self.epochs.append(layer.numpy())
 
 
-@register.callback("tutorial_figures", targets="classes")
+@register.callback("tutorial_figures", targets="classes", watches_only=True)
 class TutorialFigures(Callback):
     """The figures that the tutorial prints: its first and last mini-batch, before and after the training."""
 
-    def on_fit_start(self, runner: Runner) -> None:
+    def on_fit_start(self, runner: Training) -> None:
         """Both mini-batches before the first step."""
         loss, accuracy = self._figures(runner, 0)
         last_loss, _ = self._figures(runner, runner.steps - 1)
@@ -124,14 +127,14 @@ class TutorialFigures(Callback):
             0,
         )
 
-    def on_fit_end(self, runner: Runner) -> None:
+    def on_fit_end(self, runner: Training) -> None:
         """The last mini-batch after the last step."""
         loss, accuracy = self._figures(runner, runner.steps - 1)
         figures = {"tutorial/last_batch_loss": loss, "tutorial/last_batch_accuracy": accuracy}
         runner.record(figures, len(runner.history) - 1)
 
     @torch.no_grad()
-    def _figures(self, runner: Runner, batch: int) -> tuple[float, float]:
+    def _figures(self, runner: Training, batch: int) -> tuple[float, float]:
         """Loss and accuracy of one batch of the rows as they lie, shuffled or not."""
         xb, yb = (part.to(runner.device) for part in runner.train.as_stored(batch))
         runner.model.eval()

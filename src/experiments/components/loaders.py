@@ -2,7 +2,9 @@
 
 `shape` is the shape of one input as the model takes it. Given the same order, all loaders yield the same batches,
 bit for bit: the first four are the tutorial's, `in_memory` is the default outside the stages. `plain` at the
-registration is the loader as a script of one's own has it.
+registration is the loader as a script of one's own has it, `views=True` says that its batches may be views of the rows,
+`reads_once=True` that it reads each item of a dataset once, and `on_device=True` that it has `to(device)` and keeps the
+rows there.
 """
 
 from __future__ import annotations
@@ -123,14 +125,14 @@ class InMemory:
             yield from zip(torch.split(x, self.batch_size), torch.split(y, self.batch_size), strict=True)
 
 
-@register.loader("slices", plain=script_loaders.slices)
+@register.loader("slices", plain=script_loaders.slices, views=True, reads_once=True)
 def slices(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 1: x[start:end], y[start:end]."""
     x, y = split.floats()
     return Passes(script_loaders.slices, x.view(-1, *shape), y, batch_size, order)
 
 
-@register.loader("tensor_dataset", plain=script_loaders.tensor_dataset)
+@register.loader("tensor_dataset", plain=script_loaders.tensor_dataset, views=True, reads_once=True)
 def tensor_dataset(split: Split, batch_size: int, order: Order, shape: Shape) -> Passes:
     """Stage 6: one slice of a TensorDataset gives both."""
     x, y = split.floats()
@@ -159,7 +161,7 @@ def wrapped_dataloader(
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), _into(shape))
 
 
-@register.loader("in_memory", plain=script_loaders.slices)
+@register.loader("in_memory", plain=script_loaders.slices, views=True, reads_once=True, on_device=True)
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(*split.tensors, batch_size, order, shape)

@@ -1,6 +1,7 @@
 """Losses: `(pred, target)` gives a scalar, the mean over the batch.
 
-A loss says at its registration which targets it takes: `targets="classes"` or `targets="reals"`.
+A loss says at its registration which targets it takes: `targets="classes"` or `targets="reals"`; and with
+`input="log_probabilities"` that it takes those, from a model that is registered with `output="log_probabilities"`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 from experiments.config.registry import register
 
 
-@register.loss("nll_by_hand", targets="classes")
+@register.loss("nll_by_hand", targets="classes", input="log_probabilities")
 def nll_by_hand(pred: Tensor, target: Tensor) -> Tensor:
     """Stage 1: minus the mean log-probability (batch, classes) of the right class (batch,)."""
     return -pred[range(target.shape[0]), target].mean()

@@ -1,4 +1,8 @@
-"""Optimisers: `(params, **arguments)` gives an object with step(), zero_grad() and state_dict()."""
+"""Optimisers: `(params, **arguments)` gives an object with step(), zero_grad() and state_dict().
+
+An optimiser that is no torch.optim.Optimizer may declare at its registration: `capturable=True`, a CUDA graph can hold
+its step; `schedulable=False`, no scheduler can steer it.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ class ByHand:
         self.lr = state["lr"]
 
 
-@register.optim("by_hand")
+@register.optim("by_hand", capturable=True, schedulable=False)
 def by_hand(params: Iterable[Tensor], *, lr: Rate = 0.5) -> ByHand:
     """The tutorial's update, without torch.optim."""
     return ByHand(params, lr)

@@ -1,7 +1,8 @@
 """Schedulers: `(optimizer, epochs, steps)` gives an object with step(), called once a step or once an epoch.
 
 `epochs` is the training's length, `steps` the steps of one epoch. A scheduler says at its registration when it is
-called, `per="step"` or `per="epoch"`, and with `any_length=True` that it does not depend on the training's length.
+called, `per="step"` or `per="epoch"`; with `any_length=True` that it does not depend on the training's length, and with
+`steers=False` that it leaves the optimiser alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault
 
 
-@register.scheduler("constant", per="epoch", any_length=True)
+@register.scheduler("constant", per="epoch", any_length=True, steers=False)
 def constant(optimizer: Any, epochs: int, steps: int) -> None:  # every scheduler takes these
     """No scheduler: the learning rate stays."""
 

@@ -57,7 +57,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     try:
         if GlobalHydra.instance().is_initialized():
             return hydra_compose("config", given, return_hydra_config=True)
-        discovery.announce()
+        discovery.register_with_hydra()
         with initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments"):
             return hydra_compose("config", given, return_hydra_config=True)
     except (CompactHydraException, OmegaConfBaseException) as error:
@@ -118,7 +118,8 @@ def require_single(hydra: Any) -> None:
     Raises:
         ConfigError: it is given a list, of which Hydra would make a mixture.
     """
-    for override in hydra.overrides.task:
+    # Not resolved: an override may hold an interpolation of its own, which leads nowhere from there.
+    for override in OmegaConf.to_container(hydra.overrides.task, resolve=False) or ():
         group, _, choice = str(override).lstrip("+").partition("=")
         if group in SINGLE and choice.startswith("["):
             problem = f"it takes one option; to compare several: -m {group}={choice.strip('[]')}"

@@ -19,11 +19,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
+
+from experiments.config import hydra_options
 from experiments.config.registry import Registry, register
 from experiments.errors import ConfigError, Fault, UserError
 
 SETTING = "EXPERIMENTS_COMPONENTS"
-LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -37,22 +39,10 @@ def own_files() -> list[Path]:
     return [_source(entry) for entry in _entries()]
 
 
-def announce() -> None:
-    """Make the checked sweepers and every own component known to Hydra, so that it can compose them."""
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.plugins import Plugins
-
-    # Hydra finds the plugins of installed wheels by itself, but not those of an editable install. It loads its own
-    # ones afresh while it looks, so that the import comes after.
-    plugins = Plugins.instance()
-    from hydra_plugins.experiments_sweeper import CheckedSweeper, search
-
-    plugins.register(CheckedSweeper)
-    plugins.register(search.CheckedSearch)
-    search.store()
+def register_with_hydra() -> None:
+    """Make our options and every own component known to Hydra, so that it can compose them."""
+    hydra_options.store()
     store = ConfigStore.instance()
-    for name in LAUNCHERS:  # else Hydra would take them for schemas of our presets of the same names
-        store.repo.get("hydra", {}).get("launcher", {}).pop(f"{name}.yaml", None)
     for registry, name, preset in _presets():
         store.store(group=registry.group, name=name, node=preset, provider="own")
 

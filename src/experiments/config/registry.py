@@ -35,13 +35,13 @@ class Component:
         kind: the registry it belongs to, e.g. "model".
         name: what configuration calls it.
         factory: a function or class.
-        facts: what it says of itself beside its signature, e.g. `input="image"`.
+        metadata: what it declares beside its signature, e.g. `input="image"`.
     """
 
     kind: str
     name: str
     factory: Callable[..., Any]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -77,7 +77,7 @@ class Registry:
         self.common = dict(common or {})
         self._components: dict[str, Component] = {}
 
-    def __call__(self, name: str, **facts: Any) -> Callable[[T], T]:
+    def __call__(self, name: str, **metadata: Any) -> Callable[[T], T]:
         """Register the decorated factory as `name`.
 
         Raises:
@@ -89,7 +89,7 @@ class Registry:
             raise RegistrationError(f"{self.kind} {name!r:.200} {problem}")
 
         def decorate(factory: T) -> T:
-            component = Component(self.kind, name, factory, facts)
+            component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
             if known is not None and not _same_place(known.factory, factory):
                 raise RegistrationError(

@@ -48,17 +48,17 @@ def require_pictures(shape: Shape) -> None:
         raise ConfigError(Fault("model", problem))
 
 
-def fit(picture: Image.Image, shape: Shape, facts: Mapping[str, Any]) -> Seen:
+def fit(picture: Image.Image, shape: Shape, metadata: Mapping[str, Any]) -> Seen:
     """A picture in mode L or RGB as a model of this shape takes it; one of its very size keeps every pixel."""
     _, height, width = shape
     how = []
-    if facts.get("light_on_dark") and dark_on_light(np.asarray(picture.convert("L"))):
+    if metadata.get("light_on_dark") and dark_on_light(np.asarray(picture.convert("L"))):
         picture = ImageOps.invert(picture)
         how.append("dark on light, inverted")
     if picture.size != (width, height):
         size = f"{picture.size[0]}x{picture.size[1]}"
-        if facts.get("centred") and picture.mode == "L":
-            picture = _centred(np.asarray(picture), height, width, facts["centred"])
+        if metadata.get("centred") and picture.mode == "L":
+            picture = _centred(np.asarray(picture), height, width, metadata["centred"])
             how.append(f"{size}, cropped and centred")
         else:
             picture = _padded(picture, height, width)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -178,6 +179,7 @@ class Batches:
         split: the rows themselves.
         batch_size: rows of a batch.
         shape: of one input, as the model takes it.
+        limit: at most so many batches an epoch; None for all.
     """
 
     loader: Any
@@ -185,14 +187,15 @@ class Batches:
     split: Split
     batch_size: int
     shape: tuple[int, ...]
+    limit: int | None = None
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return min(len(self.loader), self.limit or len(self.loader))
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch, (xb, yb) each."""
         self.order.epoch = epoch
-        return iter(self.loader)
+        return islice(self.loader, self.limit)
 
     def as_stored(self, batch: int) -> tuple[Tensor, Tensor]:
         """One batch of the rows as they lie, whatever the order."""

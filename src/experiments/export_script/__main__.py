@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import __main__ as command_line
+from experiments import cli
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=Path, metavar="FILE.npz", help="write the rows that the script reads there")
     parser.add_argument("--output-root", default="outputs", help="where a run with an id is looked for")
     given = parser.parse_args(arguments)
-    command_line.guarded(lambda: _export(given.what, given.rows, given.output_root))
+    cli.guarded(lambda: _export(given.what, given.rows, given.output_root))
 
 
 def _export(what: list[str], rows: Path | None, output_root: str) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.config import compose, secrets
-from experiments.config import root as configuration
+from experiments.config import check
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
@@ -23,12 +22,14 @@ from experiments.export_script.names_check import require_sound
 from experiments.export_script.script import Script
 from experiments.export_script.training import Training
 from experiments.files import replacing
-from experiments.runs import load, preparation, restore
+from experiments.runs import load, preparation
+from experiments.runs.find import find, find_run
 from experiments.runs.fingerprint import differences, without_length
+from experiments.runs.overrides import begun, said
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivery, journal
-from experiments.training import build, weights
+from experiments.training import build
 
 # How the way to it is told where nothing else is given.
 COMMAND = ("python", "-m", "experiments")
@@ -73,11 +74,8 @@ def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Pa
         DataError: the dataset cannot be had.
     """
     if len(what) == 1 and "=" not in what[0]:
-        return _of_run(load.find(what[0], output_root), rows)
-    cfg = compose.compose(what)
-    secrets.learn(cfg)
-    root = configuration.check(configuration.resolve(cfg))
-    return of(root, what, origin=shlex.join([*COMMAND, *what]), rows=rows)
+        return _of_run(find(what[0], output_root), rows)
+    return of(check.configured(what).root, what, origin=shlex.join([*COMMAND, *what]), rows=rows)
 
 
 @contextlib.contextmanager
@@ -116,7 +114,7 @@ def of(
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     drawn = _drawn(trainings[-1], splits.spec)
     notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
-    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).facts
+    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).metadata
     told = (
         [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
     )
@@ -141,18 +139,18 @@ def of(
 
 def _of_run(folder: Path, rows: str) -> Exported:
     root = load.configuration(folder)
-    begun, trained = restore.begun(folder), len(journal.history(folder))
+    start, trained = begun(folder), len(journal.history(folder))
     if not trained:
         raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
     # A stage would have to be trained to see whether its weights are the same; those of a run are there.
-    weighed = root.init_from is not None and weights.find_run(Path(root.output_root), root.init_from) is not None
+    weighed = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
     prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
-    before, now = without_length(begun["identity"]), without_length(prepared.identity)
+    before, now = without_length(start["identity"]), without_length(prepared.identity)
     changed = [line for line in differences(before, now) if weighed or not line.startswith("content of init_from")]
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
     run_id = delivery.state(folder).get("run_id", "not in MLflow")
-    origin = f"the run {begun['name']} ({run_id}) in {relative(folder)}"
-    return of(root, restore.said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
+    origin = f"the run {start['name']} ({run_id}) in {relative(folder)}"
+    return of(root, said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
 
 
 def _trainings(
@@ -160,10 +158,10 @@ def _trainings(
 ) -> Iterator[Training]:
     """The run's own training, after those that give it its weights."""
     if root.init_from is not None:
-        run = weights.find_run(Path(root.output_root), root.init_from)
+        run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
         restrictions.require_repeatable(root.init_from, first, run, spec)
-        yield from _trainings(first, overrides if run is None else restore.said(run), spec)
+        yield from _trainings(first, overrides if run is None else said(run), spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 

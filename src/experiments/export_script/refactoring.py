@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import compose, stages
-from experiments.config import root as configuration
+from experiments.config import check, stages
 from experiments.config.root import RootConfig
 from experiments.errors import UserError
 from experiments.export_script.exporting import COMMAND, of
@@ -94,7 +93,7 @@ def _text(stage: str, root: RootConfig | None, others: Sequence[str]) -> str:
     if root is None and key in _latest:
         return _latest[key]
     overrides = [f"stage={stage}", *others]
-    root = root or configuration.check(configuration.resolve(compose.compose(overrides)))
+    root = root or check.configured(overrides).root
     text = of(root, overrides, origin=shlex.join([*COMMAND, *overrides])).text
     _latest.clear()
     _latest[key] = text

@@ -6,20 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.splits import DataSpec, Splits, is_arrays
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
-from experiments.runs import restore
 from experiments.runs.fingerprint import PLACES
+from experiments.runs.overrides import begun
 from experiments.tracking import journal
 
 # What two trainings have to have in common, so that one `fit` does for both.
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
-# Callbacks that are spoken of, or change nothing.
-KNOWN = ("early_stopping", "weight_images", "tutorial_figures")
-# Loaders that read each item of a dataset once, as a script does.
-READ_ONCE = ("slices", "tensor_dataset", "in_memory")
 
 
 def require_shared(training: Training, last: Training) -> None:
@@ -54,11 +51,11 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
     Raises:
         ConfigError: it does not.
     """
-    if "early_stopping" in root.callbacks:
+    if _stops_early(root):
         problem = "has early stopping, which a script has not, and may have gone back to its best weights"
     elif run is not None and (trained := len(journal.history(run))) < root.epochs:
         problem = f"trained {trained} of its {root.epochs} epochs; a script trains all of them"
-    elif run is not None and restore.begun(run)["data"]["digest"] != spec.digest:
+    elif run is not None and begun(run)["data"]["digest"] != spec.digest:
         problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
     else:
         return
@@ -70,22 +67,32 @@ def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
     last = trainings[-1]
     if last.epochs < last.root.epochs:
         yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
-    elif "early_stopping" in last.root.callbacks:
+    elif _stops_early(last.root):
         yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
     switches = [name for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)]
     if switches:
         told = " and ".join(f"device.{name}" for name in switches)
         yield f"Without {told}, so the last bits of its losses may be others."
-    own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if name not in KNOWN)
+    own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if not _is_covered(name))
     if own:
         told = " and ".join(f"callbacks.{name}" for name in own)
         yield f"Without {told}: what that does to a training is missing, and its losses may be others."
     items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
-    if items and last.root.loader["name"] not in READ_ONCE:
+    if items and not register.loader.get(last.root.loader["name"]).metadata.get("reads_once"):
         yield (
             "Each item of the dataset is read once; the run asks for it anew each epoch, "
             "so the losses may be others where it is then another."
         )
+
+
+def _stops_early(root: RootConfig) -> bool:
+    return any(register.callback.get(name).metadata.get("stops_early") for name in root.callbacks)
+
+
+def _is_covered(name: str) -> bool:
+    """Whether a callback changes nothing in a training, or has a note of its own."""
+    declared = register.callback.get(name).metadata
+    return bool(declared.get("watches_only") or declared.get("stops_early"))
 
 
 def _shared(training: Training) -> dict[str, Any]:

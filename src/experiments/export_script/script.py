@@ -84,10 +84,12 @@ class Script:
         return joined([heading, imports(self.sources.imports), *body])
 
     def _data(self) -> str:
-        text = register.dataset.get(self.root.dataset["name"]).facts.get("plain") or ROWS.replace("{file}", self.rows)
+        text = register.dataset.get(self.root.dataset["name"]).metadata.get("plain") or ROWS.replace(
+            "{file}", self.rows
+        )
         self.sources.imports |= {line.strip() for line in text.splitlines() if IMPORT.fullmatch(f"{line}\n")}
         lines = [IMPORT.sub("", text).strip()]
-        if self.as_bytes and "plain" not in register.dataset.get(self.root.dataset["name"]).facts:
+        if self.as_bytes and "plain" not in register.dataset.get(self.root.dataset["name"]).metadata:
             lines.append("x_train, x_valid = x_train.float() / 256, x_valid.float() / 256")
         if not self._flat and "shape" not in self._batches_parameters:
             shape = ", ".join(map(str, self.spec.shape))
@@ -108,12 +110,12 @@ class Script:
         for name, given in self.root.transforms.items():
             component, arguments = bound(register.transform, name, given)
             called = self.sources.called(component, arguments, spec_at=1)
-            self.transforms.append((f"xb = {called}(xb)", bool(component.facts.get("training_only"))))
+            self.transforms.append((f"xb = {called}(xb)", bool(component.metadata.get("training_only"))))
         return self.sources.taken()
 
     @property
     def _flat(self) -> bool:
-        return register.model.get(self.root.model["name"]).facts.get("input") == "flat"
+        return register.model.get(self.root.model["name"]).metadata.get("input") == "flat"
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -122,13 +124,13 @@ class Script:
     @property
     def _batches_parameters(self) -> Sequence[str]:
         """What the plain form of the loader takes."""
-        function = register.loader.get(self.root.loader["name"]).facts.get("plain")
+        function = register.loader.get(self.root.loader["name"]).metadata.get("plain")
         return ["shape"] if function is None else list(inspect.signature(function).parameters)
 
     def _batches(self) -> list[str]:
         component, arguments = self.trainings[-1].component("loader")
         ordered = self.loader.shuffle or self.loader.valid_shuffle
-        function = component.facts.get("plain")
+        function = component.metadata.get("plain")
         if function is not None:
             known = {"shape": self._shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
@@ -203,7 +205,7 @@ class Script:
         parts = [last.component(group)[0] for group in ("model", "loss")]
         parts += [register.transform.get(name) for name in self.root.transforms]
         own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
-        views = last.component("loader")[0].facts.get("plain") in (script_loaders.slices, script_loaders.tensor_dataset)
+        views = last.component("loader")[0].metadata.get("views")
         copied = ["xb, yb = xb.clone(), yb.clone()  # they are views of the rows, which stay as they are"]
         return copied if own and views and not shuffled else []
 
@@ -237,7 +239,7 @@ class Script:
         Raises:
             ConfigError: one training has none, or another kind than the next.
         """
-        per = {register.scheduler.get(t.root.scheduler["name"]).facts.get("per", "epoch") for t in self._scheduled}
+        per = {register.scheduler.get(t.root.scheduler["name"]).metadata.get("per", "epoch") for t in self._scheduled}
         if len(per) > 1 or len(self._scheduled) not in (0, len(self.trainings)):
             raise not_shared(self.trainings[0], ["scheduler"])
         return per

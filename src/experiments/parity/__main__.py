@@ -25,14 +25,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import __main__ as command_line
+from experiments import cli
 from experiments.errors import ConfigError, Fault
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare, print the verdict, and end with its exit code."""
     given = _parser().parse_intermixed_args(arguments)
-    command_line.guarded(lambda: _compare(given))
+    cli.guarded(lambda: _compare(given))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.config import compose, secrets
-from experiments.config import root as configuration
+from experiments.config import check as check_config
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE, Difference
 from experiments.parity.lockstep import free, locked
@@ -72,8 +71,8 @@ def resumed(overrides: Sequence[str], at: int, *, steps: int = STEPS) -> Verdict
     prepared = configured(overrides)
     began = time.perf_counter()
     with devices.settings_kept(), tempfile.TemporaryDirectory() as folder:
-        straight = Trainee(prepared, prepared.runner(None))
-        seconds = [Trainee(prepared, prepared.runner(Path(folder)))]
+        straight = Trainee(prepared)
+        seconds = [Trainee(prepared, Path(folder))]
         notes = _all(steps, straight.total)
         steps = min(steps, straight.total)
         if not 1 <= at < steps:
@@ -105,10 +104,7 @@ def check(steps: int, tolerance: float = TOLERANCE) -> None:
 
 def configured(overrides: Sequence[str], *, fresh: bool = False) -> Preparation:
     """A configuration with all it names; `fresh` leaves out the trained weights it would start from."""
-    cfg = compose.compose(overrides)
-    compose.require_single(cfg.hydra)
-    secrets.learn(cfg)
-    root = configuration.check(configuration.resolve(cfg))
+    root = check_config.configured(overrides).root
     if fresh:
         root = root.model_copy(update={"init_from": None})
     with devices.settings_kept():
@@ -154,8 +150,8 @@ def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
 
 def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Trainee, Trainee, Matching]:
     """Both as new, the second with the first's weights as far as they fit."""
-    one = Trainee(a, a.runner(None))
-    other = Trainee(b, b.runner(None))
+    one = Trainee(a)
+    other = Trainee(b)
     matching = match(weights_of(one.runner.model), weights_of(other.runner.model), transpose)
     if matching.complete:
         other.take(one, matching)
@@ -164,13 +160,13 @@ def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Tra
 
 def _reopened(prepared: Preparation, folder: Path, done: int) -> Trainee:
     """The training that was saved after so many steps, in a new runner."""
-    runner = prepared.runner(folder)
-    assert runner.checkpoints is not None
-    state = runner.checkpoints.newest()
+    trainee = Trainee(prepared, folder)
+    assert trainee.runner.checkpoints is not None
+    state = trainee.runner.checkpoints.newest()
     if state is None:
         raise ConfigError(Fault("--resume-at", f"no checkpoint could be written to {folder}"))
-    runner.load_state_dict(state)
-    return Trainee(prepared, runner, done)
+    trainee.resume(state, done)
+    return trainee
 
 
 def _words(matching: Matching) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE, Comparison, Difference
@@ -127,6 +128,6 @@ def _data(root: RootConfig) -> Path | None:
     """The file that the dataset was read from, if it is one."""
     source = root.dataset.get("source")
     candidates = [Path(source)] if source else []
-    if root.dataset["name"] == "mnist":
-        candidates.append(Path(root.dataset["root"]) / "mnist" / "mnist.pkl.gz")
+    if packed := register.dataset.get(root.dataset["name"]).metadata.get("packed"):
+        candidates.append(Path(root.dataset["root"]) / packed)
     return next((path for path in candidates if path.is_file()), None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +16,8 @@ from experiments.parity.matching import Matching
 from experiments.runs.preparation import Preparation
 from experiments.seeds import noise_state, restore_noise
 from experiments.training import device as devices
-from experiments.training.build import ProgressBar
-from experiments.training.meters import Progress, Sums
-from experiments.training.runner import Runner, weights_of
+from experiments.training.checkpoint import State
+from experiments.training.runner import weights_of
 
 Noise = dict[str, Any]
 
@@ -28,22 +27,18 @@ class Trainee:
 
     Args:
         prepared: the configuration, with all it names.
-        runner: assembled from it.
-        done: steps behind it, where the runner's state was loaded.
+        folder: where its checkpoints are saved; None for nowhere.
     """
 
-    def __init__(self, prepared: Preparation, runner: Runner, done: int = 0) -> None:
-        self.prepared, self.runner = prepared, runner
-        self.noise: Noise = noise_state(runner.device)  # set by the assembly, just now
-        self.names = _names_of(runner)
+    def __init__(self, prepared: Preparation, folder: Path | None = None) -> None:
+        self.prepared = prepared
+        self.runner = prepared.runner(folder, before_step=self._at_update)
+        self.params = self.runner.step.update.params
+        self.noise: Noise = noise_state(self.runner.device)  # set by the assembly, just now
+        self.names = _names_of(self.runner.model, self.params)
         self.given: Mapping[str, Tensor] = {}  # gradients that the optimiser gets instead of its own
         self._gradients: dict[str, Tensor] = {}
-        bar = runner.train.loader
-        if isinstance(bar, ProgressBar):  # two bars at once would be a mess
-            runner.train = replace(runner.train, loader=bar.loader)
-        runner.take = None  # what is looked at within each step cannot be looked at in a graph
-        _before_each_update(runner.optimizer, self._at_update)
-        self._steps = self._all_steps(done)
+        self._steps = self._all_steps(0)
 
     @property
     def total(self) -> int:
@@ -86,6 +81,11 @@ class Trainee:
         same = noise.get("device") is not None and "device" in self.noise
         self.noise = {**self.noise, **{key: value for key, value in noise.items() if key != "device" or same}}
 
+    def resume(self, state: State, done: int) -> None:
+        """Continue from a checkpoint that was saved after so many steps."""
+        self.runner.load_state_dict(state)
+        self._steps = self._all_steps(done)
+
     def save(self, done: int) -> None:
         """Write a checkpoint, as a run does after so many steps."""
         assert self.runner.checkpoints is not None
@@ -98,7 +98,7 @@ class Trainee:
         for epoch in range(first, self.prepared.root.epochs):
             if epoch > first:
                 runner.step_scheduler("epoch")
-                runner.progress = Progress(Sums(runner.metrics))
+                runner.start_epoch()
             for xb, yb, pred, loss in runner.train_steps(epoch):
                 runner.progress.sums.add(pred, yb, loss)
                 yield Step(
@@ -113,7 +113,7 @@ class Trainee:
     def _at_update(self) -> None:
         """Keep the gradients that the optimiser gets; or give it others."""
         self._gradients = {}
-        for p, name in zip(self.runner.params, self.names, strict=True):
+        for p, name in zip(self.params, self.names, strict=True):
             if p.grad is not None:
                 self._gradients[name] = p.grad.detach().cpu().clone()
             if name in self.given:
@@ -135,33 +135,20 @@ def _laid_out_as(own: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(own).copy_(value)
 
 
-def _names_of(runner: Runner) -> list[str]:
+def _names_of(model: Any, params: Sequence[Tensor]) -> list[str]:
     """What the model's state calls each of its parameters: they lie at the same place, or are the same in number."""
-    state = list(runner.model.state_dict().items())
+    state = list(model.state_dict().items())
     places = {(tensor.data_ptr(), tensor.shape): name for name, tensor in reversed(state)}
-    in_order = [name for name, _ in state] if len(state) == len(runner.params) else []
-    in_order += [f"parameter {number}" for number in range(len(in_order), len(runner.params))]
-    return [places.get((p.data_ptr(), p.shape), name) for p, name in zip(runner.params, in_order, strict=True)]
+    in_order = [name for name, _ in state] if len(state) == len(params) else []
+    in_order += [f"parameter {number}" for number in range(len(in_order), len(params))]
+    return [places.get((p.data_ptr(), p.shape), name) for p, name in zip(params, in_order, strict=True)]
 
 
 def _memory(trainee: Trainee) -> dict[str, dict[str, Any]] | None:
     """What a torch optimiser remembers of each parameter, by name; nothing of one that only has a learning rate."""
     optimizer = trainee.runner.optimizer
     if isinstance(optimizer, Optimizer):
-        named = zip(trainee.runner.params, trainee.names, strict=True)
+        named = zip(trainee.params, trainee.names, strict=True)
         return {name: optimizer.state[p] for p, name in named if p in optimizer.state}
     remembers = any(isinstance(value, Tensor | list | dict) for value in optimizer.state_dict().values())
     return None if remembers else {}
-
-
-def _before_each_update(optimizer: Any, action: Callable[[], None]) -> None:
-    if isinstance(optimizer, Optimizer):
-        optimizer.register_step_pre_hook(lambda *_: action())
-        return
-    update = optimizer.step
-
-    def step() -> None:
-        action()
-        update()
-
-    optimizer.step = step

@@ -7,7 +7,7 @@ import errno
 import json
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,56 +19,69 @@ from omegaconf import OmegaConf
 
 from experiments import ranks
 from experiments.config import secrets
+from experiments.config.check import Checked
+from experiments.config.device import pick
 from experiments.config.root import RootConfig
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault, TrainingError
-from experiments.export_script.refactoring import refactoring
 from experiments.runs import (
     cpu_contention,
+    index,
     metadata,
     pictures,
     preparation,
+    references,
     restore,
     reuse,
     sweep_plan,
     terminal,
     worker,
 )
-from experiments.runs.folder import ERROR, taken
+from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
+from experiments.runs.overrides import begun
 from experiments.runs.preparation import Preparation
 from experiments.tracking import client, delivery
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal, is_held_elsewhere
-from experiments.training import build, device, signals, weights
+from experiments.tracking.metric_names import drop_invalid
+from experiments.training import build, signals, weights
 from experiments.training.compile import in_words
 from experiments.training.distributed import group as distributed
 from experiments.training.distributed.group import Group
-from experiments.training.result import Metrics, Result, sound
-from experiments.training.runner import weights_of
+from experiments.training.result import Metrics, Result
+from experiments.training.runner import Runner, weights_of
+from experiments.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def execute(values: dict[str, Any], root: RootConfig, job: Job) -> Result:
-    """Train one job: from its beginning, or where its folder holds a run already, from that run's newest state."""
-    if root.sweep.preview:
+def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
+    """Train one job: from its start, or where its folder holds a run already, from that run's newest state.
+
+    Args:
+        config: the checked configuration.
+        job: as Hydra gives it.
+        note: makes the run's description, once nothing is left that could refuse the run.
+    """
+    if config.root.sweep.preview:
         problem = "it shows what python -m experiments would start, or resume of a sweep; here is nothing to show"
         raise ConfigError(Fault("sweep.preview", problem))
-    with distributed.joined(partial(device.pick, root.device)) as group:
-        return _train(values, root, job, group)
+    with distributed.joined(partial(pick, config.root.device)) as group:
+        return _train(config, job, note, group)
 
 
-def _train(values: dict[str, Any], root: RootConfig, job: Job, group: Group | None) -> Result:
+def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | None) -> Result:
     """The same in the first, or only, of the processes that train it."""
+    root = config.root
     with contextlib.ExitStack() as undo:
         earlier = restore.reopen(job.folder) if (job.folder / JOURNAL).exists() else None
         if earlier is not None:
             undo.callback(earlier.close)
         prepared = preparation.prepare(root, job.overrides, group)
-        found = reuse.take(prepared, job, metadata.params(values)) if earlier is None else None
+        found = reuse.take(prepared, job, metadata.params(config.values)) if earlier is None else None
         if found is not None:
             if group is not None:
                 worker.lead(group, prepared.runner(job.folder), found)
@@ -81,53 +94,63 @@ def _train(values: dict[str, Any], root: RootConfig, job: Job, group: Group | No
             terminal.already_done(done)
             return done
         undo.pop_all()
-    journal = _begin(values, prepared, job) if earlier is None else _go_on(values, prepared, job, earlier)
+    if earlier is None:
+        journal = _begin(config.values, prepared, job, note)
+    else:
+        journal = _resume(config.values, prepared, job, earlier)
     tracked = _follow(root, job)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
     if job.sweep is None and group is None:
         cpu_contention.warn(job.folder, Path(root.output_root), prepared.device)
-
-    def record(values: Metrics, step: int) -> None:
-        values = sound(values)
-        journal.metrics(values, step)
-        terminal.figures(values, step)
-        if tracked is not None:
-            tracked.warn_if_failing(job.folder)
-
-    runner.record = record
-    leaving = runner if group is None else group
-    with (
-        contextlib.nullcontext() if group is None else signals.put_off(),
-        _ending(journal, job.folder),
-        signals.workers_watched(leaving),
-        in_words(),
-        signals.preempted_between_steps(leaving),
-        signals.between_steps(leaving),
-        _profiled(root, job.folder),
-    ):
-        if tracked is not None and root.tracking.required:
-            tracked.require(job.folder)
-        result = runner.fit(root.epochs)
-        weights.save(job.folder, weights_of(runner.model))
-        if root.figures:
-            if group is not None:  # they are of all rows
-                runner.valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
-            pictures.collect(runner, prepared.splits, job.folder)
-    weights.remember(Path(root.output_root), prepared.key, job.folder)
+    result = _fit(prepared, runner, job, journal, tracked)
+    index.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)
     _arrive(root, job, tracked, result)
     return result
 
 
-def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
+def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
+    """Train, and save the weights and what pictures are drawn from; the journal is closed with whatever the end is."""
+    root, group = prepared.root, prepared.group
+
+    def record(values: Metrics, step: int) -> None:
+        values = drop_invalid(values)
+        journal.metrics(values, step)
+        terminal.figures(values, step)
+        if tracked is not None:
+            tracked.warn_if_failing(job.folder)
+
+    asked = StopRequest() if group is None else group.asked
+    with (
+        contextlib.nullcontext() if group is None else signals.put_off(),
+        _ending(journal, job.folder),
+        signals.workers_watched(asked),
+        in_words(),
+        signals.preempted_between_steps(asked),
+        signals.between_steps(asked),
+        _profiled(root, job.folder),
+    ):
+        if tracked is not None and root.tracking.required:
+            tracked.require(job.folder)
+        result = runner.fit(root.epochs, record=record, stop_request=asked if group is None else group.agreed)
+        weights.save(job.folder, weights_of(runner.model))
+        if root.figures:
+            valid = runner.valid
+            if group is not None:  # this process has its share of the rows alone
+                valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
+            pictures.collect(runner, valid, prepared.splits, job.folder)
+    return result
+
+
+def _begin(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str]) -> Journal:
     root = prepared.root
     try:
         journal = Journal(job.folder)
     except (FileExistsError, Timeout):
-        raise ConfigError(taken(job.folder)) from None
+        raise ConfigError(in_use(job.folder)) from None
     except OSError as error:
         raise ConfigError(Fault("hydra.run.dir", str(error))) from None
-    reuse.forget(job.folder)
+    references.forget(job.folder)
     (job.folder / ERROR).unlink(missing_ok=True)  # of an attempt that did not get so far
     (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
     environment = json.dumps(metadata.environment(prepared.device), indent=2)
@@ -137,7 +160,7 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
         "experiment": root.tracking.experiment,
         "tags": metadata.tags(job, prepared.key),
         "params": metadata.params(values),
-        "note": _note(root, job),
+        "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),
         "data": asdict(prepared.splits.spec),
         "parent": str(sweep_plan.begin(job.sweep, root.tracking)) if job.sweep else None,
@@ -151,23 +174,13 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job) -> Journal:
     return journal
 
 
-def _note(root: RootConfig, job: Job) -> str:
-    """A stage's words, and what it changes in the code; its script is left in the run's folder."""
-    note = metadata.note(root.tutorial, root.language)
-    if not note or "stage" not in job.choices:
-        return note
-    changes = refactoring(job.choices["stage"], root, job.overrides)
-    changes.keep(job.folder)
-    return changes.described(note, root.language)
-
-
-def _go_on(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
-    """Tell the journal that the run goes on, with the settings that are no longer those it was begun with."""
-    begun = restore.begun(job.folder)["params"]
+def _resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
+    """Record in the journal that the run resumes, and the settings that changed since it started."""
+    before = begun(job.folder)["params"]
     now = secrets.masked_deep(metadata.params(values))
     (job.folder / ERROR).unlink(missing_ok=True)
     said = secrets.masked_deep(list(job.overrides))
-    changed = {key: value for key, value in now.items() if begun.get(key) != value}
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
     journal.resume(overrides=said, changed=changed, run_key=prepared.key)
     return journal
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from experiments.config import source_hash
+from experiments.config.device import DeviceConfig
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last, flatten
-from experiments.training.device import DeviceConfig
 
 # What never changes a result.
 WITHOUT_EFFECT = {

@@ -19,7 +19,7 @@ ERROR = "error.txt"
 TRACEBACK = "Traceback "
 
 
-def taken(folder: Path) -> Fault:
+def in_use(folder: Path) -> Fault:
     """What is told of a folder that already holds a run."""
     problem = f"{folder} already holds a run; to go on with it: python -m experiments.resume {folder}"
     return Fault("hydra.run.dir", problem)
@@ -32,13 +32,13 @@ def require_free(folder: Path) -> None:
         ConfigError: it holds a run already, or cannot be written to.
     """
     if (folder / journal.FILE).exists():
-        raise ConfigError(taken(folder))
+        raise ConfigError(in_use(folder))
     if problem := folder_fault(folder):
         raise ConfigError(Fault("hydra.run.dir", f"{problem}; the run's folder would be {folder}"))
 
 
 @contextlib.contextmanager
-def discarding(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
+def cleanup_on_rejection(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
     """Remove the folder of a run that is refused before it begins; or keep the reason in it, for a sweep's table."""
     held = (folder / journal.FILE).exists()
     if keep_reason:

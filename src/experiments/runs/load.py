@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import torch
 
-from experiments.config import compose, secrets
-from experiments.config import root as config
+from experiments.config import check, compose
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
-from experiments.runs import restore
+from experiments.runs.find import folder_of
+from experiments.runs.overrides import begun, merge, said
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept
 from experiments.tracking import journal
@@ -31,23 +31,8 @@ HERE = ("device=cpu", "device.index=null", "device.compile=false", "device.graph
 
 def here(folder: Path) -> list[str]:
     """The settings with which a run's model is looked at on the CPU: in its precision, as far as a CPU has it."""
-    precision = restore.begun(folder)["params"].get("device.precision", "fp32")
+    precision = begun(folder)["params"].get("device.precision", "fp32")
     return [*HERE, f"device.precision={precision if precision in AUTOCAST else 'fp32'}"]
-
-
-def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
-    """The folder of the run that is meant by a folder's path or an MLflow run id.
-
-    Raises:
-        ConfigError: there is no such run.
-    """
-    folder = weights.find_run(Path(output_root), str(name), key=str(name))
-    if folder is None or not (folder / journal.FILE).is_file():
-        begun = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
-        problem = "no run; one is named by its folder or its MLflow id (32 hexadecimal digits)"
-        problem += f"; the latest is {relative(begun.parent)}" if begun else f"; there is none below {output_root}"
-        raise ConfigError(Fault(str(name), problem))
-    return folder.resolve()
 
 
 def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
@@ -62,16 +47,13 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
     overrides = ["tracking=none", *overrides]
     chosen = [override.partition("=")[0] for override in overrides]
     anew = tuple(f"{group}." for group in chosen if group in compose.SINGLE)
-    said = [override for override in restore.said(folder) if not override.lstrip("+~").startswith(anew)]
-    cfg = compose.compose(restore.together(said, overrides))
-    compose.require_single(cfg.hydra)
-    secrets.learn(cfg)
-    return config.check(config.resolve(cfg))
+    kept = [override for override in said(folder) if not override.lstrip("+~").startswith(anew)]
+    return check.configured(merge(kept, overrides)).root
 
 
 def data_spec(folder: Path) -> DataSpec:
     """What the run's dataset said of itself; the dataset itself is not needed."""
-    told = restore.begun(folder)["data"]
+    told = begun(folder)["data"]
     return DataSpec(**{**told, "shape": tuple(told["shape"]), "labels": tuple(told["labels"])})
 
 
@@ -91,19 +73,6 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
     with noise_kept():
         model, _ = _trained(folder, configuration(folder, here(folder)), "last")
     return model.eval()
-
-
-def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> Path:
-    """The folder of a run that is told by its folder, its MLflow id, or what `experiments.run` gave.
-
-    Raises:
-        ConfigError: there is no such run.
-    """
-    if isinstance(run, Result):
-        if run.folder is None:
-            raise ConfigError(Fault("run", "this result is of no run that is kept in a folder"))
-        run = run.folder
-    return find(run, output_root)
 
 
 def trained_runner(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.splits import Split, Splits, to_float
+from experiments.data.splits import Batches, Split, Splits, to_float
 from experiments.training.runner import Runner
 
 FILE = "pictures.npz"
@@ -20,13 +20,20 @@ WORST = 25
 SHOWN_CLASSES = 100  # a larger confusion matrix is no picture
 
 
-def collect(runner: Runner, splits: Splits, folder: Path) -> None:
-    """Look at the trained model's predictions once, and keep what is worth a picture."""
+def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> None:
+    """Look at the trained model's predictions once, and keep what is worth a picture.
+
+    Args:
+        runner: the training.
+        valid: all validation rows, as batches.
+        splits: the dataset.
+        folder: the run's.
+    """
     spec = splits.spec
     digits, labels = _rows(splits.train, torch.arange(min(DIGITS, len(splits.train))), spec.shape)
     kept = {"digits": digits, "digit_labels": labels, "labels": np.array(spec.labels)}
     if spec.classes:
-        predictions, targets, order = _predictions(runner)
+        predictions, targets, order = _predictions(runner, valid)
         predicted = predictions.argmax(dim=1)
         if spec.outputs <= SHOWN_CLASSES:
             confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
@@ -43,19 +50,17 @@ def collect(runner: Runner, splits: Splits, folder: Path) -> None:
     np.savez(folder / FILE, **kept)  # type: ignore[arg-type]  # numpy's stub takes a keyword for allow_pickle
 
 
-def _predictions(runner: Runner) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _predictions(runner: Runner, valid: Batches) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Predictions, targets and row numbers of the validation rows, on the CPU."""
     predictions, targets = [], []
     runner.model.eval()
     with torch.inference_mode():
-        for index, (xb, yb) in enumerate(runner.valid.epoch(0)):
-            if runner.limit_batches is not None and index >= runner.limit_batches:
-                break
+        for xb, yb in valid.epoch(0):
             predictions.append(runner.predict(xb.to(runner.device)).cpu())
             targets.append(yb.cpu())
-    order = runner.valid.order.indices()
+    order = valid.order.indices()
     if order is None:
-        order = torch.arange(len(runner.valid.order))
+        order = torch.arange(len(valid.order))
     return torch.cat(predictions), torch.cat(targets), order
 
 

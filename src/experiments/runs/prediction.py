@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from experiments.files import replacing
-
-if TYPE_CHECKING:
-    from experiments.predict import Prediction
 
 SHOWN = 60  # more pictures in one picture are seen by nobody
 COLUMNS = 4
 WIDTH, HEIGHT = 2.6, 1.4  # of what is drawn for one, where the picture itself is 1
 BARS = 10
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model reads in one picture.
+
+    Args:
+        path: the picture's file.
+        outputs: the probability of each class, or, where targets are real numbers, what the model gives.
+        labels: what the classes are called; empty for real targets.
+        seen: what the model was given, bytes (channels, height, width).
+        how: what was done to the picture, in words.
+    """
+
+    path: Path
+    outputs: tuple[float, ...]
+    labels: tuple[str, ...]
+    seen: NDArray[np.uint8]
+    how: tuple[str, ...]
+
+    @property
+    def ranked(self) -> list[int]:
+        """The classes, the likeliest first; the lower number where two are alike, as argmax has it."""
+        return sorted(range(len(self.labels)), key=lambda number: -self.outputs[number])
+
+    @property
+    def label(self) -> str:
+        """What the likeliest class is called."""
+        return self.labels[self.ranked[0]]
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values, without the pixels."""
+        told: dict[str, Any] = {"picture": str(self.path), "how": list(self.how)}
+        if not self.labels:
+            return told | {"outputs": list(self.outputs)}
+        best = self.ranked[0]
+        return told | {
+            "class": best,
+            "label": self.label,
+            "probability": self.outputs[best],
+            "probabilities": list(self.outputs),
+        }
 
 
 def line(prediction: Prediction) -> str:

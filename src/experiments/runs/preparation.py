@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from experiments import ranks
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config import check
 from experiments.config.root import RootConfig
 from experiments.data.splits import Splits
-from experiments.errors import ConfigError, Fault
-from experiments.runs import terminal
-from experiments.runs.fingerprint import Identity, identity, key, without_length
+from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.runs import index, terminal
+from experiments.runs.find import find_run
+from experiments.runs.fingerprint import Identity, differences, identity, key, without_length
 from experiments.seeds import Seeds, derive
 from experiments.training import build, weights
 from experiments.training import device as devices
@@ -70,10 +70,14 @@ class Preparation:
         """The run key: what determines the result, hashed."""
         return key(self.identity)
 
-    def runner(self, folder: Path | None) -> Runner:
-        """The assembled training; callbacks may leave files in `folder`, and its state is saved there.
+    def runner(self, folder: Path | None, *, before_step: Callable[[], None] | None = None) -> Runner:
+        """The assembled training.
 
-        Of several processes the first one alone writes there, whatever others are given.
+        Of several processes the first one alone writes files, whatever folder others are given.
+
+        Args:
+            folder: where callbacks may leave files, and the state is saved; None for nowhere.
+            before_step: called right before the optimiser steps, to look at the gradients that it gets.
 
         Raises:
             ConfigError: the parts do not fit together.
@@ -81,7 +85,7 @@ class Preparation:
         model = build.build_model(self.root, self.splits.spec, self.seeds)
         if self.state is not None:
             weights.into(model, self.state, str(self.root.init_from))
-        runner = build.assemble(
+        return build.assemble(
             self.root,
             splits=self.splits,
             model=model,
@@ -89,15 +93,15 @@ class Preparation:
             seeds=self.seeds,
             folder=None if ranks.follows() else folder,
             group=self.group,
+            checkpoints=None if folder is None else self._checkpoints(folder),
+            before_step=before_step,
         )
-        if folder is not None:
-            settings = {"key": key(without_length(self.identity)), **self.root.checkpoint.model_dump()}
-            runner.checkpoints = (
-                Checkpoints(folder / FOLDER, **settings)
-                if self.group is None
-                else JointCheckpoints(self.group, folder / FOLDER, **settings)
-            )
-        return runner
+
+    def _checkpoints(self, folder: Path) -> Checkpoints:
+        settings = {"key": key(without_length(self.identity)), **self.root.checkpoint.model_dump()}
+        if self.group is None:
+            return Checkpoints(folder / FOLDER, **settings)
+        return JointCheckpoints(self.group, folder / FOLDER, **settings)
 
 
 def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = None) -> Preparation:
@@ -118,8 +122,21 @@ def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = No
     splits = load() if group is None else group.after_first_here(load)
     prepared = Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state, group)
     if group is not None:
-        group.require_same(prepared.identity)
+        _require_same(group, prepared.identity)
     return prepared
+
+
+def _require_same(group: Group, identity: Identity) -> None:
+    """Check that all processes train the same.
+
+    Raises:
+        TrainingError: they do not.
+    """
+    for other, found in enumerate(group.gather(identity)):
+        if found != identity:
+            listed = "\n  ".join(differences(identity, found))
+            told = listed.replace(" then,", f" in process {group.rank},").replace(" now", f" in process {other}")
+            raise TrainingError(f"the processes would not train the same:\n  {told}")
 
 
 def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group | None) -> weights.State | None:
@@ -131,11 +148,11 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group |
     if root.init_from is None:
         return None
     output_root = Path(root.output_root)
-    run = weights.find_run(output_root, root.init_from)
+    run = find_run(output_root, root.init_from)
     if run is not None:
         return weights.load(run)
     first = prepare(stage(root.init_from, overrides), overrides, group)
-    found = weights.recall(output_root, first.key)
+    found = index.recall(output_root, first.key)
     if group is not None:  # another process may see another disk, or look a moment later
         found = group.from_first(found)
     if found is not None:
@@ -143,8 +160,7 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group |
         return weights.load(found)
     log.info("trains stage %s first, to start from its weights", root.init_from)
     runner = first.runner(folder=None)
-    runner.record = terminal.figures
-    runner.fit(first.root.epochs)
+    runner.fit(first.root.epochs, record=terminal.figures)
     return weights_of(runner.model)
 
 
@@ -158,13 +174,12 @@ def stage(name: str, overrides: Sequence[str]) -> RootConfig:
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(Fault("init_from", problem))
     try:
-        cfg = compose.compose([*unchosen(overrides), f"stage={name}"])
+        return check.configured([*unchosen(overrides), f"stage={name}"]).root
     except ConfigError as error:
         if error.faults[0].key != f"stage={name}":
             raise
         told = error.faults[0].problem.removeprefix("there is no such option")
         raise ConfigError(Fault("init_from", f"{problem}{told}")) from error
-    return configuration.check(configuration.resolve(cfg))
 
 
 def unchosen(overrides: Sequence[str]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import Timeout
 
 from experiments.config.registry import register
-from experiments.config.secrets import HIDDEN, masked_deep
+from experiments.config.secrets import masked_deep
 from experiments.errors import ConfigError, Fault
 from experiments.runs import terminal
 from experiments.runs.fingerprint import differences, without_length
+from experiments.runs.overrides import begun
 from experiments.runs.preparation import Preparation
 from experiments.tracking import journal
 from experiments.training import weights
@@ -20,50 +20,6 @@ from experiments.training.runner import Runner
 
 # A launcher may start a job again while the first still ends.
 WAIT_SECONDS = 10
-
-
-def begun(folder: Path) -> journal.Event:
-    """The start of the run in a folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not (folder / journal.FILE).is_file():
-        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
-    events = journal.read(folder)
-    if not events or events[0]["event"] != "start":
-        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
-    return events[0]
-
-
-def said(folder: Path) -> list[str]:
-    """The overrides that a run was begun with, or gone on with the last time."""
-    return [list(event["overrides"]) for event in journal.read(folder) if "overrides" in event][-1]
-
-
-def key(override: str) -> str:
-    """What an override says something of."""
-    return override.lstrip("+~").split("=", 1)[0]
-
-
-def hidden(overrides: Sequence[str]) -> set[str]:
-    """The keys of kept overrides whose value was masked."""
-    return {key(override) for override in overrides if HIDDEN in override}
-
-
-def together(begun_with: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The overrides of a run that goes on; what was masked when it began has to be given again.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    again = {key(override): override for override in given if key(override) in hidden(begun_with)}
-    if missing := sorted(hidden(begun_with) - set(again)):
-        problem = "it holds a secret, which is not kept; give it again: "
-        raise ConfigError(*(Fault(name, f"{problem}{name}=...") for name in missing))
-    # Where it stood before: the order of what is swept over numbers the jobs.
-    begun_with = [again.get(key(override), override) for override in begun_with]
-    return [*begun_with, *(override for override in given if key(override) not in again)]
 
 
 def reopen(folder: Path) -> journal.Journal:
@@ -94,7 +50,7 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
         problem = f"it cannot go on as it was, for this has changed:\n  {listed}\nStart it anew, or change it back"
         raise ConfigError(Fault(terminal.relative(folder), problem))
     scheduler = prepared.root.scheduler["name"]
-    if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).facts.get("any_length"):
+    if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).metadata.get("any_length"):
         problem = f"scheduler {scheduler} spreads over all {before['epochs']} epochs, so it cannot go on to others"
         raise ConfigError(Fault("epochs", problem))
     assert runner.checkpoints is not None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from experiments.config.device import pick
 from experiments.config.root import RootConfig
 from experiments.runs import preparation
 from experiments.training import device, signals
@@ -27,7 +28,7 @@ def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
     Raises:
         TrainingError: the training had to stop, here or elsewhere.
     """
-    with device.settings_kept(), distributed.joined(partial(device.pick, root.device)) as group:
+    with device.settings_kept(), distributed.joined(partial(pick, root.device)) as group:
         assert group is not None
         prepared = preparation.prepare(root, overrides, group)
         runner = prepared.runner(Path())  # where the first one writes, this one never does
@@ -37,8 +38,8 @@ def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
             return Result(runner.model, {}, history, stopped)
         if state is not None:
             runner.load_state_dict(step.part_of(state, group.rank))
-        with signals.put_off(), signals.workers_watched(group), in_words(), signals.between_steps(group):
-            return runner.fit(root.epochs)
+        with signals.put_off(), signals.workers_watched(group.asked), in_words(), signals.between_steps(group.asked):
+            return runner.fit(root.epochs, stop_request=group.agreed)
 
 
 def lead(group: Group, runner: Runner, done: Result | None) -> None:

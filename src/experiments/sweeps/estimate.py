@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
+from experiments.config.device import pick
 from experiments.config.root import RootConfig
 from experiments.config.secrets import masked_deep
-from experiments.runs import reuse
+from experiments.runs import index
 from experiments.runs.fingerprint import PLACES, identity
 from experiments.seeds import derive
 from experiments.tracking import delivery, journal
-from experiments.training.device import pick
 
 NEWEST = 2000  # journals that are looked at
 SAMPLE = 20  # runs of a kind that are measured
@@ -92,7 +92,7 @@ class Earlier:
         found = identity(root, digest="", seeds=seeds, device=pick(root.device), init=None)
         found["machine.threads"] = _threads(root)
         key = self._same.get(_sameness(masked_deep(found), masked_deep(dict(params))))
-        return reuse.finished(self.output_root, key) if key else None
+        return index.finished(self.output_root, key) if key else None
 
 
 def _newest(*roots: Path) -> Iterator[tuple[Path, journal.Event]]:

@@ -15,12 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import ranks
+from experiments.config import secrets
 from experiments.errors import ConfigError, Fault, TrainingError, UserError
 from experiments.runs.folder import require_free
 from experiments.tracking import client
 
 if TYPE_CHECKING:
-    from experiments.config.root import RootConfig
+    from experiments.config.check import Checked
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +45,15 @@ class Hooks(Callback):
             client.warm_up(config)
         if ranks.follows():
             _leave_no_trace(config)
-        from experiments.config import compose, secrets
-        from experiments.config import root as configuration
-
-        secrets.learn(config)
+        # Late: it takes torch, and the uploader should have started before.
+        from experiments.config import check
 
         try:
-            compose.require_single(config.hydra)
-            values = configuration.resolve(config)
-            root = configuration.check(values)
+            checked = check.checked(config)
             if not ranks.follows():
                 require_free(Path(config.hydra.run.dir))
             if only_shown:
-                _show(config, values, root)
+                _show(config, checked)
         except UserError as error:
             reject(error)
         except Exception:  # noqa: BLE001  # see below
@@ -123,17 +120,16 @@ class Hooks(Callback):
             summary.finish(config)
 
 
-def _show(config: DictConfig, values: dict[str, Any], root: RootConfig) -> NoReturn:
+def _show(config: DictConfig, checked: Checked) -> NoReturn:
     """Show what a single run would do, and end."""
-    from experiments.config import compose
     from experiments.sweeps.jobs import ComposedJob
     from experiments.sweeps.preview import Preview
 
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     if not ranks.follows():
         folder = Path(config.hydra.run.dir)
-        preview = Preview(folder.parent, root.output_root, ())
-        preview.add(ComposedJob(0, folder.name, {}, values, root, compose.choices(config.hydra)))
+        preview = Preview(folder.parent, checked.root.output_root, ())
+        preview.add(ComposedJob(0, folder.name, {}, checked))
         preview.show()
     raise SystemExit(0)
 
@@ -156,7 +152,9 @@ def _tell_failure(config: DictConfig, job_return: JobReturn) -> None:
     folder, sweep = Path(config.hydra.runtime.output_dir), Path(config.hydra.sweep.dir).resolve()
     keep_error(folder, error)
     number = int(config.hydra.job.num)
-    monitor.note(sweep, number, masked(monitor.told(sweep, number, job_return.overrides or (), error, folder)))
+    monitor.note(
+        sweep, number, masked(monitor.failure_message(sweep, number, job_return.overrides or (), error, folder))
+    )
 
 
 def _let_go(error: BaseException | None) -> None:

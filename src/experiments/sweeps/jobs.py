@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import compose
-from experiments.config import root as configuration
+from experiments.config import check, compose
 from experiments.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
 
-    from experiments.config.root import RootConfig
+    from experiments.config.check import Checked
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,13 @@ class ComposedJob:
         number: from 0.
         name: what its folder is called, within the sweep's.
         given: what the command line gives it, by key.
-        values: its configuration.
-        root: the same, checked.
-        choices: the chosen option of every group.
+        config: its configuration, checked.
     """
 
     number: int
     name: str
     given: dict[str, str]
-    values: dict[str, Any]
-    root: RootConfig
-    choices: dict[str, str]
+    config: Checked
 
 
 # The configurations of jobs by their overrides, as Hydra composes them.
@@ -115,9 +110,7 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _checked(cfg: DictConfig, number: int, overrides: Sequence[str]) -> ComposedJob:
-    compose.require_single(cfg.hydra)
-    values = configuration.resolve(cfg)
-    root = configuration.check(values)
+    config = check.checked(cfg)
     with open_dict(cfg):  # as the launcher will
         cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-    return ComposedJob(number, str(cfg.hydra.sweep.subdir), by_key(overrides), values, root, compose.choices(cfg.hydra))
+    return ComposedJob(number, str(cfg.hydra.sweep.subdir), by_key(overrides), config)

@@ -62,7 +62,7 @@ def require(config: DictConfig) -> None:
         raise ConfigError(Fault(f"hydra/launcher={choice}", problem))
 
 
-def placed(config: DictConfig, arguments: Sequence[str]) -> list[str]:
+def with_job_settings(config: DictConfig, arguments: Sequence[str]) -> list[str]:
     """A sweep's overrides, so that a job comes to the same wherever its launcher puts it.
 
     The threads are part of what determines a result, so that they are decided once, by what the launcher gives a job,
@@ -121,7 +121,7 @@ def portable(error: Any) -> Any:
 
 
 @contextlib.contextmanager
-def patient(sweep: Path, launcher: DictConfig) -> Iterator[None]:
+def tolerate_failures(sweep: Path, launcher: DictConfig) -> Iterator[None]:
     """Have a launcher wait for all jobs, those that were killed being failed ones; tell in a line where it gives up.
 
     Raises:

@@ -67,7 +67,9 @@ def note(sweep: Path, number: int, text: str) -> None:
             raise Stopped
 
 
-def told(sweep: Path, number: int, overrides: Sequence[str], error: BaseException, folder: Path | None = None) -> str:
+def failure_message(
+    sweep: Path, number: int, overrides: Sequence[str], error: BaseException, folder: Path | None = None
+) -> str:
     """One line on a failed job: which, with what, why, and where the rest of it stands.
 
     Args:
@@ -130,7 +132,7 @@ class Watch:
             error = job._return_value  # Hydra's property would raise it
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
-                note(self.sweep, number, told(self.sweep, number, given, error))
+                note(self.sweep, number, failure_message(self.sweep, number, given, error))
         self.look()
 
     def raise_if_failed(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from experiments.runs import metadata, reuse
+from experiments.runs import metadata, references
 from experiments.runs.folder import reason, refusal
 from experiments.runs.terminal import relative
 from experiments.sweeps.estimate import Cost, Earlier
@@ -57,14 +57,14 @@ class Preview:
 
     def add(self, job: ComposedJob) -> None:
         """Find out what one job is and will take; it was checked as a run is."""
-        params = metadata.params(job.values)
+        params = metadata.params(job.config.values)
         state = state_of(self.sweep / job.name)
-        if state.name == NEW and (same := self.earlier.same(job.root, params)) is not None:
-            state = _again(same, job.root.reuse)
+        if state.name == NEW and (same := self.earlier.same(job.config.root, params)) is not None:
+            state = _again(same, job.config.root.reuse)
         self.names.append(job.name)
         self._states[state.name] += 1
         given = (job.given.get(key, "") for key in self.varied)
-        cost = self.earlier.cost(job.root, params) if state.name in (NEW, HALF, FAILED) else None
+        cost = self.earlier.cost(job.config.root, params) if state.name in (NEW, HALF, FAILED) else None
         self._rows.append((job.name, *given, state.name, *self._cost(job, state, cost), state.told))
 
     def show(self) -> None:
@@ -83,7 +83,7 @@ class Preview:
         if cost is None:
             self._unknown += 1
             return "unknown", "unknown", "no run like it"
-        seconds = cost.other_seconds + cost.epoch_seconds * max(job.root.epochs - state.epochs, 0)
+        seconds = cost.other_seconds + cost.epoch_seconds * max(job.config.root.epochs - state.epochs, 0)
         self._seconds, self._bytes = self._seconds + seconds, self._bytes + cost.disk_bytes
         self._runs = max(self._runs, cost.runs)
         return _time(seconds), _size(cost.disk_bytes), f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}"
@@ -107,14 +107,14 @@ def state_of(folder: Path) -> State:
             return State(DONE, epochs)
         if run["status"] == "FAILED":
             return State(FAILED, epochs, f"{done}; {_line(refusal(folder) or run['reason'])}")
-        if journal.lives(folder):
+        if journal.is_running(folder):
             return State(RUNNING, epochs, f"{done}; process {_owner(folder)}")
         return State(HALF, epochs, done)
-    if (found := reuse.referred(folder)) is not None:
+    if (found := references.referred(folder)) is not None:
         return State(DONE, told=f"reused from {relative(found)}")
     if told := reason(folder):
         return State(FAILED, told=_line(told))
-    return State(NEW, told=reuse.lost(folder) or "")
+    return State(NEW, told=references.lost(folder) or "")
 
 
 def _again(same: Path, policy: str) -> State:

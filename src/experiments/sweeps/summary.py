@@ -16,7 +16,7 @@ from tabulate import tabulate
 from experiments.config.store_uri import store_uri
 from experiments.errors import UserError
 from experiments.files import replacing
-from experiments.runs import reuse, sweep_plan, terminal
+from experiments.runs import references, sweep_plan, terminal
 from experiments.runs.folder import ERROR, reason, refusal
 from experiments.sweeps import best
 from experiments.sweeps.settings_diff import differing, settings
@@ -115,10 +115,10 @@ def collect(sweep: Path) -> list[dict[str, Any]]:
             run = journal.summary(folder)
             refused = "" if run["status"] == "FINISHED" else refusal(folder)
             found.append({**run, "job": name, "reason": refused or run["reason"]})
-        elif reuse.referred(folder) is not None:
-            found.append({**reuse.summary(folder), "job": name})
+        elif references.referred(folder) is not None:
+            found.append({**references.summary(folder), "job": name})
         else:
-            told = reason(folder) or reuse.lost(folder) or "it never began"
+            told = reason(folder) or references.lost(folder) or "it never began"
             found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": told})
     return found
 
@@ -127,7 +127,7 @@ def _ended_jobs(sweep: Path) -> list[dict[str, Any]]:
     """All jobs when the sweep ends, those too that left nothing, since it ended before their turn."""
     jobs = collect(sweep)
     # A job's process may have been killed where the sweep's own lives.
-    if [job for job in jobs if job["status"] == "RUNNING" and journal.end_abandoned(job["folder"], "its process died")]:
+    if [job for job in jobs if job["status"] == "RUNNING" and journal.mark_killed(job["folder"], "its process died")]:
         jobs = collect(sweep)
     there = {job["job"] for job in jobs}
     left = {name: given for name, given in sweep_plan.listed(sweep).items() if name not in there}

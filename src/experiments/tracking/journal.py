@@ -175,7 +175,7 @@ def end(
         os.close(file)
 
 
-def end_abandoned(folder: Path, reason: str) -> bool:
+def mark_killed(folder: Path, reason: str) -> bool:
     """End the journal of a run whose process on this host is gone; whether the run is ended now.
 
     False is a run that lives, or one of another host, of which nothing can be known here.
@@ -199,7 +199,7 @@ def owner_of(folder: Path) -> dict[str, Any]:
     return dict(owners[-1]) if owners else {}
 
 
-def lives(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
     """Whether a process of this host has the run in a folder open; the lock of a dead one is free."""
     if not (folder / LOCK).exists():
         return False
@@ -212,7 +212,7 @@ def lives(folder: Path) -> bool:
 
 def is_held_elsewhere(folder: Path) -> bool:
     """Whether another process has this run, or sweep, open."""
-    return owner_of(folder) != owner() and lives(folder)
+    return owner_of(folder) != owner() and is_running(folder)
 
 
 def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:

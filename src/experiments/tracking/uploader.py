@@ -125,7 +125,7 @@ class Uploader:
         here = journal.owner() | {"pid": self.parent}
         for folder, delivery in running.items():
             owner = journal.owner_of(folder)
-            if owner == here or journal.end_abandoned(folder, DIED):
+            if owner == here or journal.mark_killed(folder, DIED):
                 continue
             if parent_gone and owner["host"] != here["host"]:
                 # Whether another host's job lives cannot be known, and nobody is left who waits: `sync` brings it.
@@ -140,7 +140,7 @@ class Uploader:
                 continue
             if folder in self.waiting or meant_for(folder) != masked(uri):
                 continue
-            if journal.end_abandoned(folder, DIED):
+            if journal.mark_killed(folder, DIED):
                 found.append(folder)
         return found
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments import ranks
-from experiments.components.loaders import InMemory
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig, channels_last
 from experiments.data.splits import Batches, DataSpec, Order, Split, Splits
@@ -23,12 +22,16 @@ from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.training import checks, cuda_graph, precision, returned
 from experiments.training.callback import Callback
+from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled, in_words
+from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.sampler import EveryBatch, ShareOrder
 from experiments.training.distributed.sampler import size as share_size
-from experiments.training.distributed.step import Together, join
+from experiments.training.distributed.step import JointStep, JointUpdate, as_in_first
 from experiments.training.runner import Runner
+from experiments.training.step import EagerStep, Forward, Step
+from experiments.training.update import Update
 
 _loaded: dict[str, Splits] = {}
 
@@ -71,7 +74,7 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
 
 def input_shape(root: RootConfig, spec: DataSpec) -> tuple[int, ...]:
     """The shape of one input as the configured model takes it."""
-    flat = register.model.get(root.model["name"]).facts.get("input") == "flat"
+    flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
     return (spec.features,) if flat else spec.shape
 
 
@@ -80,7 +83,7 @@ def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor]
     found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for name, given in root.transforms.items():
         function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
-        found.append((function, bool(register.transform.get(name).facts.get("training_only"))))
+        found.append((function, bool(register.transform.get(name).metadata.get("training_only"))))
     return found
 
 
@@ -93,6 +96,8 @@ def assemble(
     seeds: Seeds,
     folder: Path | None,
     group: Group | None = None,
+    checkpoints: Checkpoints | None = None,
+    before_step: Callable[[], None] | None = None,
 ) -> Runner:
     """A runner of what the configuration names, with the noise stream set.
 
@@ -104,6 +109,8 @@ def assemble(
         seeds: the three streams.
         folder: where callbacks may leave files; None for nowhere.
         group: the processes that train it together, each its share of a batch; None for a process of its own.
+        checkpoints: where the state is saved, and when; None for nowhere.
+        before_step: called right before the optimiser steps; the step is eager then, and no bar is shown.
 
     Raises:
         ConfigError: the parts do not fit together.
@@ -112,46 +119,87 @@ def assemble(
     checks.require_targets(root, spec)
     model = _placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
+    if before_step is None and not ranks.follows():
+        train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
     optimizer = _bound(register.optim, root.optim)(model.parameters())
     returned.require_optimizer(optimizer, root.optim["name"])
     scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
-    steps = min(len(train), root.limit_batches or len(train))
-    scheduler = _scheduler(root, optimizer, steps)
-    callbacks = _callbacks(root)
+    scheduler, callbacks = _scheduler(root, optimizer, len(train)), _callbacks(root)
     parts = {"model": model, "optim": optimizer, "scheduler": scheduler}
     checks.require_states(parts | {f"callbacks.{name}": part for name, part in callbacks.items()}, root)
-    found = transforms(root, spec)
+    metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
+    for name in metrics:
+        returned.require_figures([name], f"metrics.{name}")
+    checks.require_watched(callbacks, list(metrics))
+    forward = _forward(root, model, device, spec)
+    checks.require_one_batch(forward, valid, metrics, root, spec)
+    make_update = Update if group is None else functools.partial(JointUpdate, model, group)
+    update = make_update(
+        list(model.parameters()),
+        optimizer,
+        device=device,
+        steps=len(train),
+        waits=device.type != "cpu",
+        max_grad_norm=root.max_grad_norm,
+        scaler=scaler,
+        before_step=before_step,
+    )
     runner = Runner(
-        model=model,
-        loss=_bound(register.loss, root.loss),
-        optimizer=optimizer,
+        step=_step(root, _compiled(root, forward, valid), update, train, steered=scheduler is not None),
         train=train,
         valid=valid,
-        device=device,
-        compute=precision.computing(root.device, device),
-        scaler=scaler,
         scheduler=scheduler,
-        step_scheduler_each=register.scheduler.get(root.scheduler["name"]).facts.get("per", "epoch"),
-        metrics={name: register.metric.bind(name, given) for name, given in root.metrics.items()},
-        train_transforms=[function for function, _ in found],
-        valid_transforms=[function for function, training_only in found if not training_only],
-        callbacks=list(callbacks.values()),
-        limit_batches=root.limit_batches,
-        max_grad_norm=root.max_grad_norm,
+        step_scheduler_each=register.scheduler.get(root.scheduler["name"]).metadata.get("per", "epoch"),
+        metrics=metrics,
+        callbacks=list(callbacks.values()) if group is None else as_in_first(callbacks.values(), group),
         mean_over=root.evaluation.mean,
-        together=list if group is None else Together(group),
-        pause=root.inspect.breakpoint,
+        all_reduce=list if group is None else group.all_reduce,
         folder=folder,
+        checkpoints=checkpoints,
     )
-    for name in root.metrics:
-        returned.require_figures([name], f"metrics.{name}")
-    checks.require_watched(runner, list(root.callbacks))
-    checks.require_one_batch(runner, root, spec)
-    _switch(runner, root)
-    if group is not None:
-        join(runner, root.model["name"])
     seed_noise(seeds.noise if group is None else of_process(seeds.noise, group.rank))
     return runner
+
+
+def _forward(root: RootConfig, model: Any, device: torch.device, spec: DataSpec) -> Forward:
+    found = transforms(root, spec)
+    return Forward(
+        model=model,
+        loss=_bound(register.loss, root.loss),
+        device=device,
+        compute=precision.computing(root.device, device),
+        train_transforms=[function for function, _ in found],
+        valid_transforms=[function for function, training_only in found if not training_only],
+    )
+
+
+def _compiled(root: RootConfig, forward: Forward, valid: Batches) -> Forward:
+    """The same with the model's calls compiled, if `device` says so.
+
+    The first call is compiled now, so that what cannot be compiled is refused before there is a run.
+    """
+    if not root.device.compile:
+        return forward
+    forward = dataclasses.replace(forward, compiled=compiled(forward.model, root.model["name"]))
+    with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
+        xb, _ = next(valid.epoch(0))
+        forward.predict(xb.to(forward.device))
+    return forward
+
+
+def _step(root: RootConfig, forward: Forward, update: Update, train: Batches, *, steered: bool) -> Step:
+    """The step that `device` asks for, or a share of it; eager where it is watched."""
+    if isinstance(update, JointUpdate):
+        joint.warn_of_batch_norm(forward.model, root.model["name"])
+        return JointStep(forward, update, train)
+    eager = EagerStep(forward, update, pause=root.inspect.breakpoint)
+    if not root.device.graph or update.is_watched:
+        return eager
+    component = register.optim.get(root.optim["name"])
+    if refused := cuda_graph.faults(update.optimizer, component, scaled=update.scaler is not None):
+        raise ConfigError(*refused)
+    capture = cuda_graph.CudaCapture(forward.device)
+    return cuda_graph.GraphedStep(eager, capture, batch_size=train.batch_size, steered=steered)
 
 
 def batches(
@@ -177,13 +225,11 @@ def batches(
         order, own = ShareOrder(order, size, group.rank, group.world), share_size(size, group.rank, group.world)
     loader = _bound(register.loader, given)(split, own, order, shape)
     returned.require_loader(loader, root.loader["name"])
-    if isinstance(loader, InMemory):
+    if register.loader.get(root.loader["name"]).metadata.get("on_device"):
         loader.to(device)
     if group is not None and part == "train":
         loader = EveryBatch(loader, math.ceil(len(split) / size))
-    if part == "train" and not ranks.follows():
-        loader = ProgressBar(loader, order, root.epochs)
-    return Batches(loader, order, split, size, shape)
+    return Batches(loader, order, split, size, shape, root.limit_batches)
 
 
 class ProgressBar:
@@ -234,19 +280,3 @@ def _callbacks(root: RootConfig) -> dict[str, Callback]:
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
     return transform(xb, spec)
-
-
-def _switch(runner: Runner, root: RootConfig) -> None:
-    """Have the model's calls compiled, or its step captured, as `device` says.
-
-    The first call is compiled now, so that what cannot be is told before there is a run.
-    """
-    if root.device.compile:
-        runner.forward = compiled(runner.model, root.model["name"])
-        with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
-            xb, _ = next(runner.valid.epoch(0))
-            runner.predict(xb.to(runner.device))
-    if root.device.graph:
-        if refused := cuda_graph.faults(runner.optimizer, root.optim["name"], scaled=runner.scaler is not None):
-            raise ConfigError(*refused)
-        runner.take = cuda_graph.GraphedStep(runner, cuda_graph.CudaCapture(runner.device))

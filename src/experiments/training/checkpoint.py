@@ -78,7 +78,7 @@ class Checkpoints:
         Raises:
             CheckpointError: it holds something that could not be read again.
         """
-        if found := unreadable(state):
+        if found := find_unserializable(state):
             raise CheckpointError(f"the training's state cannot be kept: it holds {found}")
         self._write("last", {"schema": SCHEMA, "key": self.key, **state}, epoch, step, KEPT)
         self._saved_at = time.monotonic()
@@ -178,7 +178,7 @@ class Checkpoints:
         return [path for _, _, path in ordered]
 
 
-def unreadable(state: Any, where: str = "") -> str | None:
+def find_unserializable(state: Any, where: str = "") -> str | None:
     """The first thing in a state that could be written, but not read again, in words; None where there is none."""
     if isinstance(state, torch.Tensor) or type(state) in PLAIN:
         return None
@@ -190,7 +190,7 @@ def unreadable(state: Any, where: str = "") -> str | None:
         kind = type(state)
         found = f"a {kind.__module__}.{kind.__qualname__} at {where}; tensors and plain values alone can be read again"
         return None if _is_read_again(state) else found
-    return next(filter(None, (unreadable(*part) for part in parts)), None)
+    return next(filter(None, (find_unserializable(*part) for part in parts)), None)
 
 
 def _is_read_again(value: Any) -> bool:

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
-from experiments.data.splits import DataSpec
+from experiments.data.splits import Batches, DataSpec
 from experiments.errors import ConfigError, DataError, Fault, suggestion
 from experiments.training import returned
-from experiments.training.checkpoint import unreadable
-from experiments.training.runner import Runner
+from experiments.training.callback import Callback
+from experiments.training.checkpoint import find_unserializable
+from experiments.training.meters import Metric
+from experiments.training.runner import figure_names
+from experiments.training.step import Forward
 
 
 def require_shape(model: Component, spec: DataSpec) -> None:
@@ -23,7 +26,7 @@ def require_shape(model: Component, spec: DataSpec) -> None:
     Raises:
         ConfigError: it is not.
     """
-    shape = model.facts.get("shape", spec.shape)
+    shape = model.metadata.get("shape", spec.shape)
     if shape != spec.shape:
         (channels, height, width), (own_channels, own_height, own_width) = shape, spec.shape
         fixed = "one channel" if channels == 1 else f"{channels} channels"
@@ -54,7 +57,7 @@ def require_targets(root: RootConfig, spec: DataSpec) -> None:
     ]
     faults = []
     for key, component, remedy in chosen:
-        takes = component.facts.get("targets", has)
+        takes = component.metadata.get("targets", has)
         if takes != has:
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
             faults.append(Fault(key, problem))
@@ -75,21 +78,21 @@ def require_states(parts: Mapping[str, Any], root: RootConfig) -> None:
         if missing := [name for name in ("state_dict", "load_state_dict") if not hasattr(part, name)]:
             problem = f"{getattr(root, key)['name']} has no {' and no '.join(missing)}; a run that goes on needs both"
             faults.append(Fault(key, problem))
-        elif found := unreadable(part.state_dict()):
+        elif found := find_unserializable(part.state_dict()):
             faults.append(Fault(key, f"its state_dict() holds {found}"))
     if faults:
         raise ConfigError(*faults)
 
 
-def require_watched(runner: Runner, names: Sequence[str]) -> None:
+def require_watched(callbacks: Mapping[str, Callback], metrics: Sequence[str]) -> None:
     """See that every figure that a callback watches is one of the run's, or added by a callback before it.
 
     Raises:
         ConfigError: one is not.
     """
-    known = runner.figure_names()
+    known = figure_names(metrics)
     faults = []
-    for name, callback in zip(names, runner.callbacks, strict=True):
+    for name, callback in callbacks.items():
         for figure in set(callback.watches) - set(known):
             problem = f"it watches {figure!r}, which is no figure of this run{suggestion(figure, known)}"
             faults.append(Fault(f"callbacks.{name}", problem))
@@ -98,20 +101,22 @@ def require_watched(runner: Runner, names: Sequence[str]) -> None:
         raise ConfigError(*faults)
 
 
-def require_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
+def require_one_batch(
+    forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
+) -> None:
     """See by one forward pass over a batch that data, model, loss and metrics take each other.
 
     Raises:
         ConfigError: one does not.
     """
     try:
-        xb, yb = next(runner.valid.epoch(0))
+        xb, yb = next(valid.epoch(0))
     except (TypeError, ValueError, DataError) as error:
         raise ConfigError(Fault("loader", f"{root.loader['name']} cannot read dataset {spec.name}: {error}")) from error
-    xb, yb = xb.to(runner.device), yb.to(runner.device)
-    pred = _predictions(runner, root.model["name"], spec, xb)
-    measured = {"loss": (root.loss["name"], runner.loss, "a scalar mean")}
-    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in runner.metrics.items()}
+    xb, yb = xb.to(forward.device), yb.to(forward.device)
+    pred = _predictions(forward, root.model["name"], spec, xb)
+    measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
+    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
         try:
             value = function(pred, yb)
@@ -121,12 +126,12 @@ def require_one_batch(runner: Runner, root: RootConfig, spec: DataSpec) -> None:
         returned.require_scalar(value, key, name, expected)
 
 
-def _predictions(runner: Runner, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
+def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
     """The model's, for rows of the dataset: one for each row, and each of the dataset's number of outputs."""
-    runner.model.eval()
+    forward.model.eval()
     try:
         with torch.no_grad():
-            pred = runner.predict(xb)
+            pred = forward.predict(xb)
     except (RuntimeError, ValueError, IndexError) as error:
         problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {_first_line(error)}"
         raise ConfigError(Fault("model", problem)) from error

@@ -8,7 +8,6 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -16,10 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from experiments.components.optimizers import ByHand
+from experiments.config.registry import Component
 from experiments.errors import Fault, TrainingError
 from experiments.seeds import noise_state, same_noise
-from experiments.training.runner import Runner
+from experiments.training.step import EagerStep
 
 KEY = "device.graph"
 WARM_UP = 3  # steps before the capture, in which libraries and optimisers set themselves up; torch's own number
@@ -59,26 +58,27 @@ class CudaCapture:
 
 
 class GraphedStep:
-    """A runner's step, captured once and then replayed: called in place of `Runner.step`.
+    """A step that is captured once and then replayed.
 
     What Python decides in a step is decided at its capture for good; so a change of the optimiser's settings is an
     error, but for a learning rate that a scheduler steers: the optimiser reads that one on the device, in every step,
     so that one that is replayed does what another does.
 
     Args:
-        runner: whose step.
+        step: the eager one.
         capture: how it is captured.
+        batch_size: rows of a full batch; others are taken as usual.
+        steered: whether a scheduler sets the learning rates.
     """
 
-    def __init__(self, runner: Runner, capture: Capture) -> None:
-        # The runner has this one in turn; in a circle its memory on the device would wait for the garbage collector.
-        self.runner: Runner = weakref.proxy(runner)
-        self.capture = capture
+    def __init__(self, step: EagerStep, capture: Capture, *, batch_size: int, steered: bool) -> None:
+        self.step, self.capture, self.batch_size = step, capture, batch_size
+        self.forward, self.update, device = step.forward, step.update, step.forward.device
         self.warmed_up = 0
         # CUDA's fused optimisers read a float32.
-        dtype = torch.float32 if runner.device.type == "cuda" else torch.float64
-        steered = self._groups if runner.scheduler is not None else []
-        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=runner.device) for group in steered]
+        dtype = torch.float32 if device.type == "cuda" else torch.float64
+        groups = self._groups if steered else []
+        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=device) for group in groups]
         self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
@@ -90,7 +90,7 @@ class GraphedStep:
         """
         for group, rate in zip(self._groups, self._rates, strict=False):
             rate.fill_(group["lr"])
-        if len(xb) != self.runner.train.batch_size:
+        if len(xb) != self.batch_size:
             return self._step(xb, yb, number)
         if self.warmed_up < WARM_UP:
             return self._warm_up(xb, yb, number)
@@ -109,17 +109,17 @@ class GraphedStep:
     @property
     def _groups(self) -> list[dict[str, Any]]:
         """The optimiser's, which are others once it has taken over a state."""
-        return getattr(self.runner.optimizer, "param_groups", [])
+        return getattr(self.update.optimizer, "param_groups", [])
 
     def _step(self, xb: Tensor, yb: Tensor, number: int | Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
-        """The runner's step, for whose time the optimiser has its rates on the device, and these settings."""
+        """The eager step, for whose time the optimiser has its rates on the device, and these settings."""
         before = [dict(group) for group in self._groups]
         for group, rate in zip(self._groups, self._rates, strict=False):
             group["lr"] = rate
         for group in self._groups:
             group.update({key: value for key, value in settings.items() if key in group and group.get("fused")})
         try:
-            return self.runner.step(xb, yb, number)
+            return self.step(xb, yb, number)
         finally:
             for group, old in zip(self._groups, before, strict=True):
                 group.update({key: old[key] for key in ("lr", *settings) if key in old})
@@ -132,7 +132,7 @@ class GraphedStep:
             pred, loss = self._step(xb, yb, number)
         # The compiler may draw in an earlier one.
         drawn = self.warmed_up == WARM_UP and not same_noise(before, noise_state(host))
-        if drawn and self.runner.device != host:
+        if drawn and self.forward.device != host:
             raise TrainingError(
                 f"{KEY}: a step draws from the CPU's generators, whose numbers a graph would repeat for ever; "
                 f"draw on xb.device, or train with {KEY}=false"
@@ -163,14 +163,15 @@ class GraphedStep:
                     raise TrainingError(f"{problem}, and is {group[key]!r} now; {KEY}=false trains with it")
 
 
-def faults(optimizer: Any, name: str, *, scaled: bool) -> list[Fault]:
+def faults(optimizer: Any, component: Component, *, scaled: bool) -> list[Fault]:
     """Why an optimiser's step cannot be captured, with gradients that are scaled or not.
 
     All that a graph repeats is the device's work. Fused optimisers of torch keep all they have there, others with
     `capturable`; of a class of one's own it is not known. Only fused ones leave out a step without looking.
     """
-    if isinstance(optimizer, ByHand):
+    if component.metadata.get("capturable"):
         return []
+    name = component.name
     if not isinstance(optimizer, torch.optim.Optimizer):
         problem = f"optim {name} is no optimiser of torch, and a graph would stop what it counts in Python"
         return [Fault(KEY, f"{problem}; {KEY}=false trains with it")]

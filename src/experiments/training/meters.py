@@ -21,7 +21,7 @@ class Sums:
     Args:
         metrics: by name, (pred, target) -> sum over rows.
         by_rows: weight each batch by its rows; else each batch counts the same.
-        together: adds numbers up over all processes that train, each of which has some of a batch's rows.
+        all_reduce: adds numbers up over all processes that train, each of which has some of a batch's rows.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Sums:
         metrics: Mapping[str, Metric],
         *,
         by_rows: bool = True,
-        together: Callable[[Sequence[float]], list[float]] = list,
+        all_reduce: Callable[[Sequence[float]], list[float]] = list,
     ) -> None:
-        self.metrics, self.by_rows, self.together = metrics, by_rows, together
+        self.metrics, self.by_rows, self.all_reduce = metrics, by_rows, all_reduce
         self.sizes: list[int] = []
         self._whole: list[float] = []  # the batches' sizes in all processes together
         self._losses: list[Tensor] = []  # each of many batches
@@ -76,7 +76,7 @@ class Sums:
     def means(self) -> dict[str, float]:
         """The mean loss and metrics: the one place where a pass is read off the device, summed in float64."""
         self._pool()
-        self._whole = whole = self.together(self.sizes)
+        self._whole = whole = self.all_reduce(self.sizes)
         losses = torch.cat(self._losses).tolist()
         weights = self.sizes if self.by_rows else [size / rows for size, rows in zip(self.sizes, whole, strict=False)]
         sums = [sum(loss * weight for loss, weight in zip(losses, weights, strict=True))]
@@ -84,7 +84,7 @@ class Sums:
             found = torch.stack(values).tolist()
             sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
         total = self.rows if self.by_rows else len(whole)
-        return {name: value / total for name, value in zip(("loss", *self.metrics), self.together(sums), strict=True)}
+        return {name: value / total for name, value in zip(("loss", *self.metrics), self.all_reduce(sums), strict=True)}
 
     def _pool(self) -> None:
         if not self._pending:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.config.device import DeviceConfig
 from experiments.errors import ConfigError, Fault
-from experiments.training.device import DeviceConfig
 
 # Calls a model or a loss, (function, *arguments), in the run's precision.
 Compute = Callable[..., Any]
@@ -17,7 +17,7 @@ Compute = Callable[..., Any]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def as_it_is(function: Callable[..., Any], *given: Any) -> Any:
+def call(function: Callable[..., Any], *given: Any) -> Any:
     """The function's result, computed in what its arguments are."""
     return function(*given)
 
@@ -38,7 +38,7 @@ class Autocast:
 def computing(config: DeviceConfig, device: torch.device) -> Compute:
     """How a run calls its model and its loss."""
     dtype = AUTOCAST.get(config.precision)
-    return as_it_is if dtype is None else Autocast(device, dtype)
+    return call if dtype is None else Autocast(device, dtype)
 
 
 def scaler(config: DeviceConfig, device: torch.device, optimizer: Any, name: str) -> torch.amp.GradScaler | None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from experiments.data.splits import Splits
 from experiments.errors import ConfigError, Fault, suggestion
+from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training.callback import Callback
-from experiments.training.result import FIGURE_NAME, is_figure
 
 MODEL = ("parameters", "train", "eval", "to")
 OPTIMISER = ("step", "zero_grad")
@@ -88,8 +88,8 @@ def require_figures(names: Sequence[str], key: str) -> None:
         ConfigError: one has not.
     """
     for name in names:
-        if not is_figure(name):
-            raise ConfigError(Fault(key, f"the figure {name!r} cannot be called so: {FIGURE_NAME}"))
+        if not is_valid(name):
+            raise ConfigError(Fault(key, f"the figure {name!r} cannot be called so: {RULE}"))
 
 
 def require_scalar(value: Any, key: str, name: str, expected: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,13 +21,13 @@ from experiments.data.splits import Batches
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.meters import Progress, Sums
-from experiments.training.precision import Compute, as_it_is
+from experiments.training.meters import Metric, Progress, Sums
 from experiments.training.result import Metrics, Result
-from experiments.training.update import Update, clearing
+from experiments.training.signals import StopRequest
+from experiments.training.step import Step
 
 Record = Callable[[Metrics, int], None]
-Step = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
+Trained = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
 
 
 @dataclass(kw_only=True)
@@ -35,87 +35,83 @@ class Runner:
     """A training of finished objects.
 
     Args:
-        model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
-        loss: (pred, target) -> scalar mean.
-        optimizer: with step() and zero_grad().
+        step: takes one training step; it has the model, the loss and the update.
         train: the training rows, as batches.
         valid: the validation rows, as batches.
-        device: where the batches are wanted.
-        compute: calls the model and the loss, in the run's precision.
-        scaler: scales the loss, where gradients are too small for that precision.
         scheduler: with step(); None for a constant learning rate.
         step_scheduler_each: "step" or "epoch".
         metrics: by name, (pred, target) -> sum over the batch's rows.
-        train_transforms: applied in turn to each training batch.
-        valid_transforms: likewise to each validation batch.
         callbacks: hooked in, in this order.
-        record: called with figures and their step (the epoch, from 0).
-        limit_batches: at most so many an epoch.
-        max_grad_norm: the gradients' joint norm is clipped to this.
         mean_over: "samples" or "batches": the validation mean.
-        together: adds numbers up over all processes that train it, each with its share of the rows.
-        pause: stop in the debugger after each backward pass.
+        all_reduce: adds numbers up over all processes that train it, each with its share of the rows.
         folder: where callbacks may leave files; None for nowhere.
         checkpoints: where the state is saved, and when; None for nowhere.
-        leave: set by a signal's handler: what to raise at the end of the step, once the state is saved.
     """
 
-    model: Any
-    loss: Callable[[Tensor, Tensor], Tensor]
-    optimizer: Any
+    step: Step
     train: Batches
     valid: Batches
-    device: torch.device
-    compute: Compute = as_it_is
-    scaler: torch.amp.GradScaler | None = None
     scheduler: Any = None
     step_scheduler_each: str = "epoch"
-    metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = field(default_factory=dict)
-    train_transforms: Sequence[Callable[[Tensor], Tensor]] = ()
-    valid_transforms: Sequence[Callable[[Tensor], Tensor]] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
-    record: Record = lambda _figures, _step: None
-    limit_batches: int | None = None
-    max_grad_norm: float | None = None
     mean_over: str = "samples"
-    together: Callable[[Sequence[float]], list[float]] = list
-    pause: bool = False
+    all_reduce: Callable[[Sequence[float]], list[float]] = list
     folder: Path | None = None
     checkpoints: Checkpoints | None = None
-    leave: BaseException | None = None
     stopped: str = field(default="", init=False)
     untrained: Metrics = field(default_factory=dict, init=False)
     history: list[Metrics] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self.params = list(self.model.parameters())
-        self.progress = Progress(self._sums())
         self.waits_for_device = self.device.type != "cpu"
-        self.update = Update(
-            self.params,
-            self.optimizer,
-            device=self.device,
-            steps=self.steps,
-            waits=self.waits_for_device,
-            max_grad_norm=self.max_grad_norm,
-            scaler=self.scaler,
-        )
-        self.zero_grad = clearing(self.optimizer)
-        # How the model is called and, in place of `step`, a step is taken: for device.compile and device.graph.
-        self.forward: Callable[[Tensor], Tensor] = self.model
-        self.take: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] | None = None
-        self._noise: Mapping[str, Any] | None = None  # where the noise stream goes on, once the batches do
+        self.stop_request = StopRequest()
+        self.record: Record = _nowhere
+        self._noise: Mapping[str, Any] | None = None  # where the noise stream continues, once the batches do
+        self.start_epoch()
 
-    def fit(self, epochs: int) -> Result:
+    @property
+    def model(self) -> Any:
+        """The model, on the training's device."""
+        return self.step.forward.model
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(pred, target) -> scalar mean."""
+        return self.step.forward.loss
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimiser."""
+        return self.step.update.optimizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+        return self.step.forward.device
+
+    @property
+    def steps(self) -> int:
+        """Training steps of one epoch."""
+        return len(self.train)
+
+    def fit(self, epochs: int, *, record: Record | None = None, stop_request: StopRequest | None = None) -> Result:
         """Evaluate, then train and evaluate up to epoch `epochs`, unless a callback stops it.
 
-        After `load_state_dict` it goes on where that state was taken, bit for bit as if nothing had been in between.
+        After `load_state_dict` it resumes where that state was taken, bit for bit as if nothing had been in between.
+
+        Args:
+            epochs: in all, those before a resumption included.
+            record: called with figures and their step (the epoch, from 0).
+            stop_request: looked at after each step and epoch.
 
         Raises:
             TrainingError: a loss or gradient is not finite; that update was not applied.
         """
+        self.record = record or self.record
+        self.stop_request = stop_request or self.stop_request
         if not self.untrained:
-            figures = self.evaluate(0, leaving=True)
+            figures = self.evaluate(0, stoppable=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
             for callback in self.callbacks:
@@ -125,8 +121,8 @@ class Runner:
             self.history.append(self.run_epoch(epoch))
             self.record(self.history[-1], epoch)
             self._keep_epoch()
-            if self.leave is not None:
-                raise self.leave
+            if self.stop_request.reason is not None:
+                raise self.stop_request.reason
         self._restore_noise()
         for callback in self.callbacks:
             callback.on_fit_end(self)
@@ -140,7 +136,7 @@ class Runner:
         train = {f"train/{name}": value for name, value in means.items()}
         # Evaluation may draw from it too, and starts anew where a training goes on from its middle.
         self.progress.noise = noise_state(self.device)
-        valid = {f"valid/{name}": value for name, value in self.evaluate(epoch, leaving=True).items()}
+        valid = {f"valid/{name}": value for name, value in self.evaluate(epoch, stoppable=True).items()}
         self.step_scheduler("epoch")
         seconds = self.progress.seconds()
         earlier = [figures["valid/loss"] for figures in self.history]
@@ -150,29 +146,33 @@ class Runner:
         figures["throughput/samples_per_second"] = rows / seconds
         for callback in self.callbacks:
             callback.on_epoch_end(self, epoch, figures)
-        self.progress = Progress(self._sums())
+        self.start_epoch()
         return {name: float(value) for name, value in figures.items()}  # numpy's numbers would be no plain values
+
+    def start_epoch(self) -> None:
+        """Count steps and sums from nothing."""
+        self.progress = Progress(self._sums())
 
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """One pass over the training rows; means over them, each batch taken before its update, and their number."""
         sums, steps = self.progress.sums, self.steps
         for _, yb, pred, loss in self.train_steps(epoch):
             sums.add(pred, yb, loss)
-            if self.leave is not None:
-                self._leave(self.leave)
+            if self.stop_request.reason is not None:
+                self._stop(self.stop_request.reason)
             if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + self.progress.step):
                 self._save()
-        self.update.raise_if_bad()
+        self.step.update.raise_if_bad()
         return sums.means(), sums.rows
 
-    def train_steps(self, epoch: int) -> Iterator[Step]:
+    def train_steps(self, epoch: int) -> Iterator[Trained]:
         """The epoch's training steps from where it is, each done when it is given: its batch, predictions, loss."""
         self.model.train()
-        done, steps, take = self.progress.step, self.steps, self.take or self.step
+        done, steps, step = self.progress.step, self.steps, self.step
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
-            pred, loss = take(xb, yb, epoch * steps + index)
+            pred, loss = step(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
             yield xb, yb, pred, loss
@@ -182,35 +182,21 @@ class Runner:
         if self.scheduler is not None and self.step_scheduler_each == each:
             self.scheduler.step()
 
-    def step(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update; the predictions and the loss before it."""
-        for transform in self.train_transforms:
-            xb = transform(xb)
-        pred = self.compute(self.forward, xb)
-        loss = self.compute(self.loss, pred, yb)
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        scaled.backward()
-        if self.pause:
-            breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of self.params are in sight
-        self.update(loss, number)
-        self.zero_grad()
-        return pred.detach(), loss.detach()
-
     @torch.inference_mode()
-    def evaluate(self, epoch: int, batches: Batches | None = None, *, leaving: bool = False) -> Metrics:
+    def evaluate(self, epoch: int, batches: Batches | None = None, *, stoppable: bool = False) -> Metrics:
         """The loss and the metrics over the validation rows (or other batches), in evaluation mode.
 
-        Only the loop's own may be `leaving`: within a callback the epoch is half done, and would be done again.
+        Only the loop's own is `stoppable`: within a callback the epoch is half done, and would be done again.
         """
         self.model.eval()
         sums = self._sums(by_rows=self.mean_over == "samples")
-        for xb, yb in islice((batches or self.valid).epoch(epoch), self.limit_batches):
+        for xb, yb in (batches or self.valid).epoch(epoch):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
-            sums.add(pred, yb, self.compute(self.loss, pred, yb))
-            if leaving and self.leave is not None:
-                self._leave(self.leave)
+            sums.add(pred, yb, self.step.forward.loss_of(pred, yb))
+            if stoppable and self.stop_request.reason is not None:
+                self._stop(self.stop_request.reason)
         return sums.means()
 
     def move(self, tensor: Tensor) -> Tensor:
@@ -219,31 +205,19 @@ class Runner:
 
     def predict(self, xb: Tensor) -> Tensor:
         """The model's output for a batch on its device, as in evaluation."""
-        for transform in self.valid_transforms:
-            xb = transform(xb)
-        pred: Tensor = self.compute(self.forward, xb)
-        return pred
-
-    def figure_names(self) -> list[str]:
-        """The names of an epoch's figures, before callbacks add theirs."""
-        means = [f"{part}/{name}" for part in ("train", "valid") for name in ("loss", *self.metrics)]
-        return [*means, "best/valid_loss", "time/epoch_seconds", "throughput/samples_per_second"]
-
-    @property
-    def steps(self) -> int:
-        """Training steps of one epoch."""
-        return min(len(self.train), self.limit_batches or len(self.train))
+        return self.step.forward.predict(xb)
 
     def stop(self, reason: str) -> None:
-        """End the training after this epoch; for callbacks."""
+        """End the training after this epoch, or with no reason, let it continue; for callbacks."""
         self.stopped = reason
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on from here, at the end of a step, as tensors and plain values."""
+        """All that `load_state_dict` needs to continue from here, at the end of a step, as tensors and plain values."""
+        scaler = self.step.update.scaler
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "noise": self.progress.noise or noise_state(self.device),
@@ -257,8 +231,8 @@ class Runner:
         """Take over a state of a training with the same parts."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
+        if self.step.update.scaler is not None:
+            self.step.update.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
             self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
@@ -271,7 +245,7 @@ class Runner:
         self.untrained, self.stopped = state["untrained"], state["stopped"]
 
     def _sums(self, *, by_rows: bool = True) -> Sums:
-        return Sums(self.metrics, by_rows=by_rows, together=self.together)
+        return Sums(self.metrics, by_rows=by_rows, all_reduce=self.all_reduce)
 
     def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of an epoch, without those that are done; then the noise stream goes on."""
@@ -289,7 +263,7 @@ class Runner:
 
     def _save(self) -> None:
         assert self.checkpoints is not None
-        self.update.raise_if_bad()
+        self.step.update.raise_if_bad()
         self.checkpoints.save(self.state_dict(), epoch=len(self.history), step=self.progress.step)
 
     def _keep_epoch(self) -> None:
@@ -299,14 +273,24 @@ class Runner:
         losses = [figures["valid/loss"] for figures in self.history]
         if losses[-1] == self.history[-1]["best/valid_loss"] and losses[-1] not in losses[:-1]:
             self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
-        if self.leave is not None or self.checkpoints.due_after_epoch(len(self.history)):
+        if self.stop_request.reason is not None or self.checkpoints.due_after_epoch(len(self.history)):
             self._save()
 
-    def _leave(self, reason: BaseException) -> NoReturn:
+    def _stop(self, reason: BaseException) -> NoReturn:
         """End the training between two steps, as a signal wants it, with its state saved."""
         if self.checkpoints is not None and self.untrained:
             self._save()
         raise reason
+
+
+def _nowhere(_figures: Metrics, _step: int) -> None:
+    """Record nothing."""
+
+
+def figure_names(metrics: Iterable[str]) -> list[str]:
+    """The names of an epoch's figures, before callbacks add theirs."""
+    means = [f"{part}/{name}" for part in ("train", "valid") for name in ("loss", *metrics)]
+    return [*means, "best/valid_loss", "time/epoch_seconds", "throughput/samples_per_second"]
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from experiments.errors import TrainingError
 
@@ -27,10 +28,15 @@ ORDINARY: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SI
 WORD_SECONDS = 1.0
 
 
-class Leaving(Protocol):
-    """A runner; or a group of processes, which leave together."""
+@dataclass
+class StopRequest:
+    """The wish, a signal's say, that a training stops after its step with its state saved.
 
-    leave: BaseException | None
+    Args:
+        reason: what to raise then; None for no such wish.
+    """
+
+    reason: BaseException | None = None
 
 
 @contextlib.contextmanager
@@ -55,14 +61,14 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def between_steps(runner: Leaving) -> Iterator[None]:
+def between_steps(stop: StopRequest) -> Iterator[None]:
     """Let these signals end the training as KeyboardInterrupt and SystemExit(143) do, but between two steps."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         reason = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        if runner.leave is not None:
+        if stop.reason is not None:
             raise reason
-        runner.leave = reason
+        stop.reason = reason
         log.info("ends after this step, and keeps its state (a second signal ends it at once)")
 
     replaced: dict[signal.Signals, Any] = {}
@@ -73,8 +79,8 @@ def between_steps(runner: Leaving) -> Iterator[None]:
         signal.signal(number, leave)
     try:
         yield
-        if runner.leave is not None:  # it came when there was no step left
-            raise runner.leave
+        if stop.reason is not None:  # it came when there was no step left
+            raise stop.reason
     finally:
         for number, old in replaced.items():
             signal.signal(number, old)
@@ -85,7 +91,7 @@ class Preempted(BaseException):
 
 
 @contextlib.contextmanager
-def preempted_between_steps(runner: Leaving) -> Iterator[None]:
+def preempted_between_steps(stop: StopRequest) -> Iterator[None]:
     """Let what submitit does at its signal (the job is queued again, the process ends) wait for the end of the step."""
     number: Any = getattr(signal, "SIGUSR2", None)  # which Windows has not
     theirs: Any = signal.getsignal(number) if number else None
@@ -94,7 +100,7 @@ def preempted_between_steps(runner: Leaving) -> Iterator[None]:
         return
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        runner.leave = runner.leave or Preempted()
+        stop.reason = stop.reason or Preempted()
 
     signal.signal(number, leave)
     try:
@@ -107,7 +113,7 @@ def preempted_between_steps(runner: Leaving) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def workers_watched(runner: Leaving) -> Iterator[None]:
+def workers_watched(stop: StopRequest) -> Iterator[None]:
     """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
 
     Torch raises wherever the main thread happens to be when the word comes, or where a batch is fetched from the dead;
@@ -122,8 +128,8 @@ def workers_watched(runner: Leaving) -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not _is_of_a_dead_worker(error):
             raise
-        if runner.leave is not None:  # a signal to all of the run's processes, so that this step cannot end
-            raise runner.leave from None
+        if stop.reason is not None:  # a signal to all of the run's processes, so that this step cannot end
+            raise stop.reason from None
         reason = (str(error) or type(error).__name__).splitlines()[0].strip()
         problem = f"{reason}; loader.num_workers=0 does without worker processes"
         raise TrainingError(f"a worker process of the loader is gone: {problem}") from error

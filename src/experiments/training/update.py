@@ -34,6 +34,7 @@ class Update:
         steps: of one epoch, by which a bad one is told.
         max_grad_norm: the gradients' joint norm is clipped to this.
         scaler: what the loss was scaled by, with fp16; a step whose scaled gradients overflow is left out then.
+        before_step: called right before the optimiser steps, to look at the gradients that it gets.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Update:
         device: torch.device,
         steps: int,
         waits: bool,
-        max_grad_norm: float | None,
-        scaler: torch.amp.GradScaler | None,
+        max_grad_norm: float | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> None:
         self.params, self.optimizer, self.steps, self.waits = params, optimizer, steps, waits
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
-        self.step = stepping(optimizer)
+        self.step = stepping(optimizer) if before_step is None else _watched(stepping(optimizer), before_step)
+        self.zero_grad, self.is_watched = clearing(optimizer), before_step is not None
         self._first_bad_step = torch.full((), -1, device=device)
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
@@ -128,6 +131,14 @@ class Update:
         with torch.no_grad():
             for p, old in zip(self.params, before, strict=True):
                 p.copy_(torch.where(masked, old, p))
+
+
+def _watched(step: Callable[[], object], before: Callable[[], None]) -> Callable[[], object]:
+    def watched() -> object:
+        before()
+        return step()
+
+    return watched
 
 
 def stepping(optimizer: Any) -> Callable[[], object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from experiments.errors import ConfigError, Fault
 from experiments.files import replacing
-from experiments.runs import reuse
-from experiments.tracking import delivery, journal
 
 FILE = "weights.pt"
 KEYS = "keys"
@@ -72,37 +69,3 @@ def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "in
     except (RuntimeError, KeyError) as error:
         problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split())}"
         raise ConfigError(Fault(key, problem)) from None
-
-
-def remember(output_root: Path, key: str, folder: Path) -> None:
-    """Note where the finished run with this key lies."""
-    index = output_root / KEYS
-    index.mkdir(parents=True, exist_ok=True)
-    with replacing(index / key) as temporary:
-        temporary.write_text(str(folder.resolve()), encoding="utf-8")
-
-
-def recall(output_root: Path, key: str) -> Path | None:
-    """The folder of a finished run with this key, if it is still there and was not trained longer since."""
-    try:
-        folder = Path((output_root / KEYS / key).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return folder if (folder / FILE).is_file() and journal.run_key(folder) == key else None
-
-
-def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | None:
-    """The folder that a user means by a folder's path or an MLflow run id; None where it is neither.
-
-    Raises:
-        ConfigError: it is an id, but of no run that is there.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return reuse.meant(path)
-    if re.fullmatch(r"[0-9a-f]{32}", name):
-        for found in output_root.rglob(delivery.FILE):
-            if delivery.state(found.parent).get("run_id") == name:
-                return found.parent
-        raise ConfigError(Fault(key, f"no run below {output_root} has the MLflow id {name}"))
-    return None

@@ -46,7 +46,7 @@ class CheckedSweeper(BasicSweeper):
         assert self.config is not None and self.hydra_context is not None
         secrets.learn(self.config)
         sweep = Path(self.config.hydra.sweep.dir).resolve()
-        arguments = launchers.placed(self.config, arguments)
+        arguments = launchers.with_job_settings(self.config, arguments)
         with contextlib.ExitStack() as owned:
             try:
                 if OmegaConf.select(self.config, "sweep.preview"):  # not checked yet
@@ -61,7 +61,7 @@ class CheckedSweeper(BasicSweeper):
             in_here = isinstance(self.launcher, BasicLauncher)
             with summary.finished_anyway(self.config):
                 watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=not in_here)
-                with watching as watch, launchers.patient(sweep, self.config.hydra.launcher):
+                with watching as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
                     returned = self._run(arguments)
                 watch.raise_if_failed()
             summary.finish(self.config)  # now, while the sweep is ours: else it could be taken for one that died
@@ -109,7 +109,7 @@ class CheckedSweeper(BasicSweeper):
         varied, kept = _varied(overrides), jobs.Configurations()
         launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
         for job in self._composed(self._jobs(overrides), kept if launcher else None):
-            tracking = job.root.tracking
+            tracking = job.config.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
             names.append(job.name)
         sweep_plan.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
@@ -124,7 +124,7 @@ class CheckedSweeper(BasicSweeper):
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
         """The sweep's overrides; refused where they make no job, or more than anybody means."""
-        from experiments.config.root import check_sweep
+        from experiments.config.check import check_sweep
         from experiments.errors import ConfigError, Fault
         from experiments.sweeps.jobs import require_listed
 

@@ -66,7 +66,7 @@ x_train, y_train, x_valid, y_valid = map(torch.as_tensor, (x_train, y_train, x_v
 """
 
 
-@register.dataset("mnist", light_on_dark=True, centred=20 / 28, plain=PLAIN)
+@register.dataset("mnist", light_on_dark=True, centred=20 / 28, plain=PLAIN, packed=f"{MNIST.name}/{PACKED}")
 def mnist(*, root: str = "data", source: str | None = None) -> Splits:
     """50,000 training, 10,000 validation and 10,000 test digits of 28x28 as bytes.
 

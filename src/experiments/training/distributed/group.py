@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from experiments import ranks
 from experiments.errors import TrainingError, UserError
+from experiments.training.signals import StopRequest
 
 # How long a process waits for the others within the training: they all do the same work.
 TIMEOUT = timedelta(minutes=10)
@@ -44,7 +47,8 @@ class Group:
 
     def __init__(self, store: Any, device: torch.device) -> None:
         self.rank, self.world, self.store, self.device = ranks.rank(), ranks.world(), store, device
-        self.leave: BaseException | None = None  # as a runner's: set by a signal's handler, in this process alone
+        self.asked = StopRequest()  # by a signal's handler, in this process alone
+        self.agreed = StopRequest()  # by all processes, for the same step
         self._turns = 0
         self.people = self.gather((socket.gethostname(), os.getpid()))
 
@@ -72,6 +76,28 @@ class Group:
         with self._losing():
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
 
+    def all_reduce(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, number by number; they also agree on whether to stop.
+
+        Where a process has fewer numbers, it had no rows there.
+        """
+        found = self.gather((list(values), self.wish))
+        self.agree(max(wish for _, wish in found))
+        return [sum(column) for column in zip_longest(*(values for values, _ in found), fillvalue=0)]
+
+    @property
+    def wish(self) -> int:
+        """The signal by which this process has been asked to stop; 0 for none."""
+        reason = self.asked.reason
+        if reason is None:
+            return 0
+        return reason.code - 128 if isinstance(reason, SystemExit) else int(signal.SIGINT)  # type: ignore[operator]  # ours
+
+    def agree(self, wish: int) -> None:
+        """Stop at the next occasion, which is the same in all processes, if one of them wants it."""
+        if wish:
+            self.agreed.reason = KeyboardInterrupt() if wish == signal.SIGINT else SystemExit(128 + wish)
+
     def copy_first(self, tensor: Tensor) -> None:
         """Make a tensor the first process's."""
         with self._losing():
@@ -88,20 +114,6 @@ class Group:
         # A download may take its time; where the other dies in it, torchrun ends this process.
         self.store.wait([word], timedelta(days=7))
         return action()
-
-    def require_same(self, facts: dict[str, Any]) -> None:
-        """See that all processes train the same.
-
-        Raises:
-            TrainingError: they do not.
-        """
-        from experiments.runs.fingerprint import differences
-
-        for other, found in enumerate(self.gather(facts)):
-            if found != facts:
-                listed = "\n  ".join(differences(facts, found))
-                told = listed.replace(" then,", f" in process {self.rank},").replace(" now", f" in process {other}")
-                raise TrainingError(f"the processes would not train the same:\n  {told}")
 
     def tell(self, error: BaseException) -> None:
         """Leave word of what ends this process, for the first one to tell."""

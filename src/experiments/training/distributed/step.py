@@ -1,4 +1,4 @@
-"""What a runner does together with those of other processes, put around the one loop: `join` hangs it in.
+"""A step and an update that are taken together with those of other processes, for the one loop.
 
 Each process takes its share of each batch, and every weight stays the same bits in all of them: gradients are summed,
 weighted by rows, before the update, so that they are those of the whole batch's mean; what is not finite anywhere is so
@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import io
 import logging
-import signal
-from collections.abc import Iterable, Sequence
-from itertools import groupby, zip_longest
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiments.data.splits import Batches
 from experiments.errors import TrainingError
-from experiments.training.callback import Callback
+from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints, State
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.result import Metrics
-from experiments.training.runner import Runner
+from experiments.training.step import EagerStep, Forward
 from experiments.training.update import Update
 
 log = logging.getLogger(__name__)
@@ -36,61 +36,22 @@ log = logging.getLogger(__name__)
 OWN = ("noise", "progress")
 
 
-class Together:
-    """Adds numbers up over all processes, at the end of each pass; then they also agree on whether to leave."""
+class JointUpdate(Update):
+    """The update by what the shares of all processes come to.
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.runner: Runner | None = None
+    Args:
+        model: whose buffers (a BatchNorm's statistics, say) become the first process's.
+        group: the processes.
+        arguments: as of an update of its own.
+    """
 
-    def __call__(self, values: Sequence[float]) -> list[float]:
-        """The sums, number by number; where a process has fewer, it had no rows there."""
-        found = self.group.gather((list(values), self.wish))
-        self.hear(max(wish for _, wish in found))
-        return [sum(column) for column in zip_longest(*(values for values, _ in found), fillvalue=0)]
-
-    @property
-    def wish(self) -> int:
-        """The signal by which this process has been asked to leave; 0 for none."""
-        reason = self.group.leave
-        if reason is None:
-            return 0
-        return reason.code - 128 if isinstance(reason, SystemExit) else int(signal.SIGINT)  # type: ignore[operator]  # ours
-
-    def hear(self, wish: int) -> None:
-        """Have the runner leave at the next occasion, which is the same in all processes, if one of them wants it."""
-        if wish and self.runner is not None:
-            self.runner.leave = KeyboardInterrupt() if wish == signal.SIGINT else SystemExit(128 + wish)
-
-
-class JointStep:
-    """A runner's step on a process's share of a batch, and its update by what all shares come to."""
-
-    def __init__(self, runner: Runner, update: Update, together: Together) -> None:
-        self.runner, self.update, self.together, self.group = runner, update, together, together.group
-        self.rows = len(runner.train.split)
-        self.weight = 1.0
-
-    def step(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, joint update; the predictions and the loss of the share before it."""
-        size = self.runner.train.batch_size
-        whole = min(size, self.rows - int(number) % self.runner.steps * size)
-        expected = sampler.size(whole, self.group.rank, self.group.world)
-        if len(xb) != expected:
-            problem = f"the loader gives process {self.group.rank} {len(xb)} rows where its share are {expected}"
-            raise TrainingError(f"{problem}; only a loader that follows its order and batch size can be shared")
-        self.weight = expected / whole
-        if expected:
-            return self.runner.step(xb, yb, number)
-        loss = torch.zeros((), device=self.runner.device)
-        if self.runner.scaler is not None:
-            self.runner.scaler.scale(loss)  # which sets it up
-        self(loss, number)
-        self.runner.zero_grad()
-        return xb, loss
+    def __init__(self, model: Any, group: Group, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.model, self.group = model, group
+        self.weight = 1.0  # of this process's share in the batch
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
-        """The update: `Runner.step` calls it with the loss of its share, after the backward pass.
+        """The update with the loss of this process's share, after the backward pass.
 
         Raises:
             TrainingError: as of an update of its own; in all processes then.
@@ -104,32 +65,61 @@ class JointStep:
             bad = bad + flat[0]
             for grad, part in zip(grads, torch.split(flat[1:], [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
-        self.update(loss + bad, number)
-        for buffers in _by_dtype(self.runner.model):
+        super().__call__(loss + bad, number)
+        for buffers in _by_dtype(self.model):
             flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
             self.group.copy_first(flat)
             for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.copy_(part.view_as(buffer))
 
-    def raise_if_bad(self) -> None:
-        """As of an update of its own; what was bad is the same in all processes."""
-        self.update.raise_if_bad()
-
     def _with_gradients(self) -> list[Any]:
-        """The parameters that have a gradient in any process, zero where this one has none; and whether to leave.
+        """The parameters that have a gradient in any process, zero where this one has none; and whether to stop.
 
         Said between CPUs, so that nothing waits for an accelerator.
         """
-        params = self.runner.params
-        said = torch.tensor([self.together.wish, *(p.grad is not None for p in params)], dtype=torch.int32)
+        said = torch.tensor([self.group.wish, *(p.grad is not None for p in self.params)], dtype=torch.int32)
         self.group.largest(said)
         wish, *has = said.tolist()
-        self.together.hear(wish)
-        found = [p for p, some in zip(params, has, strict=True) if some]
+        self.group.agree(wish)
+        found: list[Any] = [p for p, some in zip(self.params, has, strict=True) if some]
         for p in found:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         return found
+
+
+class JointStep(EagerStep):
+    """A step on a process's share of a batch.
+
+    Args:
+        forward: predictions and losses.
+        update: by what all shares come to.
+        train: the training rows, as the batches of all processes together.
+    """
+
+    update: JointUpdate
+
+    def __init__(self, forward: Forward, update: JointUpdate, train: Batches) -> None:
+        super().__init__(forward, update)
+        self.rows, self.batch_size, self.steps = len(train.split), train.batch_size, len(train)
+
+    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, joint update; the predictions and the loss of the share before it."""
+        group, update = self.update.group, self.update
+        whole = min(self.batch_size, self.rows - int(number) % self.steps * self.batch_size)
+        expected = sampler.size(whole, group.rank, group.world)
+        if len(xb) != expected:
+            problem = f"the loader gives process {group.rank} {len(xb)} rows where its share are {expected}"
+            raise TrainingError(f"{problem}; only a loader that follows its order and batch size can be shared")
+        update.weight = expected / whole
+        if expected:
+            return super().__call__(xb, yb, number)
+        loss = torch.zeros((), device=self.forward.device)
+        if update.scaler is not None:
+            update.scaler.scale(loss)  # which sets it up
+        update(loss, number)
+        update.zero_grad()
+        return xb, loss
 
 
 class JointCheckpoints(Checkpoints):
@@ -167,27 +157,21 @@ class AsInFirst(Callback):
     def __init__(self, group: Group) -> None:
         self.group = group
 
-    def on_epoch_end(self, runner: Runner, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
         """Take over what the first process has."""
-        known, runner.stopped = self.group.from_first((figures, runner.stopped))
+        known, stopped = self.group.from_first((figures, runner.stopped))
         figures.update(known)
+        runner.stop(stopped)
 
 
-def join(runner: Runner, name: str) -> None:
-    """Have a fresh runner, made with its share of the rows and a `Together`, train with the other processes'.
+def as_in_first(callbacks: Iterable[Callback], group: Group) -> list[Callback]:
+    """Callbacks whose figures and stops are the first process's, in every process."""
+    return [AsInFirst(group), *callbacks, AsInFirst(group)]
 
-    Args:
-        runner: the runner.
-        name: the model's.
-    """
-    together = runner.together
-    assert isinstance(together, Together)
-    together.runner = runner
-    joint = JointStep(runner, runner.update, together)
-    runner.take = joint.step
-    runner.update = joint  # type: ignore[assignment]  # called in its place, with its two methods
-    runner.callbacks = [AsInFirst(together.group), *runner.callbacks, AsInFirst(together.group)]
-    modules: Iterable[nn.Module] = runner.model.modules() if isinstance(runner.model, nn.Module) else ()
+
+def warn_of_batch_norm(model: Any, name: str) -> None:
+    """Say of a model with BatchNorm that this is not quite the training that one process would do."""
+    modules: Iterable[nn.Module] = model.modules() if isinstance(model, nn.Module) else ()
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
         log.warning(
             "%s has BatchNorm, whose statistics each process takes over its own rows of a batch: "

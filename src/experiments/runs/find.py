@@ -1,0 +1,57 @@
+"""Which run is meant by a folder, an MLflow run id, or what `experiments.run` returned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from experiments.errors import ConfigError, Fault
+from experiments.runs import references
+from experiments.runs.terminal import relative
+from experiments.tracking import delivery, journal
+from experiments.training.result import Result
+
+
+def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
+    """The folder of the run that is meant by a folder's path or an MLflow run id.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    folder = find_run(Path(output_root), str(name), key=str(name))
+    if folder is None or not (folder / journal.FILE).is_file():
+        begun = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
+        problem = "no run; one is named by its folder or its MLflow id (32 hexadecimal digits)"
+        problem += f"; the latest is {relative(begun.parent)}" if begun else f"; there is none below {output_root}"
+        raise ConfigError(Fault(str(name), problem))
+    return folder.resolve()
+
+
+def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> Path:
+    """The folder of a run that is told by its folder, its MLflow id, or what `experiments.run` gave.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    if isinstance(run, Result):
+        if run.folder is None:
+            raise ConfigError(Fault("run", "this result is of no run that is kept in a folder"))
+        run = run.folder
+    return find(run, output_root)
+
+
+def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | None:
+    """The folder that a user means by a folder's path or an MLflow run id; None where it is neither.
+
+    Raises:
+        ConfigError: it is an id, but of no run that is there.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return references.meant(path)
+    if re.fullmatch(r"[0-9a-f]{32}", name):
+        for found in output_root.rglob(delivery.FILE):
+            if delivery.state(found.parent).get("run_id") == name:
+                return found.parent
+        raise ConfigError(Fault(key, f"no run below {output_root} has the MLflow id {name}"))
+    return None

@@ -1,0 +1,34 @@
+"""Which names MLflow takes for metrics: one that it refuses, or a value that is no number, would cost the whole run."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+ALLOWED = re.compile(r"[\w\-. /:]+")
+RULE = "a figure's name has letters, digits, spaces and _ - . / : alone, for MLflow takes no others"
+
+
+def is_valid(name: str) -> bool:
+    """Whether MLflow takes this as the name of a figure, which is a path to it."""
+    return bool(ALLOWED.fullmatch(name)) and all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def drop_invalid(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The figures that are numbers under a name that MLflow takes; others are told and left out."""
+    kept = {}
+    for name, value in figures.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor of several numbers
+            log.warning("the figure %r is left out, for it is no number: %.80r", name, value)
+            continue
+        if is_valid(name):
+            kept[name] = number
+        else:
+            log.warning("the figure %r is left out: %s", name, RULE)
+    return kept

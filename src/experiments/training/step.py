@@ -1,0 +1,105 @@
+"""One training step as an object that a runner is given, and what it is made of.
+
+A step is called with a batch and its number, and gives the predictions and the loss before its update. `EagerStep` is
+the plain one; `cuda_graph.GraphedStep` replays it, `distributed.step.JointStep` takes a process's share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from experiments.training.precision import Compute, call
+from experiments.training.update import Update
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """How predictions and losses come about.
+
+    Args:
+        model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
+        loss: (pred, target) -> scalar mean.
+        device: where batches are wanted.
+        compute: calls the model and the loss, in the run's precision.
+        train_transforms: applied in turn to each training batch.
+        valid_transforms: likewise to each validation batch.
+        compiled: how the model is called, where it is compiled.
+    """
+
+    model: Any
+    loss: Callable[[Tensor, Tensor], Tensor]
+    device: torch.device
+    compute: Compute = call
+    train_transforms: Sequence[Transform] = ()
+    valid_transforms: Sequence[Transform] = ()
+    compiled: Callable[[Tensor], Any] | None = None
+
+    @property
+    def called(self) -> Callable[[Tensor], Any]:
+        """What is called for predictions: the model, or its compiled form."""
+        return self.compiled or self.model
+
+    def predict(self, xb: Tensor) -> Tensor:
+        """The model's output for a batch on its device, as in evaluation."""
+        for transform in self.valid_transforms:
+            xb = transform(xb)
+        pred: Tensor = self.compute(self.called, xb)
+        return pred
+
+    def loss_of(self, pred: Tensor, yb: Tensor) -> Tensor:
+        """The loss of predictions, a scalar."""
+        loss: Tensor = self.compute(self.loss, pred, yb)
+        return loss
+
+
+class Step(Protocol):
+    """A training step; `number` counts it through the training."""
+
+    @property
+    def forward(self) -> Forward:
+        """Predictions and losses."""
+
+    @property
+    def update(self) -> Update:
+        """Of the weights."""
+
+    def __call__(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update; the predictions and the loss before it, without gradients."""
+
+
+class EagerStep:
+    """The step as Python runs it, operation by operation.
+
+    Args:
+        forward: predictions and losses.
+        update: of the weights.
+        pause: stop in the debugger after each backward pass.
+    """
+
+    def __init__(self, forward: Forward, update: Update, *, pause: bool = False) -> None:
+        self.forward, self.update, self.pause = forward, update, pause
+        # Looked up once, since a small model's step takes no longer than a few of these.
+        self._transforms, self._compute = forward.train_transforms, forward.compute
+        self._called, self._loss = forward.called, forward.loss
+        self._scaler, self._zero_grad = update.scaler, update.zero_grad
+
+    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update; the predictions and the loss before it, without gradients."""
+        for transform in self._transforms:
+            xb = transform(xb)
+        pred = self._compute(self._called, xb)
+        loss = self._compute(self._loss, pred, yb)
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()
+        if self.pause:
+            breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of update.params are in sight
+        self.update(loss, number)
+        self._zero_grad()
+        return pred.detach(), loss.detach()
