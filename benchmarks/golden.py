@@ -40,7 +40,7 @@ SETTINGS = {
 }
 OWN_RUNS: dict[str, tuple[Mapping[str, str], str]] = {
     "my_net": (OWN, "model=my_net dataset=mnist_5k limit_batches=30"),
-    "my_metric": (OWN, "model=cnn_adaptive +metrics=top_k dataset=mnist_5k limit_batches=30"),
+    "my_metric": (OWN, "model=cnn_adaptive metrics=[accuracy,top_k] dataset=mnist_5k limit_batches=30"),
     "my_dataset": (OWN_DATA, "model=mlp dataset=stripes limit_batches=30"),
 }
 

@@ -9,22 +9,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.config import discovery
 from experiments.tracking import client
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-MNIST = SHARED / "mnist.pkl.gz"
-FASHION = SHARED / "fashion-mnist"
-
-needs_mnist = pytest.mark.skipif(not MNIST.is_file(), reason=f"the real MNIST is not at {MNIST}")
-needs_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason=f"the real Fashion-MNIST is not at {FASHION}")
-
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.support.places import Cli
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = sorted((Path(__file__).parents[1] / "src").rglob("*.py"))
+from tests.support.places import ROOT
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 BARE = {"eval", "exec", "compile", "__import__"}
 DOTTED = {
     "os.system",
