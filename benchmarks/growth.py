@@ -28,8 +28,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
-
-from experiments.tracking import journal
+from tests.support import raw_journal
 
 if TYPE_CHECKING:
     from benchmarks import pairs
@@ -79,7 +78,7 @@ def with_epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     times: list[int] = []
     for number in sorted(options.epochs):
         seconds[number] = [tracked(folder, [*TINY, f"epochs={number}"]) for _ in range(options.pairs)]
-        events = journal.read(newest(folder)["folder"])
+        events = raw_journal.read(newest(folder)["folder"])
         times = [event["time"] for event in events if "train/loss" in event.get("values", ())]
         if number > 1:
             each.append((number, (times[-1] - times[0]) / (number - 1)))
@@ -121,7 +120,7 @@ def tracked(folder: Path, arguments: Sequence[str]) -> float:
 
 def newest(folder: Path) -> dict[str, Any]:
     """The summary of the run that began last."""
-    return journal.summary(max(folder.glob("outputs/runs/*/*")))
+    return raw_journal.summary(max(folder.glob("outputs/runs/*/*")))
 
 
 def table(points: Points, size: str, unit: str) -> dict[str, Any]:

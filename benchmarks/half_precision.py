@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING
 
+from tests.support import raw_journal
+
 from experiments.tracking import journal
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def main() -> None:
             pairs.settle(folder)
             pairs.python(["-m", "experiments", *RUN, source, *run], folder)
             newest = max(folder.rglob(journal.FILE), key=lambda path: path.stat().st_mtime)
-            series = journal.summary(newest.parent)["series"]
+            series = raw_journal.summary(newest.parent)["series"]
             losses[precision].append(series["valid/loss"][-1])
             return float(median(series["time/epoch_seconds"][STEADY:]))
 

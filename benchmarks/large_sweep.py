@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from experiments.tracking import journal
+from tests.support import raw_journal
 
 if TYPE_CHECKING:
     from benchmarks import memory, pairs
@@ -80,7 +80,7 @@ def require_right(sweep: Path, jobs: int) -> int:
     rows = {cells[0]: cells for line in lines if (cells := [cell.strip() for cell in line.strip("| ").split("|")])}
     right = 0
     for number in range(jobs):
-        figures = journal.summary(sweep / str(number))["figures"]
+        figures = raw_journal.summary(sweep / str(number))["figures"]
         row = rows.get(str(number), [])
         right += bool(row) and row[-1] == "FINISHED" and f"{figures['best/valid_loss']:.4f}" in row
     if right != jobs:

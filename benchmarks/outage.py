@@ -116,7 +116,7 @@ def _train(overrides: list[str]) -> None:
     result = experiments.run(overrides)
     assert result.folder is not None
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]
-    arrived = bool(delivery.state(result.folder)["ended"])
+    arrived = bool(delivery.state(result.folder).ended)
     print(json.dumps({"steps": steps, "records": records, "arrived": arrived}), flush=True)
     for uploader in client._uploaders.values():
         uploader._process.kill()  # it would go on for a while, beside the next run

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.tracking import journal
+from tests.support import raw_journal
 
 STAGE = "stage=12_wrapped_dataloader"
 
@@ -67,7 +67,7 @@ def _first_epoch(*overrides: str) -> float:
         command = [sys.executable, "-m", "experiments", STAGE, "figures=false", *overrides]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         (path,) = Path(folder).glob("outputs/runs/*/*")
-        return float(journal.summary(path)["series"]["time/epoch_seconds"][0])
+        return float(raw_journal.summary(path)["series"]["time/epoch_seconds"][0])
 
 
 def _timed(overrides: list[str]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
+from tests.support import raw_journal
+
 from experiments.runs import sweep_plan
 from experiments.tracking import journal
 
@@ -136,7 +138,7 @@ def trained(folder: Path, jobs: int) -> list[float]:
     sweeps = [plan.parent for plan in folder.glob(f"outputs/sweeps/*/*/{sweep_plan.PLAN}")]
     plans = {path: json.loads((path / sweep_plan.PLAN).read_text(encoding="utf-8")) for path in sweeps}
     sweep = max(path for path, plan in plans.items() if len(plan["listed"]) == jobs)
-    summaries = [journal.summary(path.parent) for path in sweep.glob(f"*/{journal.FILE}")]
+    summaries = [raw_journal.summary(path.parent) for path in sweep.glob(f"*/{journal.FILE}")]
     if [summary["status"] for summary in summaries] != ["FINISHED"] * jobs:
         raise SystemExit(f"not all jobs of {sweep.name} have ended well")
     return [sum(summary["series"]["time/epoch_seconds"]) for summary in summaries]

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
+from tests.support import raw_journal
 
 import experiments
 from experiments.config import compose
-from experiments.tracking import journal
 
 # By name, the values in the order of their epochs.
 Figures = dict[str, list[float]]
@@ -73,7 +73,7 @@ def train(seed: int, overrides: list[str]) -> dict[str, Figures]:
         for stage in STAGES:
             result = experiments.run([*overrides, f"stage={stage}", f"seed={seed}", f"output_root='{output_root}'"])
             assert result.folder is not None
-            figures[stage] = journal.summary(result.folder)["series"]
+            figures[stage] = raw_journal.summary(result.folder)["series"]
     return figures
 
 

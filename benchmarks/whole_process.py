@@ -29,6 +29,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from tests.support import raw_journal
+
 from experiments.components.datasets.mnist import PLAIN
 from experiments.tracking import journal
 
@@ -127,7 +129,7 @@ def same_losses(folder: Path, printed: str) -> tuple[int, int]:
     sweep = max(folder.glob("outputs/sweeps/*/*"))
     ours = []
     for job in sorted(sweep.glob("*/" + journal.FILE), key=lambda path: int(path.parent.name)):
-        series = journal.summary(job.parent)["series"]
+        series = raw_journal.summary(job.parent)["series"]
         ours += list(zip(series["train/loss"], series["valid/loss"], strict=True))
     return sum(a == b for a, b in zip(ours, theirs, strict=True)), len(ours)
 

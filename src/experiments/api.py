@@ -18,9 +18,10 @@ from experiments.errors import ConfigError, Fault
 from experiments.export_script.refactoring import refactoring
 from experiments.runs import metadata, sweep_plan, worker
 from experiments.runs.execution import execute
+from experiments.runs.find import run_in
 from experiments.runs.folder import cleanup_on_rejection, require_free
 from experiments.runs.metadata import Job
-from experiments.runs.overrides import begun, merge, said
+from experiments.runs.overrides import merge
 from experiments.sweeps import launchers, monitor
 from experiments.tracking import client
 from experiments.training import build, device
@@ -74,16 +75,15 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Result:
         TrainingError: the training had to stop.
     """
     folder = folder.resolve()
-    start = begun(folder)
-    overrides = merge(said(folder), overrides)
+    run = run_in(folder)
+    overrides = merge(run.overrides, overrides)
     cfg = compose.compose(overrides)
     secrets.learn(cfg)
     client.warm_up(cfg)
     config = check.checked(cfg)
     if ranks.follows():
         return worker.follow(config.root, overrides)
-    sweep = Path(start["parent"]) if start["parent"] else None
-    job = Job(folder, config.choices, tuple(overrides), start["varied"], sweep)
+    job = Job(folder, config.choices, tuple(overrides), run.start.varied, run.start.parent)
     with _logged_to(folder), device.settings_kept():
         return _execute(config, job)
 
@@ -108,7 +108,7 @@ def run_job(cfg: DictConfig) -> Result:
     sweep = Path(hydra.sweep.dir).resolve() if hydra.mode == RunMode.MULTIRUN else None
     if sweep:
         launchers.require_shared(sweep, hydra.sweeper)
-    varied = sweep_plan.varied(sweep) if sweep else ()
+    varied = sweep_plan.read(sweep).varied if sweep else ()
     for kept in (folder / ".hydra").glob("*.yaml"):
         secrets.mask_file(kept)
     if sweep:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments import cli
 from experiments.errors import ConfigError, Fault
-from experiments.runs.find import find, folder_of
-from experiments.runs.overrides import begun
+from experiments.runs.find import find, folder_of, run_in
 
 if TYPE_CHECKING:
     from experiments.config.root import RootConfig
@@ -84,10 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _tell(given: argparse.Namespace) -> None:
-    from experiments.resume import as_begun
+    from experiments.resume import work_in
 
     folder = find(given.run)
-    as_begun(begun(folder)["place"])
+    work_in(run_in(folder).start.place)
     for name, value in evaluate(folder, given.overrides, split=given.split, weights=given.weights).items():
         print(name, repr(value))
 

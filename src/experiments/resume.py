@@ -8,7 +8,6 @@ are, half-done ones go on, and those that failed or never began are run; sweep.p
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -18,9 +17,10 @@ from experiments import cli, ranks
 from experiments.__main__ import compose_and_run
 from experiments.config import discovery
 from experiments.errors import ConfigError, Fault
-from experiments.runs import references
+from experiments.runs import references, sweep_plan
 from experiments.runs.sweep_plan import PLAN
-from experiments.tracking import journal
+from experiments.tracking import journal, record
+from experiments.tracking.record import Place
 
 # What may be said anew of a sweep that goes on, for it changes none of its jobs.
 OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
@@ -49,11 +49,11 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():
         raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
-    start = next(iter(journal.read(folder)), {})
-    if "experiments.sweep" in start.get("tags", {}):
+    start = record.start_of(folder)
+    if start.is_sweep:
         problem = f"its sweeper is none of ours and kept no {PLAN}; go on with its jobs, each by its own folder"
         raise ConfigError(Fault(str(folder), problem))
-    as_begun(start.get("place", {}))
+    work_in(start.place)
     handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
@@ -67,29 +67,25 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
     from experiments.config.compose import quoted
     from experiments.runs.overrides import hidden, key, merge
 
-    plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    allowed = {*OF_A_SWEEP, *hidden(plan["overrides"])}
+    plan = sweep_plan.read(folder)
+    allowed = {*OF_A_SWEEP, *hidden(plan.overrides)}
     if refused := [override for override in overrides if key(override) not in allowed]:
         told = " ".join(refused)
         raise ConfigError(
             Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
         )
-    as_begun(plan["place"])
+    work_in(plan.place)
     again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true"]
-    sys.argv = ["experiments", "--multirun", *plan["options"], *merge(plan["overrides"], overrides), *again]
+    sys.argv = ["experiments", "--multirun", *plan.options, *merge(plan.overrides, overrides), *again]
     compose_and_run()
 
 
-def as_begun(place: dict[str, str]) -> None:
-    """Work in the folder that it was begun in, where its data and its MLflow store are found under the same names."""
-    if not place:
-        return
-    if place["components"] and not os.environ.get(discovery.SETTING):
-        print(
-            f"note: it was begun with {discovery.SETTING}={place['components']}, which is not set now", file=sys.stderr
-        )
-    if Path(place["folder"]).is_dir():
-        os.chdir(place["folder"])
+def work_in(place: Place) -> None:
+    """Work in the folder that a run was started in, where its data and MLflow store have the same names."""
+    if place.components and not os.environ.get(discovery.SETTING):
+        print(f"note: it was begun with {discovery.SETTING}={place.components}, which is not set now", file=sys.stderr)
+    if place.folder and Path(place.folder).is_dir():
+        os.chdir(place.folder)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ is brought as far as it is. Each goes to the store that it was begun for.
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.store_uri import masked, store_uri
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivery, journal, ownership, record
 from experiments.tracking.pending import Pending
 
 if TYPE_CHECKING:
@@ -43,12 +42,12 @@ class Sync:
             if uri is None:
                 self.untracked += 1
                 return
-            ended = journal.mark_killed(folder, "its process died")
+            ended = ownership.mark_killed(folder, "its process died")
             if self.again:
                 delivery.forget(folder)
             state = delivery.state(folder)
-            fresh = next(journal.events(folder / journal.FILE, state["offset"]), None)
-            if state["store"] == masked(uri) and state["complete"] and fresh is None:
+            fresh = next(record.events(folder, state.offset), None)
+            if state.store == masked(uri) and state.complete and fresh is None:
                 self.there += 1
                 Pending(OUTPUTS.resolve()).remove(folder)
                 return
@@ -58,9 +57,7 @@ class Sync:
                 Pending(OUTPUTS.resolve()).remove(folder)
             elif not ended:
                 self.running += 1
-                owner = journal.owner_of(folder)
-                here = "" if owner.get("host") == socket.gethostname() else f" on {owner.get('host')}"
-                print(f"{folder}: brought as far as it is; process {owner.get('pid')}{here} is at it")
+                print(f"{folder}: brought as far as it is; {record.read(folder).owner} is at it")
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and the next run's turn comes
             self.failed += 1
             print(f"{folder}: {masked(str(error))}", file=sys.stderr)

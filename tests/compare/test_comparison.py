@@ -53,23 +53,23 @@ def test_nothing_named_is_the_sweep_that_was_begun_or_gone_on_with_last(outputs:
 def test_runs_are_named_by_folder_by_id_by_experiment_and_by_the_folder_above_each_once(outputs: Path) -> None:
     one, other = run(outputs / "runs" / "one", [1.0]), run(outputs / "runs" / "two", [2.0], experiment="mine")
     (other / "delivered.json").write_text(json.dumps({"run_id": "ab" * 16}), encoding="utf-8")
-    assert [item.job["folder"] for item in laid(one).runs] == [one]
-    assert [item.job["folder"] for item in laid("ab" * 16).runs] == [other]
-    assert [item.job["folder"] for item in laid("mine").runs] == [other]
-    assert [item.job["folder"] for item in laid("outputs/runs", "mine", one).runs] == [one, other]
+    assert [item.job.folder for item in laid(one).runs] == [one]
+    assert [item.job.folder for item in laid("ab" * 16).runs] == [other]
+    assert [item.job.folder for item in laid("mine").runs] == [other]
+    assert [item.job.folder for item in laid("outputs/runs", "mine", one).runs] == [one, other]
 
 
 def test_a_sweep_of_a_sweeper_that_keeps_no_plan_is_known_by_its_parent_run(outputs: Path) -> None:
     run(outputs / "x", [], tags={"experiments.sweep": "true"})
     run(outputs / "x" / "1", [2.0])
     run(outputs / "x" / "0", [1.0])
-    assert [item.job["job"] for item in laid().runs] == ["0", "1"]
+    assert [item.job.job for item in laid().runs] == ["0", "1"]
 
 
 def test_jobs_of_several_sweeps_are_told_apart(outputs: Path) -> None:
     for name in "ab":
         run(sweep(outputs / name) / "0", [1.0])
-    assert [item.job["job"] for item in laid("outputs/a", "outputs/b").runs] == ["a/0", "b/0"]
+    assert [item.job.job for item in laid("outputs/a", "outputs/b").runs] == ["a/0", "b/0"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "cd" * 16])

@@ -23,7 +23,8 @@ import experiments
 from experiments.config import secrets
 from experiments.config.store_uri import masked as masked_address
 from experiments.config.store_uri import uri_fault
-from experiments.runs import sweep_plan
+from experiments.runs import metadata, sweep_plan
+from experiments.runs.sweep_plan import SweepPlan
 from experiments.tracking import delivery, journal
 from experiments.tracking.client import UploaderProcess
 from experiments.tracking.mlflow_store import Store
@@ -80,7 +81,7 @@ def wait_for_uploaders(place: Path) -> None:
     waiting = time.monotonic() + 90
     while time.monotonic() < waiting:
         states = [delivery.state(path.parent) for path in place.rglob(journal.FILE)]
-        if all(state["complete"] or state.get("error") for state in states):
+        if all(state.complete or state.error for state in states):
             return
         time.sleep(0.1)
     raise AssertionError(states)
@@ -235,7 +236,7 @@ def test_a_folder_named_by_the_environment_is_left_to_be_found_again(
     details = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": workplace.name}
     kept = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": "${oc.env:WORK}"}
     assert secrets.masked_deep(details) == kept
-    sweep_plan.plan(workplace, [], ["name=${oc.env:WORK}"], [])
+    sweep_plan.keep(workplace, SweepPlan(overrides=["name=${oc.env:WORK}"], place=metadata.place()))
     assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["place"]["folder"] == str(workplace)
 
 

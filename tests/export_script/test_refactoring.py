@@ -9,9 +9,10 @@ import pytest
 
 import experiments
 from experiments.export_script.refactoring import Refactoring
-from experiments.tracking import journal
+from experiments.runs.job_record import JobRecord
+from experiments.tracking import record
 from experiments.tracking.markdown import LONGEST, shown
-from tests.support import small_mnist
+from tests.support import raw_journal, small_mnist
 from tests.support.scripts import measured, run_script
 
 QUIET = ["tracking=none", "figures=false", "dataset.source=mnist.pkl.gz", "loader.batch_size=8"]
@@ -28,7 +29,7 @@ def trained(*overrides: str) -> tuple[Path, str]:
     """A stage's folder and description."""
     folder = experiments.run([*overrides, *QUIET]).folder
     assert folder is not None
-    note: str = journal.read(folder)[0]["note"]
+    note: str = raw_journal.read(folder)[0]["note"]
     return folder, note
 
 
@@ -85,7 +86,8 @@ def test_a_description_is_never_longer_than_what_mlflow_shows(length: int) -> No
 def test_a_stage_sweep_ends_with_the_verdicts_in_its_table(digits: Path) -> None:
     from experiments.sweeps.summary import judged
 
-    jobs = [{"start": journal.read(trained(f"stage={stage}")[0])[0]} for stage in ("04_linear", "05_optim")]
+    folders = [trained(f"stage={stage}")[0] for stage in ("04_linear", "05_optim")]
+    jobs = [JobRecord.of(record.read(folder), folder.name) for folder in folders]
     found = judged(digits, jobs, 3)
     assert [(pair["pair"], pair["verdict"]) for pair in found] == [
         (["03_module", "04_linear"], "equal"),

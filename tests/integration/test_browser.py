@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 from experiments import ui
 from experiments.sweeps import summary
 from experiments.tracking import delivery, links
+from experiments.tracking.delivery import Delivered
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")]
 
@@ -72,8 +73,8 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def delivered(sweep: Path) -> list[dict[str, str]]:
-    return [delivery.state(job["folder"]) for job in summary.collect(sweep)]
+def delivered(sweep: Path) -> list[Delivered]:
+    return [delivery.state(job.folder) for job in summary.collect(sweep)]
 
 
 def shoot(page: Page, name: str) -> None:
@@ -89,12 +90,12 @@ def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: P
     page.wait_for_timeout(1500)
     shoot(page, "comparison")
     for job in summary.collect(sweep):
-        assert page.get_by_text(f"{job['start']['name']} (valid/loss)", exact=True).count() == 1
+        assert page.get_by_text(f"{job.start.name} (valid/loss)", exact=True).count() == 1
     assert page.locator(".xtitle").text_content() == "Step"
 
 
 def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Path, address: str, page: Page) -> None:
-    printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", delivered(sweep)[0]["experiment_id"])
+    printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", delivered(sweep)[0].experiment_id)
     page.goto(printed.replace(links.LOCAL, address))
     page.wait_for_selector("text=10_cnn")
     page.wait_for_selector(".scatterlayer .trace")

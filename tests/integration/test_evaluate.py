@@ -12,7 +12,7 @@ import experiments
 from experiments import evaluate as command
 from experiments.config.registry import register
 from experiments.evaluate import evaluate
-from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.forked import Ended, forked, needs_fork
 
 SYNTHETIC = ["dataset=synthetic", "dataset.train=90", "dataset.valid=45", "dataset.classes=10"]
@@ -37,7 +37,7 @@ def folder_of(result: experiments.Result) -> Path:
 
 def measured(result: experiments.Result) -> dict[str, float]:
     """The validation figures of the last epoch in the journal."""
-    last = journal.history(folder_of(result))[-1]
+    last = raw_journal.history(folder_of(result))[-1]
     return {name: value for name, value in last.items() if name.startswith("valid/")}
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import experiments
 from experiments.runs.folder import ERROR
-from experiments.tracking import journal
 from experiments.training.checkpoint import FOLDER, Checkpoints
 from experiments.training.runner import Runner
 from experiments.training.update import Update
+from tests.support import raw_journal
 from tests.support.commands import SMALL, at_step, begin, command, resumed, same_run, signalled, status
 from tests.support.crashing import Place, crash
 from tests.support.forked import Ended, needs_fork
@@ -62,7 +62,7 @@ def test_a_signal_ends_it_at_the_end_of_the_step_with_its_state_saved(
 ) -> None:
     done = run("checkpoint.every_steps=null", before=signalled(6, number))
     assert done.code == code and "Traceback" not in done.err
-    summary = journal.summary(workplace / "run")
+    summary = raw_journal.summary(workplace / "run")
     assert (summary["status"], summary["reason"]) == ("KILLED", reason)
     assert newest(workplace / "run").startswith("last-00001-000002-")
     assert goes_on(workplace / "run", undisturbed)
@@ -142,7 +142,7 @@ def test_a_signal_to_worker_processes_as_well_ends_it_as_one_to_it_alone(
         at_step(10, from_outside)
 
     assert run(*WORKERS, before=group).code == code
-    summary = journal.summary(workplace / "run")
+    summary = raw_journal.summary(workplace / "run")
     assert (summary["status"], summary["reason"]) == ("KILLED", reason)
 
 
@@ -218,7 +218,7 @@ def test_an_exception_is_kept_and_once_its_cause_is_gone_the_run_goes_on(
 ) -> None:
     done = run(before=failing(error))
     assert done.code == 1 and str(error) in done.err
-    summary = journal.summary(workplace / "run")
+    summary = raw_journal.summary(workplace / "run")
     assert (summary["status"], summary["reason"]) == ("FAILED", f"{type(error).__name__}: {error}")
     kept = (workplace / "run" / ERROR).read_text(encoding="utf-8")
     assert kept.startswith("Traceback") and "in fail\n    raise error\n" in kept

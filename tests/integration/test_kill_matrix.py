@@ -19,6 +19,7 @@ from experiments.tracking.journal import Journal
 from experiments.training import runner as running
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.runner import Runner
+from tests.support import raw_journal
 from tests.support.crashing import IN_A_LINE, IN_A_SAVE, crash_in_line, crash_in_save, crash_in_step
 from tests.support.forked import Ended, forked, needs_fork
 from tests.support.resuming import TIMED, alike, another_process, maker, outcome
@@ -52,7 +53,7 @@ def job(runner: Runner, folder: Path) -> None:
 def figures(folder: Path) -> Counter[tuple[str, int, float]]:
     """Each figure of a journal, with its step, and how often it stands there; of those that measure time, no value."""
     found: Counter[tuple[str, int, float]] = Counter()
-    for event in journal.read(folder):
+    for event in raw_journal.read(folder):
         for name, value in event.get("values", {}).items():
             found[name, event["step"], 0.0 if name in TIMED else value] += 1
     return found

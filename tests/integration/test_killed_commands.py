@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.tracking import journal
 from experiments.training.checkpoint import FOLDER
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, begin, go_on, same_run, status
 from tests.support.forked import kill, needs_fork
 from tests.support.places import Cli
@@ -81,4 +81,4 @@ def test_a_command_that_is_killed_goes_on_by_the_command_that_it_tells(place: st
     done = cli("run", module="experiments.resume")
     assert done.returncode == 0, done.stderr
     assert same_run(workplace / "run", workplace / "undisturbed")
-    assert [event["event"] for event in journal.read(workplace / "run")].count("resume") == 1
+    assert [event["event"] for event in raw_journal.read(workplace / "run")].count("resume") == 1

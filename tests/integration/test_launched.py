@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import journal
+from experiments.tracking import journal, record
+from tests.support import raw_journal
 from tests.support.commands import same_run
 from tests.support.launched import JOBS, KILLED, RAISES, SETTINGS, SWEPT, Place
 from tests.support.ray_cluster import Cluster, NoRayError, cluster
@@ -101,7 +102,7 @@ def disturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_what_raised_and_what_was_killed_tell_their_reason(disturbed: Place) -> None:
-    ended = [journal.summary(disturbed.job(number)) for number in (RAISES, KILLED)]
+    ended = [raw_journal.summary(disturbed.job(number)) for number in (RAISES, KILLED)]
     assert [(job["status"], job["reason"]) for job in ended] == [
         ("FAILED", "RuntimeError: out of luck"),
         ("KILLED", "its process died"),
@@ -138,7 +139,7 @@ def test_a_job_that_ray_starts_again_goes_on_where_it_was(request: pytest.Fixtur
     (done.folder / "disturb").touch()
     code, said = done.sweep("hydra/launcher=ray")
     assert (code, done.states()) == (0, ALL), said
-    events = [event["event"] for event in journal.read(done.job(KILLED))]
+    events = [event["event"] for event in raw_journal.read(done.job(KILLED))]
     assert events.count("resume") == 1
     (_,), children = done.stored()
     assert [child.info.status for child in children] == ALL
@@ -181,10 +182,12 @@ def test_a_preempted_job_is_queued_again_and_goes_on_from_its_step(
     assert straight.call("-m", *SETTINGS, *longer)[0] == 0
     sweeping = work.start("-m", *SETTINGS, *longer, "hydra/launcher=submitit_local")
     eventually(lambda: _epochs(work.job(0)) >= 2)
-    os.kill(journal.owner_of(work.job(0))["pid"], signal.SIGUSR2)
+    owner = record.read(work.job(0)).owner
+    assert owner is not None
+    os.kill(owner.pid, signal.SIGUSR2)
     said, _ = sweeping.communicate(timeout=600)
     assert sweeping.returncode == 0, said
-    events = [event for event in journal.read(work.job(0)) if event["event"] != "metrics"]
+    events = [event for event in raw_journal.read(work.job(0)) if event["event"] != "metrics"]
     assert [event["event"] for event in events] == ["start", "end", "resume", "end"]
     assert events[1]["reason"] == "preempted, or out of time; it is queued again and goes on then"
     assert [same_run(work.job(number), straight.job(number)) for number in (0, 1)] == [True, True]
@@ -192,4 +195,4 @@ def test_a_preempted_job_is_queued_again_and_goes_on_from_its_step(
 
 def _epochs(folder: Path) -> int:
     time.sleep(0.02)
-    return len(journal.history(folder)) if (folder / journal.FILE).is_file() else 0
+    return len(raw_journal.history(folder)) if (folder / journal.FILE).is_file() else 0

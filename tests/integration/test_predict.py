@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from experiments.data.splits import to_float
 from experiments.predict import predict
 from experiments.runs import load
 from experiments.runs import prediction as views
-from experiments.runs.overrides import said
+from experiments.runs.find import run_in
 from experiments.runs.prediction import Prediction
+from experiments.tracking.record import RunRecord
 from experiments.training import build
 from tests.support.forked import Ended, forked, needs_fork
 from tests.support.places import MNIST, needs_mnist
@@ -274,10 +276,12 @@ def test_the_runs_transforms_hold_and_its_dataset_is_not_needed(
 def test_a_model_trained_on_a_card_reads_where_there_is_none(
     reader: Path, some: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_a_card(folder: Path) -> list[str]:
-        return [*(word for word in said(folder) if word != "device=cpu"), "device=cuda", "device.index=3"]
+    def on_a_card(folder: Path) -> RunRecord:
+        run = run_in(folder)
+        words = [*(word for word in run.overrides if word != "device=cpu"), "device=cuda", "device.index=3"]
+        return replace(run, overrides=words)
 
-    monkeypatch.setattr("experiments.runs.load.said", on_a_card)
+    monkeypatch.setattr("experiments.runs.load.run_in", on_a_card)
     assert len(read(reader, *some)) == 3
 
 

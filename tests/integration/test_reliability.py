@@ -15,8 +15,8 @@ import torch
 from mlflow import MlflowClient
 
 import experiments
-from experiments.tracking import journal
 from experiments.tracking.mlflow_store import Store
+from tests.support import raw_journal
 from tests.support.places import ROOT, Cli
 from tests.support.training import make, one_thread, same  # noqa: F401  # a fixture of every test here
 
@@ -69,7 +69,7 @@ def test_the_same_threads_give_the_same_bits(threads: int, workplace: Path) -> N
 
 def start_of(result: experiments.Result) -> dict[str, Any]:
     assert result.folder is not None
-    return dict(journal.read(result.folder)[0])
+    return dict(raw_journal.read(result.folder)[0])
 
 
 def test_the_number_of_threads_is_part_of_the_run_key(workplace: Path) -> None:

@@ -17,6 +17,7 @@ from experiments.config import discovery
 from experiments.runs import restore
 from experiments.tracking import journal
 from experiments.training.checkpoint import FOLDER
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, NOISE, SMALL, at_step, begin, resumed, same_run, status
 from tests.support.forked import fork, kill, needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -138,7 +139,7 @@ def test_an_own_component_with_other_code_is_refused(workplace: Path) -> None:
 
 def test_what_changes_no_result_may_be_changed(killed: Path) -> None:
     assert resumed(killed, "name=renamed", "checkpoint.every_steps=2").code == 0
-    (event,) = [event for event in journal.read(killed) if event["event"] == "resume"]
+    (event,) = [event for event in raw_journal.read(killed) if event["event"] == "resume"]
     assert event["changed"] == {"name": "renamed", "checkpoint.every_steps": "2"}
 
 
@@ -182,7 +183,7 @@ def test_a_finished_run_that_stopped_early_says_so(workplace: Path) -> None:
     assert begin(workplace / "run", *early).code == 0
     done = resumed("run")
     assert done.code == 0 and "run is finished, after " in done.out
-    assert len(journal.history(workplace / "run")) < 9
+    assert len(raw_journal.history(workplace / "run")) < 9
 
 
 def test_a_run_that_another_process_has_is_refused_naming_it(killed: Path) -> None:

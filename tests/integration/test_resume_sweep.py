@@ -18,7 +18,9 @@ from experiments.config.compose import quoted
 from experiments.errors import ConfigError
 from experiments.runs import sweep_plan
 from experiments.runs.overrides import merge
+from experiments.runs.sweep_plan import SweepPlan
 from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
 from tests.support.forked import Ended, kill, needs_fork
 from tests.support.resuming import checked
@@ -89,12 +91,12 @@ def test_a_finished_job_is_left_as_it_is(sweep: Sweep) -> None:
 
 
 def test_the_half_done_job_goes_on_and_the_missing_one_begins(sweep: Sweep) -> None:
-    resumes = [[event["event"] for event in journal.read(sweep.folder / job)].count("resume") for job in JOBS]
+    resumes = [[event["event"] for event in raw_journal.read(sweep.folder / job)].count("resume") for job in JOBS]
     assert resumes == [0, 1, 0]
 
 
 def test_the_sweep_itself_goes_on_and_ends(sweep: Sweep) -> None:
-    assert [event["event"] for event in journal.read(sweep.folder)] == ["start", "resume", "metrics", "end"]
+    assert [event["event"] for event in raw_journal.read(sweep.folder)] == ["start", "resume", "metrics", "end"]
     assert status(sweep.folder) == "FINISHED"
 
 
@@ -114,9 +116,9 @@ def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, work
 
 
 def test_of_two_sweeps_that_begin_in_one_folder_at_once_the_second_is_refused(workplace: Path) -> None:
-    sweep_plan.plan(workplace, ["seed"], ["seed=1,2"], [])
+    sweep_plan.keep(workplace, SweepPlan(["seed"], ["seed=1,2"]))
     with pytest.raises(ConfigError, match="already holds a sweep; to go on with it: python -m experiments.resume"):
-        sweep_plan.plan(workplace, ["seed"], ["seed=3,4"], [])
+        sweep_plan.keep(workplace, SweepPlan(["seed"], ["seed=3,4"]))
     assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["overrides"] == ["seed=1,2"]
 
 
@@ -157,7 +159,7 @@ def test_a_secret_that_it_was_begun_with_is_asked_for(masked: Path) -> None:
 
 def test_with_its_secret_given_again_it_goes_on(masked: Path) -> None:
     assert resumed(masked, SECRET).code == 0
-    assert journal.summary(masked / "0")["start"]["name"] == "http://ada:***@host"
+    assert raw_journal.summary(masked / "0")["start"]["name"] == "http://ada:***@host"
 
 
 def test_a_secret_is_no_leave_to_change_another_setting(masked: Path) -> None:

@@ -330,7 +330,7 @@ def mask(path: Path) -> None:
         (write_weights, weights.FILE),
         (mask, "config.yaml"),
         (lambda path: index.remember(path.parent.parent, "key", path.parent), "../keys/key"),
-        (lambda path: sweep_plan.plan(path.parent, [], [], []), sweep_plan.PLAN),
+        (lambda path: sweep_plan.keep(path.parent, sweep_plan.SweepPlan()), sweep_plan.PLAN),
         (lambda path: checkpoint.Checkpoints(path.parent).save({}, epoch=0, step=0), "last-"),
     ],
     ids=["weights", "masked file", "run key", "sweep's plan", "checkpoint"],

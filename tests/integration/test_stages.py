@@ -13,6 +13,7 @@ import experiments
 from experiments.config import check, compose
 from experiments.config import root as configuration
 from experiments.training import weights
+from tests.support import raw_journal
 from tests.support.places import ROOT
 
 STAGES = sorted(path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml"))
@@ -126,9 +127,8 @@ def test_every_stage_learns(stage: str, train: Any) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_measures_what_the_tutorial_prints(stage: str, train: Any) -> None:
-    from experiments.tracking import journal
 
-    series = journal.summary(train(stage).folder)["series"]
+    series = raw_journal.summary(train(stage).folder)["series"]
     for name, printed in words(stage)["prints"].items():
         assert len(series[name]) == (len(printed) if isinstance(printed, list) else 1)
 

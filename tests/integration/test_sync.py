@@ -13,6 +13,7 @@ from experiments import sync
 from experiments.tracking import client, delivery, journal
 from experiments.tracking.mlflow_store import Store
 from experiments.tracking.pending import Pending
+from tests.support import raw_journal
 from tests.support.tracked import (
     TINY,
     begin,
@@ -191,7 +192,7 @@ def test_sync_ends_and_brings_a_run_that_was_killed_with_its_uploader(
         assert len(killed.uploaders()) == 1
         killed.kill(uploaders=True)
     (abandoned,) = journals(workplace)
-    assert journal.summary(abandoned)["status"] == "RUNNING"
+    assert raw_journal.summary(abandoned)["status"] == "RUNNING"
     assert Pending(workplace / "outputs").runs() == [abandoned]
     assert synced(capsys) == "1 brought"
     run = run_of(store_of(workplace), abandoned)
@@ -224,7 +225,7 @@ def test_the_next_start_ends_and_brings_what_another_left(outputs: Path, workpla
     assert brought(uri, abandoned) == figures(abandoned)
     assert brought(uri, ended) == figures(ended)
     assert brought(uri, own) == figures(own)
-    assert all(delivery.state(folder)["complete"] for folder in (own, abandoned, ended))
+    assert all(delivery.state(folder).complete for folder in (own, abandoned, ended))
     assert {path: (path / journal.FILE).read_bytes() for path in untouched} == untouched
     assert len(runs(uri)) == 3
     alive.close()
@@ -244,5 +245,5 @@ def test_the_run_of_a_training_is_noted_until_it_is_delivered(
     client.close_all()
     assert noted == [[folder]] * 3
     assert Pending(workplace / "outputs").runs() == []
-    assert delivery.state(folder)["complete"]
+    assert delivery.state(folder).complete
     assert json.loads((folder / delivery.FILE).read_text(encoding="utf-8"))["store"] == store_of(workplace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import experiments
 from experiments.evaluate import evaluate
 from experiments.export_script.exporting import export
 from experiments.runs import load
-from experiments.runs.find import find
+from experiments.runs.find import find, run_in
 from experiments.seeds import noise_state, same_noise
 from experiments.training.build import load_dataset
 
@@ -56,7 +57,7 @@ def test_who_looks_at_a_run_is_not_asked_for_the_password_of_its_store(
     look: Callable[[experiments.Result], object], result: experiments.Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [*(word for word in SMALL if word != "tracking=none"), "tracking.uri=https://me:***@host"]
-    monkeypatch.setattr(load, "said", lambda _folder: said)
+    monkeypatch.setattr(load, "run_in", lambda folder: replace(run_in(folder), overrides=said))
     assert look(result)
 
 

@@ -15,8 +15,9 @@ from experiments.compare import __main__ as compare
 from experiments.errors import ConfigError
 from experiments.runs import references
 from experiments.sweeps import summary
-from experiments.tracking import journal
+from experiments.tracking import journal, record
 from experiments.training import weights
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, begin, command, go_on, resumed
 from tests.support.forked import Ended, needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -43,7 +44,7 @@ SECOND = Path("outputs/runs/second")
 def test_a_finished_run_is_taken_and_said_aloud(done_before: Path) -> None:
     done = again(REUSE)
     assert done.code == 0
-    key = journal.run_key(done_before)
+    key = record.run_key(done_before)
     assert f"reuse=finished: takes outputs/runs/first, the same training (run key {key})\n" in done.out
     assert "epoch 0" not in done.out
     assert references.referred(SECOND) == done_before and not (SECOND / journal.FILE).exists()
@@ -51,7 +52,7 @@ def test_a_finished_run_is_taken_and_said_aloud(done_before: Path) -> None:
 
 def test_the_result_is_the_runs_own(done_before: Path) -> None:
     result = experiments.run([*SMALL, "hydra.run.dir=outputs/runs/second", REUSE])
-    history = journal.history(done_before)
+    history = raw_journal.history(done_before)
     assert result.history == history and result.folder == done_before
     assert result.best_valid_loss == min(figures["valid/loss"] for figures in history)
     trained = torch.load(done_before / weights.FILE, weights_only=True)
@@ -70,9 +71,9 @@ def test_another_training_is_trained(override: str, done_before: Path) -> None:
 
 
 def test_a_run_that_went_on_to_more_epochs_is_no_longer_the_short_one(done_before: Path) -> None:
-    short, longer = journal.run_key(done_before), EPOCHS + 1
+    short, longer = record.run_key(done_before), EPOCHS + 1
     assert go_on(done_before, f"epochs={longer}").code == 0
-    assert journal.run_key(done_before) != short
+    assert record.run_key(done_before) != short
     assert again(REUSE).code == 0 and (SECOND / journal.FILE).exists()
     third = command(*SMALL, REUSE, f"epochs={longer}", "hydra.run.dir=outputs/runs/third")
     assert third.code == 0 and references.referred(Path("outputs/runs/third")) == done_before
@@ -106,16 +107,16 @@ def test_a_policy_that_is_none_is_refused(workplace: Path) -> None:
 def test_in_a_sweep_its_row_has_the_figures_and_where_they_are_from(done_before: Path) -> None:
     swept = command("-m", *SMALL, "optim.lr=0.001,0.02", REUSE, "hydra.sweep.dir=sweep")
     assert swept.code == 0
-    lr = float(journal.summary(done_before)["start"]["params"]["optim.lr"])
+    lr = float(raw_journal.summary(done_before)["start"]["params"]["optim.lr"])
     assert lr == 0.001
     rows = {
         line.split()[0]: re.split(r"  +", line) for line in swept.out.splitlines() if re.match(r"[01]  +0\.0", line)
     }
-    best = journal.summary(done_before)["figures"]["best/valid_loss"]
+    best = raw_journal.summary(done_before)["figures"]["best/valid_loss"]
     assert rows["0"][1:3] == ["0.001", f"{best:.4f}"] and rows["0"][-2:] == ["outputs/runs/first", "FINISHED"]
     assert rows["1"][-1] == "FINISHED" and len(rows["1"]) == len(rows["0"]) - 1
-    assert [job["status"] for job in summary.collect(Path("sweep"))] == ["FINISHED", "FINISHED"]
-    assert journal.summary(Path("sweep"))["status"] == "FINISHED"
+    assert [job.status for job in summary.collect(Path("sweep"))] == ["FINISHED", "FINISHED"]
+    assert raw_journal.summary(Path("sweep"))["status"] == "FINISHED"
 
 
 def test_a_sweep_with_a_reused_job_is_compared_and_goes_on(
@@ -149,7 +150,7 @@ def test_the_figures_of_a_run_that_is_another_by_now_are_not_the_jobs(
 ) -> None:
     change(took)
     (job,) = summary.collect(Path("sweep"))
-    assert (job["status"], job["reason"], job["figures"]) == ("FAILED", LOST, {})
+    assert (job.status, job.reason, job.figures) == ("FAILED", LOST, {})
 
 
 def test_the_preview_tells_that_the_run_is_another_by_now(took: Path) -> None:

@@ -13,10 +13,10 @@ import experiments
 from experiments import __main__ as command_line
 from experiments import api, resume
 from experiments.seeds import noise_state
-from experiments.tracking import journal
 from experiments.training.result import Result
 from experiments.training.runner import Runner
 from experiments.training.update import Update
+from tests.support import raw_journal
 from tests.support.forked import Ended, forked
 from tests.support.resuming import TIMED, alike
 
@@ -117,7 +117,7 @@ def came_to(folder: Path) -> dict[str, Any]:
     """The weights, the figures with their steps, how often each stands there, and the noise if it was kept."""
     figures = [
         (name, event["step"], None if name in TIMED else value)
-        for event in journal.read(folder)
+        for event in raw_journal.read(folder)
         for name, value in event.get("values", {}).items()
     ]
     noise = torch.load(folder / NOISE, weights_only=True) if (folder / NOISE).exists() else None
@@ -131,4 +131,4 @@ def same_run(one: Path, other: Path) -> bool:
 
 
 def status(folder: Path) -> str:
-    return str(journal.summary(folder)["status"])
+    return str(raw_journal.summary(folder)["status"])

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from experiments.config import discovery
 from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.commands import SMALL
 from tests.support.tracked import runs, store_of
 
@@ -95,7 +96,8 @@ class Place:
     def states(self) -> list[str]:
         """How each job's run ended, by its journal; missing where there is none."""
         return [
-            str(journal.summary(job)["status"]) if (job / journal.FILE).is_file() else "missing" for job in self.jobs
+            str(raw_journal.summary(job)["status"]) if (job / journal.FILE).is_file() else "missing"
+            for job in self.jobs
         ]
 
     def stored(self) -> tuple[list[Run], list[Run]]:

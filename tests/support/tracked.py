@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from experiments.tracking import client as process
 from experiments.tracking import journal
 from experiments.tracking.mlflow_store import Store
+from tests.support import raw_journal
 
 TINY = ["dataset=synthetic", "dataset.train=64", "dataset.valid=32", "figures=false"]
 EXPERIMENTS = ("experiments", "experiments-sweeps")
@@ -93,7 +94,7 @@ def runs(uri: str, names: Sequence[str] = EXPERIMENTS) -> list[Run]:
 
 def run_of(uri: str, folder: Path) -> Run:
     """The only run that a store holds of a journal."""
-    identity = journal.read(folder)[0]["id"]
+    identity = raw_journal.read(folder)[0]["id"]
     (run,) = [run for run in runs(uri) if run.data.tags["experiments.journal"] == identity]
     return run
 
@@ -108,7 +109,7 @@ def brought(uri: str, folder: Path) -> Series:
 def written(folder: Path) -> Series:
     """Every figure of a run's journal."""
     series: Series = {}
-    for event in journal.read(folder):
+    for event in raw_journal.read(folder):
         if event["event"] == "metrics":
             for name, value in event["values"].items():
                 series.setdefault(name, []).append((event["step"], value))

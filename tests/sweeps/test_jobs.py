@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, open_dict
 
 from experiments.sweeps import monitor
-from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.commands import SMALL, command
 from tests.support.forked import needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -54,7 +54,7 @@ def compositions(folder: Path) -> int:
 
 
 def rates(sweep: Path) -> list[Any]:
-    return [journal.summary(sweep / number)["start"]["params"]["optim.lr"] for number in "012"]
+    return [raw_journal.summary(sweep / number)["start"]["params"]["optim.lr"] for number in "012"]
 
 
 def test_a_job_in_the_sweeps_own_process_is_composed_once(workplace: Path) -> None:

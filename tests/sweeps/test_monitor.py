@@ -15,8 +15,8 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from experiments.errors import TrainingError
 from experiments.sweeps import hooks, monitor
-from experiments.tracking import journal
 from experiments.training import checkpoint
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, signalled, status
 from tests.support.forked import Ended, fork, forked, needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -75,7 +75,7 @@ def states(done: Ended) -> dict[str, str]:
 
 
 def ended(sweep: Path) -> tuple[str, str]:
-    found = journal.summary(sweep)
+    found = raw_journal.summary(sweep)
     return found["status"], found["reason"]
 
 
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_sweep_as_killed_and_tells_what_was_not_run(workplace: P
 
 def test_the_answer_names_the_best_job_with_its_settings_and_its_folder(workplace: Path) -> None:
     done = swept()
-    losses = {job: journal.summary(Path("sweep", job))["figures"]["best/valid_loss"] for job in ("0", "2")}
+    losses = {job: raw_journal.summary(Path("sweep", job))["figures"]["best/valid_loss"] for job in ("0", "2")}
     best = min(losses, key=lambda job: losses[job])
     settings = {"0": "optim.lr=0.01", "2": "optim.lr=0.03"}[best]
     assert f"best    job {best}, best/valid_loss {losses[best]!r}: {settings}; sweep/{best}\n" in done.out
@@ -209,4 +209,4 @@ def test_a_job_that_is_killed_in_a_process_of_its_own_is_told_as_such(workplace:
     )
     assert status(workplace / "sweep" / "1") == "RUNNING"
     found = summary._ended_jobs(workplace / "sweep")
-    assert [job["status"] for job in found] == ["FINISHED", "KILLED", "not run"]
+    assert [job.status for job in found] == ["FINISHED", "KILLED", "not run"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.commands import SMALL, command
 from tests.support.forked import needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -27,7 +27,7 @@ def by_file(key: str, values: str) -> None:
 
 
 def name(sweep: Path) -> str:
-    return str(journal.read(sweep)[0]["name"])
+    return str(raw_journal.read(sweep)[0]["name"])
 
 
 def test_a_key_given_anew_is_swept_over_once(workplace: Path) -> None:
@@ -61,5 +61,5 @@ def test_what_is_searched_anew_is_searched_there(first: str, workplace: Path) ->
     by_file("optim.lr", first)
     done = command(*SEARCH, "optim.lr=interval(0.01,0.1)")
     assert (done.code, name(workplace / "sweep")) == (0, "sweep over optim.lr"), done
-    rates = [float(journal.read(workplace / "sweep" / job)[0]["params"]["optim.lr"]) for job in "01"]
+    rates = [float(raw_journal.read(workplace / "sweep" / job)[0]["params"]["optim.lr"]) for job in "01"]
     assert len(set(rates)) == 2 and all(0.01 <= rate <= 0.1 for rate in rates)

@@ -12,6 +12,7 @@ import pytest
 from experiments.runs.folder import ERROR
 from experiments.sweeps.preview import state_of
 from experiments.tracking import client, journal
+from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, begin, command, resumed
 from tests.support.forked import Ended, kill, needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -108,7 +109,7 @@ def test_time_and_disk_are_those_of_like_runs_and_grow_with_the_epochs(workplace
 
     for seed in (0, 1):
         assert begin(workplace / f"outputs/runs/{seed}", f"seed={seed}").code == 0
-    events = [journal.read(workplace / f"outputs/runs/{seed}") for seed in (0, 1)]
+    events = [raw_journal.read(workplace / f"outputs/runs/{seed}") for seed in (0, 1)]
     whole = [(each[-1]["time"] - each[0]["time"]) / 1000 for each in events]
     (short,), (long,) = (rows(command(*SINGLE, "optim.lr=0.5", f"epochs={n}")) for n in (EPOCHS, 1000 * EPOCHS))
     assert short[-1] == long[-1] == "2 runs"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.sweeps import search
-from experiments.tracking import journal
+from tests.support import raw_journal
 from tests.support.commands import SMALL, STEPS, Before, at_step, command, nothing, resumed, same_run, status
 from tests.support.forked import Ended, needs_fork
 from tests.support.places import Cli
@@ -35,12 +35,12 @@ def searched(folder: Path, *arguments: str, before: Before = nothing) -> Ended:
 def chosen(folder: Path) -> list[dict[str, str]]:
     """What each trial was given of the search space."""
     keys = [key.split("=")[0] for key in SPACE]
-    starts = [journal.read(folder / str(number))[0]["params"] for number in range(TRIALS)]
+    starts = [raw_journal.read(folder / str(number))[0]["params"] for number in range(TRIALS)]
     return [{key: start[key] for key in keys} for start in starts]
 
 
 def losses(folder: Path) -> list[float]:
-    return [journal.summary(folder / str(number))["figures"]["best/valid_loss"] for number in range(TRIALS)]
+    return [raw_journal.summary(folder / str(number))["figures"]["best/valid_loss"] for number in range(TRIALS)]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def test_each_trial_has_other_settings_within_the_space(undisturbed: Path) -> No
 
 @needs_optuna
 def test_the_parent_ends_with_the_best_of_its_trials(undisturbed: Path) -> None:
-    parent = journal.summary(undisturbed)
+    parent = raw_journal.summary(undisturbed)
     best = min(range(TRIALS), key=losses(undisturbed).__getitem__)
-    end = journal.read(undisturbed)[-1]
+    end = raw_journal.read(undisturbed)[-1]
     assert (parent["status"], parent["figures"]) == ("FINISHED", {"best/valid_loss": losses(undisturbed)[best]})
     assert end["tags"]["best/job"] == str(best)
     assert {key: end["tags"][f"best/{key}"] for key in chosen(undisturbed)[best]} == chosen(undisturbed)[best]
@@ -81,7 +81,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(trial: int, undi
     assert done.code == 0, done
     assert chosen(folder) == chosen(undisturbed)
     assert all(same_run(folder / str(number), undisturbed / str(number)) for number in range(TRIALS))
-    assert journal.summary(folder)["figures"] == journal.summary(undisturbed)["figures"]
+    assert raw_journal.summary(folder)["figures"] == raw_journal.summary(undisturbed)["figures"]
 
 
 @needs_optuna
@@ -163,7 +163,7 @@ def test_what_no_trial_could_be_is_refused_before_the_first(given: str, told: st
 def test_a_glob_is_a_choice_of_what_there_is(workplace: Path) -> None:
     done = command(*SEARCH, "optim=glob(adam*)", "hydra.sweeper.n_trials=6", "hydra.sweep.dir=sweep")
     assert done.code == 0, done
-    found = {journal.read(workplace / "sweep" / str(number))[0]["tags"]["optim"] for number in range(6)}
+    found = {raw_journal.read(workplace / "sweep" / str(number))[0]["tags"]["optim"] for number in range(6)}
     assert found == {"adam", "adamw"}
 
 

@@ -147,7 +147,7 @@ def test_each_event_arrives_once_where_the_uploader_died_before_it_noted_how_far
     folder, real = resumed_run(place / f"unnoted_{at}", store.uri), delivery._write
     saves: list[Path] = []
 
-    def save(where: Path, progress: dict[str, Any]) -> None:
+    def save(where: Path, progress: delivery.Delivered) -> None:
         saves.append(where)
         if len(saves) == at + 1:
             raise Dies
@@ -289,7 +289,7 @@ def test_pictures_that_cannot_be_drawn_do_not_hold_up_the_other_files(place: Pat
     assert one.finish()
     found = {item.path for item in store.client.list_artifacts(run_of(store.uri, folder).info.run_id)}
     assert found == {"weights", "config"}
-    assert delivery.state(folder)["complete"]
+    assert delivery.state(folder).complete
 
 
 def test_a_damaged_figure_is_left_out_and_the_others_arrive(place: Path, store: Store) -> None:
@@ -305,9 +305,9 @@ def test_a_damaged_figure_is_left_out_and_the_others_arrive(place: Path, store: 
 def test_what_was_told_of_a_failure_is_forgotten_when_another_attempt_begins(tmp_path: Path) -> None:
     folder = write_run(tmp_path, None)
     delivery.tell(folder, ValueError("out of reach\nand a lot of SQL"))
-    assert delivery.state(folder)["error"] == "out of reach"
+    assert delivery.state(folder).error == "out of reach"
     delivery.forget_error(folder)
-    assert "error" not in delivery.state(folder)
+    assert not delivery.state(folder).error
 
 
 def test_a_password_in_an_error_is_not_written_down(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from experiments.tracking import client as process
 from experiments.tracking import delivery, journal
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.mlflow_store import Store, StoreError
-from tests.support import fault_tracker
+from tests.support import fault_tracker, raw_journal
 from tests.support.fault_tracker import LOST, SLOW, FaultyTracker
 from tests.support.places import Cli
 from tests.support.tracked import (
@@ -73,7 +73,7 @@ def test_a_server_that_is_down_costs_one_warning_and_sync_brings_all_later(
     assert f"({tracker.address})" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     (folder,) = journals(workplace)
-    assert journal.summary(folder)["status"] == "FINISHED"
+    assert raw_journal.summary(folder)["status"] == "FINISHED"
     assert [step for step, _ in written(folder)["train/loss"]] == [0, 1]
     tracker.start()
     eventually(lambda: sync.main([]) == 0)
@@ -103,7 +103,7 @@ def test_a_server_that_is_down_fails_a_run_that_requires_it(tracker: FaultyTrack
     (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert f"tracking.required: {tracker.address} does not take the run" in message
     (folder,) = journals(workplace)
-    assert journal.summary(folder)["status"] == "FAILED"
+    assert raw_journal.summary(folder)["status"] == "FAILED"
     assert "train/loss" not in written(folder)
 
 
@@ -126,7 +126,7 @@ def test_a_run_that_goes_on_requires_its_server_as_well(tracker: FaultyTracker) 
     tracker.stop()
     with pytest.raises(TrainingError, match=tracker.address):
         resume(folder, ["epochs=3"])
-    assert journal.summary(folder)["status"] == "FAILED"
+    assert raw_journal.summary(folder)["status"] == "FAILED"
     assert [step for step, _ in written(folder)["train/loss"]] == [0, 1]
 
 
@@ -138,7 +138,7 @@ def test_a_server_that_fails_midway_does_not_stop_the_training(
 
     def metrics(own: journal.Journal, values: dict[str, float], step: int) -> None:
         if step == 2:
-            eventually(lambda: "run_id" in delivery.state(own.path.parent))
+            eventually(lambda: bool(delivery.state(own.path.parent).run_id))
             tracker.always = 500
         real(own, values, step)
 
@@ -146,7 +146,7 @@ def test_a_server_that_fails_midway_does_not_stop_the_training(
     tracker.start()
     result = experiments.run(to(tracker, "epochs=6"))
     folder = Path(str(result.folder))
-    assert journal.summary(folder)["status"] == "FINISHED"
+    assert raw_journal.summary(folder)["status"] == "FINISHED"
     assert len(result.history) == 6
     assert "1 of 1 runs are not in MLflow" in caplog.text
     tracker.always = None
@@ -238,7 +238,7 @@ def test_a_database_that_is_locked_longer_than_the_run_is_left_to_sync(
     locker.kill()
     locker.communicate(timeout=30)
     folder = Path(str(result.folder))
-    assert journal.summary(folder)["status"] == "FINISHED"
+    assert raw_journal.summary(folder)["status"] == "FINISHED"
     (told,) = [record.getMessage() for record in caplog.records if "not in MLflow" in record.getMessage()]
     assert "database is locked" in told.splitlines()[0]
     assert "SELECT" not in told
@@ -295,7 +295,7 @@ def test_a_run_in_a_deleted_experiment_tells_the_way_back_and_comes_after_it(
     client.delete_experiment(number)
     folder = Path(str(experiments.run(TINY).folder))
     process.close_all()
-    assert journal.summary(folder)["status"] == "FINISHED"
+    assert raw_journal.summary(folder)["status"] == "FINISHED"
     assert f"mlflow experiments restore --experiment-id {number}" in caplog.text
     client.restore_experiment(number)
     assert sync.main([]) == 0

@@ -17,8 +17,9 @@ import pytest
 from filelock import Timeout
 
 from experiments.errors import TrainingError
-from experiments.tracking import journal
+from experiments.tracking import ownership, record
 from experiments.tracking.journal import FILE, Journal
+from tests.support import raw_journal
 from tests.support.tracked import begin, disown, write_run, written
 
 HOLDER = """
@@ -100,7 +101,7 @@ def test_figures_that_are_no_finite_numbers_come_back_as_they_were(tmp_path: Pat
     one = begin(tmp_path, None)
     one.metrics({"a": float("nan"), "b": float("inf"), "c": float("-inf"), "d": 0.1 + 0.2, "e": 5e-324}, 0)
     one.close()
-    assert repr(journal.read(tmp_path)[-1]["values"]) == repr(
+    assert repr(raw_journal.read(tmp_path)[-1]["values"]) == repr(
         {"a": float("nan"), "b": float("inf"), "c": float("-inf"), "d": 0.30000000000000004, "e": 5e-324}
     )
 
@@ -117,7 +118,7 @@ def test_a_journal_is_there_with_its_start_or_not_at_all(tmp_path: Path) -> None
     Journal(tmp_path).close()  # as a process that died then
     assert not (tmp_path / FILE).exists()
     begin(tmp_path, None).close()
-    assert [event["event"] for event in journal.read(tmp_path)] == ["start"]
+    assert [event["event"] for event in raw_journal.read(tmp_path)] == ["start"]
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -150,7 +151,7 @@ def test_a_damaged_line_in_the_middle_is_left_out_with_a_warning(
     lines[2] = damage
     (tmp_path / FILE).write_bytes(b"\n".join(lines) + b"\n")
     assert [step for step, _ in written(tmp_path)["train/loss"]] == [0, 2]
-    assert journal.summary(tmp_path)["status"] == "FINISHED"
+    assert record.read(tmp_path).status == "FINISHED"
     assert f"the line that ends at byte {len(b''.join(lines[:3])) + 3} is damaged" in caplog.text
 
 
@@ -168,7 +169,7 @@ def test_a_full_disk_loses_nothing_where_a_later_write_works(
         one.metrics({"train/loss": float(step)}, step)
     one.end("FINISHED")
     assert written(tmp_path) == {"train/loss": [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]}
-    assert [event["event"] for event in journal.read(tmp_path)] == ["start", *["metrics"] * 4, "end"]
+    assert [event["event"] for event in raw_journal.read(tmp_path)] == ["start", *["metrics"] * 4, "end"]
 
 
 def test_a_full_disk_is_told_when_it_happens(tmp_path: Path, disk: Patched, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,7 +192,7 @@ def test_a_sync_to_disk_that_fails_writes_nothing_twice(tmp_path: Path, monkeypa
     one.metrics({"train/loss": 1.0}, 0)
     monkeypatch.setattr(os, "fsync", real)
     one.end("FINISHED")
-    assert [event["event"] for event in journal.read(tmp_path)] == ["start", "metrics", "end"]
+    assert [event["event"] for event in raw_journal.read(tmp_path)] == ["start", "metrics", "end"]
 
 
 def test_what_can_never_be_written_is_told_at_the_end_with_path_and_bytes(tmp_path: Path, disk: Patched) -> None:
@@ -221,7 +222,7 @@ def test_a_run_that_could_not_be_ended_goes_on_once_there_is_room(
     again.metrics({"train/loss": 0.125}, 0)
     again.end("FINISHED")
     assert written(tmp_path) == {"train/loss": [(0, 0.125)]}
-    assert journal.summary(tmp_path)["status"] == "FINISHED"
+    assert record.read(tmp_path).status == "FINISHED"
 
 
 def test_a_second_owner_is_refused_while_the_first_lives(held: Holder, tmp_path: Path) -> None:
@@ -262,14 +263,14 @@ def test_an_owner_that_could_not_open_the_journal_lets_go(tmp_path: Path) -> Non
 
 def test_the_run_of_a_dead_process_is_ended_as_killed(held: Holder, tmp_path: Path) -> None:
     held.kill()
-    assert journal.mark_killed(tmp_path, "its process died")
-    summary = journal.summary(tmp_path)
-    assert (summary["status"], summary["reason"]) == ("KILLED", "its process died")
+    assert ownership.mark_killed(tmp_path, "its process died")
+    run = record.read(tmp_path)
+    assert (run.status, run.reason) == ("KILLED", "its process died")
 
 
 def test_the_run_of_a_living_process_is_not_touched(held: Holder, tmp_path: Path) -> None:
     before = (tmp_path / FILE).read_bytes()
-    assert not journal.mark_killed(tmp_path, "its process died")
+    assert not ownership.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
     held.kill()
 
@@ -278,7 +279,7 @@ def test_another_hosts_run_is_not_touched(tmp_path: Path) -> None:
     write_run(tmp_path, None, status=None)
     disown(tmp_path, host="elsewhere")
     before = (tmp_path / FILE).read_bytes()
-    assert not journal.mark_killed(tmp_path, "its process died")
+    assert not ownership.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
 
 
@@ -291,14 +292,14 @@ def test_a_run_that_another_host_went_on_with_is_not_touched(tmp_path: Path) -> 
     event = json.loads(lines[-1])
     event["owner"]["host"] = "elsewhere"
     (tmp_path / FILE).write_text("".join([*lines[:-1], json.dumps(event) + "\n"]), encoding="utf-8")
-    assert not journal.mark_killed(tmp_path, "its process died")
-    assert journal.summary(tmp_path)["status"] == "RUNNING"
+    assert not ownership.mark_killed(tmp_path, "its process died")
+    assert record.read(tmp_path).status == "RUNNING"
 
 
 def test_an_ended_run_is_not_ended_again(tmp_path: Path) -> None:
     write_run(tmp_path, None, status="FAILED")
     before = (tmp_path / FILE).read_bytes()
-    assert journal.mark_killed(tmp_path, "its process died")
+    assert ownership.mark_killed(tmp_path, "its process died")
     assert (tmp_path / FILE).read_bytes() == before
 
 
@@ -306,7 +307,7 @@ def test_a_resumed_run_is_running_until_it_ends_again(tmp_path: Path) -> None:
     write_run(tmp_path, None, status="KILLED")
     again = Journal(tmp_path, reopen=True)
     again.resume(changed={})
-    status = functools.partial(lambda: journal.summary(tmp_path)["status"])
+    status = functools.partial(lambda: record.read(tmp_path).status)
     assert status() == "RUNNING"
     again.end("FINISHED")
     assert status() == "FINISHED"

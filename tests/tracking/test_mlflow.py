@@ -22,6 +22,7 @@ import experiments
 from experiments.config.store_uri import masked, store_uri
 from experiments.tracking import delivery, journal
 from experiments.tracking.mlflow_store import Store, StoreError
+from tests.support import raw_journal
 from tests.support.forked import forked, kill, needs_fork
 from tests.support.places import Cli
 
@@ -39,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         subprocess.run([sys.executable, "-m", "experiments", *arguments], cwd=folder, check=False, capture_output=True)
     waiting = time.monotonic() + 60
-    while not all(delivery.state(path.parent)["complete"] for path in folder.rglob(journal.FILE)):
+    while not all(delivery.state(path.parent).complete for path in folder.rglob(journal.FILE)):
         assert time.monotonic() < waiting, (folder / "outputs" / "uploader.log").read_text()
         time.sleep(0.1)
     return folder
@@ -75,7 +76,7 @@ def test_a_run_is_finished_with_its_losses_at_steps_0_and_1(place: Path) -> None
 
 def test_mlflow_has_every_figure_of_the_journal_to_the_last_bit(place: Path) -> None:
     run = single(place)
-    series = journal.summary(Path(run.data.tags["experiments.folder"]))["series"]
+    series = raw_journal.summary(Path(run.data.tags["experiments.folder"]))["series"]
     assert series
     for name, values in series.items():
         history = sorted(client(place).get_metric_history(run.info.run_id, name), key=lambda point: point.step)
@@ -243,7 +244,7 @@ def test_a_signal_ends_the_run_as_killed(number: int, code: int, workplace: Path
     process.communicate(timeout=60)
     assert process.returncode == code
     (folder,) = [path.parent for path in workplace.rglob(journal.FILE)]
-    assert journal.summary(folder)["status"] == "KILLED"
+    assert raw_journal.summary(folder)["status"] == "KILLED"
     _wait_for(folder)
     assert runs(workplace)[0].info.status == "KILLED"
 
@@ -286,9 +287,9 @@ def test_a_torn_last_line_is_left_until_it_is_whole(tmp_path: Path) -> None:
     written.close()
     with (tmp_path / journal.FILE).open("a", encoding="utf-8") as file:
         file.write('{"event": "metr')
-    assert [event["event"] for event in journal.read(tmp_path)] == ["start", "metrics"]
+    assert [event["event"] for event in raw_journal.read(tmp_path)] == ["start", "metrics"]
     journal.end(tmp_path, "KILLED")
-    assert [event["event"] for event in journal.read(tmp_path)] == ["start", "metrics", "end"]
+    assert [event["event"] for event in raw_journal.read(tmp_path)] == ["start", "metrics", "end"]
 
 
 def test_two_runs_never_share_a_folder(workplace: Path) -> None:
@@ -323,6 +324,6 @@ def test_the_training_process_never_imports_mlflow(workplace: Path) -> None:
 
 def _wait_for(folder: Path) -> None:
     waiting = time.monotonic() + 30
-    while not delivery.state(folder)["ended"]:
+    while not delivery.state(folder).ended:
         assert time.monotonic() < waiting
         time.sleep(0.05)

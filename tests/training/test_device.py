@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ from experiments.errors import ConfigError
 from experiments.evaluate import evaluate
 from experiments.predict import Reader
 from experiments.runs import load
+from experiments.runs.find import run_in
 from experiments.runs.fingerprint import identity
+from experiments.tracking.record import RunRecord, Start
 from experiments.training import device as devices
 from experiments.training.precision import Autocast
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
+from tests.support import raw_journal
 from tests.support.resuming import alike, checked, different, gone_on, maker, outcome, undisturbed
 from tests.support.scripts import exported, measured, run_script
 from tests.support.training import (
@@ -93,7 +97,7 @@ def test_what_a_half_precision_forward_gives_is_float32() -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_an_evaluation_of_a_run_has_its_precision(precision: str, workplace: Path) -> None:
     folder = folder_of(f"device.precision={precision}")
-    history = experiments.tracking.journal.history(folder)
+    history = raw_journal.history(folder)
     assert evaluate(folder) == {name: value for name, value in history[-1].items() if name.startswith("valid/")}
     assert evaluate(folder, ["device.precision=fp32"])["valid/loss"] != history[-1]["valid/loss"]
 
@@ -102,16 +106,18 @@ def test_what_reads_pictures_has_the_runs_precision_and_no_graph(workplace: Path
     folder = folder_of("device.precision=bf16")
     on_a_card = ["dataset=synthetic", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
     on_a_card += ["device.compile=true", "device.precision=bf16"]
-    monkeypatch.setattr("experiments.runs.load.said", lambda _folder: on_a_card)
+    monkeypatch.setattr("experiments.runs.load.run_in", lambda folder: replace(run_in(folder), overrides=on_a_card))
     found = Reader(folder).root.device
     assert (found.name, found.index, found.precision, found.compile, found.graph) == ("cpu", None, "bf16", False, False)
     assert not experiments.load(folder).training
 
 
 def test_a_run_in_tf32_is_read_in_fp32_where_there_is_no_card(monkeypatch: Any) -> None:
-    monkeypatch.setattr("experiments.runs.load.begun", lambda _folder: {"params": {"device.precision": "tf32"}})
+    run = RunRecord(folder=Path(), start=Start(params={"device.precision": "tf32"}))
+    monkeypatch.setattr("experiments.runs.load.run_in", lambda _folder: run)
     assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
-    monkeypatch.setattr("experiments.runs.load.begun", lambda _folder: {"params": {}})  # begun before there was one
+    old = RunRecord(folder=Path())  # from before there was a precision
+    monkeypatch.setattr("experiments.runs.load.run_in", lambda _folder: old)
     assert load.here(Path()) == [*load.HERE, "device.precision=fp32"]
 
 

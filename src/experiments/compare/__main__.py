@@ -24,6 +24,7 @@ from experiments.files import folder_fault, replacing
 from experiments.runs.terminal import relative, ui_command
 from experiments.sweeps.summary import table
 from experiments.tracking import delivery, links
+from experiments.tracking.delivery import Delivered
 
 FOLDER = "comparisons"
 
@@ -52,7 +53,7 @@ def _compare(given: argparse.Namespace) -> None:
     chosen = choose(given.what, given.output_root)
     comparison = compare(chosen, given.metric, given.mode)
     told = [*_answer(comparison), *_pictures(comparison, chosen, given)]
-    told += _look([run.job["folder"] for run in comparison.runs if run.job["start"]], given.metric)
+    told += _look([run.job.folder for run in comparison.runs if run.job.started], given.metric)
     try:
         print("\n".join(told), flush=True)
     except BrokenPipeError:  # whoever read it has read enough; what is left is flushed into nothing
@@ -88,12 +89,12 @@ def _pictures(comparison: Comparison, chosen: Chosen, given: argparse.Namespace)
 
 def _look(folders: Sequence[Path], metric: str) -> Iterator[str]:
     """The runs' curves in the UI of each store that they are in."""
-    stores: dict[str, list[dict[str, str]]] = {}
+    stores: dict[str, list[Delivered]] = {}
     missing = 0
     for folder in folders:
         state = delivery.state(folder)
-        if state["store"] and "run_id" in state:
-            stores.setdefault(state["store"], []).append(state)
+        if state.store and state.run_id:
+            stores.setdefault(state.store, []).append(state)
         else:
             missing += delivery.meant_for(folder) is not None
     for store, delivered in stores.items():

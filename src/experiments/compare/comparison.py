@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from experiments.compare.differences import (
     differing_facts,
@@ -17,8 +17,8 @@ from experiments.compare.differences import (
 )
 from experiments.compare.selection import Chosen
 from experiments.errors import ConfigError, Fault, suggestion
+from experiments.runs.job_record import JobRecord
 from experiments.sweeps.summary import are_stages
-from experiments.tracking import journal
 
 METRIC = "valid/loss"
 
@@ -39,7 +39,7 @@ class Run:
         modes: whether the smallest or the largest value of a metric is its best.
     """
 
-    job: Mapping[str, Any]
+    job: JobRecord
     label: str
     group: str
     settings: Mapping[str, str]
@@ -74,8 +74,7 @@ class Run:
     @property
     def seed(self) -> tuple[str, ...]:
         """What its random numbers come from: two runs with the same are paired."""
-        start = self.job["start"]
-        given = start.get("identity") or start.get("params", {})
+        given = self.job.start.identity or self.job.start.params
         return tuple(str(given[name]) for name in sorted(given) if is_seed(name))
 
 
@@ -123,7 +122,7 @@ def compare(chosen: Chosen, metric: str, mode: Mode | None = None) -> Comparison
         ConfigError: none of them has an epoch, or they have no such metric, or none in common, or it is finite in none
             of them, or its name does not tell which value is best.
     """
-    points = [_points(job) for job in chosen.jobs]
+    points = [job.metrics for job in chosen.jobs]
     _check(metric, chosen.jobs, points)
     accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
     beside = [accuracy] if accuracy != metric and any(found.get(accuracy) for found in points) else []
@@ -149,25 +148,15 @@ def _mode(metric: str) -> Mode:
     raise ConfigError(Fault(f"--metric {metric}", problem))
 
 
-def _points(job: Mapping[str, Any]) -> dict[str, dict[int, float]]:
-    """Each figure of a run by name and epoch."""
-    found: dict[str, dict[int, float]] = {}
-    for event in journal.read(job["folder"]) if job["start"] else ():
-        if event["event"] == "metrics":
-            for name, value in event["values"].items():
-                found.setdefault(name, {})[event["step"]] = value
-    return found
-
-
-def _check(metric: str, jobs: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Points]]) -> None:
+def _check(metric: str, jobs: Sequence[JobRecord], points: Sequence[Mapping[str, Points]]) -> None:
     begun = [found for found in points if "train/loss" in found or metric in found]
     if not begun:
-        states = ", ".join(f"{job['job']} {job['status']}" for job in jobs)
+        states = ", ".join(f"{job.job} {job.status}" for job in jobs)
         raise ConfigError(Fault("compare", f"none of these runs has finished an epoch: {states}"))
     per_epoch = [{name for name in found if not name.startswith(("untrained/", "tutorial/"))} for found in begun]
     if not set.intersection(*per_epoch):
         told = "; ".join(
-            f"{job['job']} has {', '.join(sorted(found))}" for job, found in zip(jobs, points, strict=True) if found
+            f"{job.job} has {', '.join(sorted(found))}" for job, found in zip(jobs, points, strict=True) if found
         )
         raise ConfigError(Fault("compare", f"these runs have no metric in common: {told}"))
     if not any(metric in found for found in begun):
@@ -185,7 +174,7 @@ def _notes(runs: Sequence[Run], metric: str) -> list[str]:
     facts = differing_facts(jobs)
     if facts.pop("content of dataset", None):
         notes.append("not all were trained and validated on the same data")
-    losses = {job["start"]["params"].get("loss.name") for job in jobs if job["start"]}
+    losses = {job.start.params.get("loss.name") for job in jobs if job.started}
     if metric.endswith("/loss") and len(losses) > 1 and not are_stages(jobs):
         notes.append(f"{metric} is one measure only if these losses are: {', '.join(sorted(map(str, losses)))}")
     codes = [name.removeprefix("code of ") for name in facts if name.startswith("code of ")]
@@ -193,9 +182,9 @@ def _notes(runs: Sequence[Run], metric: str) -> list[str]:
         notes.append(f"the source of {', '.join(codes)} was another in some runs")
     notes += [f"{name} differs: {', '.join(values)}" for name, values in facts.items() if name.startswith("machine.")]
     for run in runs:
-        if run.job["status"] != "FINISHED":
-            reason = f": {run.job['reason'].splitlines()[0]}" if run.job["reason"] else ""
-            notes.append(f"{run.label} is {run.job['status']}{reason}")
+        if run.job.status != "FINISHED":
+            reason = f": {run.job.reason.splitlines()[0]}" if run.job.reason else ""
+            notes.append(f"{run.label} is {run.job.status}{reason}")
         elif run.best(metric) is None:
             notes.append(f"{run.label} has no {'finite ' * (metric in run.points)}{metric}")
         elif (last := run.last(metric)) is not None and not math.isfinite(last):

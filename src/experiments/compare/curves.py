@@ -119,10 +119,10 @@ def _figures(run: Run, metric: str, axis: str) -> Hashable:
 
 
 def _rows_an_epoch(run: Run) -> int:
-    start = run.job["start"]
-    if "data" not in start:
+    start = run.job.start
+    if not start.data:
         raise ConfigError(Fault("--axis samples", f"the journal of {run.label} does not tell its rows; --axis epoch"))
-    rows, params = int(start["data"]["sizes"]["train"]), start["params"]
+    rows, params = int(start.data["sizes"]["train"]), start.params
     limit = params.get("limit_batches", "null")
     return rows if limit == "null" else min(rows, int(limit) * int(params["loader.batch_size"]))
 

@@ -22,7 +22,7 @@ def sections(comparison: Comparison) -> Iterator[str]:
     """A heading and the pictures, for the best run or each of few; for runs that kept none, nothing."""
     runs = comparison.runs if len(comparison.runs) <= FEW else [comparison.best]
     for run in runs:
-        kept = _kept(run.job["folder"])
+        kept = _kept(run.job.folder)
         if not len(kept.get("worst", ())):
             continue
         yield f"<h2>What {escape(run.label)} reads wrongly</h2>"

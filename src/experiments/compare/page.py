@@ -75,7 +75,7 @@ def _is_number(text: str) -> bool:
 
 
 def _opening(title: str, comparison: Comparison) -> str:
-    times = [run.job["start"]["time"] / 1000 for run in comparison.runs if run.job["start"]]
+    times = [run.job.start.time / 1000 for run in comparison.runs if run.job.started]
     days = sorted({datetime.datetime.fromtimestamp(time).astimezone().date().isoformat() for time in times})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     direction = "larger" if comparison.best.modes[comparison.metric] == "max" else "smaller"
@@ -98,10 +98,10 @@ def _groups(comparison: Comparison) -> Iterator[str]:
 
 def _stages(comparison: Comparison) -> dict[Path, dict[str, str]]:
     """Of a comparison of the tutorial's stages, the row of each run's folder."""
-    begun = [run.job for run in comparison.runs if run.job["start"]]
+    begun = [run.job for run in comparison.runs if run.job.started]
     if not are_stages(begun):
         return {}
-    return {job["folder"]: row for job, row in zip(begun, stage_rows(begun), strict=True)}
+    return {job.folder: row for job, row in zip(begun, stage_rows(begun), strict=True)}
 
 
 def _table(comparison: Comparison, stages: Mapping[Path, Mapping[str, str]]) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _table(comparison: Comparison, stages: Mapping[Path, Mapping[str, str]]) -> 
             "<p>What each refactoring gains, a training figure that the tutorial prints (from unseeded runs) beside "
             "the same of this run, and what came out on the validation pictures.</p>"
         )
-        told = [_with_stage(row, stages.get(run.job["folder"])) for run, row in zip(comparison.runs, told, strict=True)]
+        told = [_with_stage(row, stages.get(run.job.folder)) for run, row in zip(comparison.runs, told, strict=True)]
     # Of several seeds the best one is luck.
     single = not seeds.repeated(seeds.groups(comparison))
     yield table(told, best=comparison.runs.index(comparison.best) if single else None)

@@ -14,10 +14,10 @@ ROUNDING = 1e-6
 
 def rows(comparison: Comparison) -> list[dict[str, str]]:
     """A row a run; a run that has no figure has a dash."""
-    all_ended = all(run.job["status"] == "FINISHED" for run in comparison.runs)
+    all_ended = all(run.job.status == "FINISHED" for run in comparison.runs)
     table = []
     for run in comparison.runs:
-        row = {"run": str(run.job["job"]), **run.settings}
+        row = {"run": str(run.job.job), **run.settings}
         for metric in comparison.metrics:
             best, last = run.best(metric), run.last(metric)
             told = ["-" if value is None else figure(value) for value in (best and best[1], last)]
@@ -27,7 +27,7 @@ def rows(comparison: Comparison) -> list[dict[str, str]]:
                 row |= {f"best\n{metric}": told[0], f"last\n{metric}": told[1]}
         row["seconds"] = f"{run.seconds:.1f}"
         row["against\nthe first"] = change(comparison.runs[0], run, comparison.metric)
-        table.append(row if all_ended else row | {"status": run.job["status"]})
+        table.append(row if all_ended else row | {"status": run.job.status})
     return table
 
 

@@ -125,7 +125,7 @@ def groups(comparison: Comparison) -> list[Group]:
     found = []
     for label, runs in members.items():
         by_seed = {
-            run.seed: run for run in runs if run.job["status"] == "FINISHED" and run.best(comparison.metric) is not None
+            run.seed: run for run in runs if run.job.status == "FINISHED" and run.best(comparison.metric) is not None
         }
         found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed)))
     return found

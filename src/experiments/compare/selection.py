@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references
 from experiments.runs.find import find
+from experiments.runs.job_record import JobRecord
 from experiments.runs.sweep_plan import PLAN
 from experiments.runs.terminal import relative
 from experiments.sweeps import summary
-from experiments.tracking import journal
+from experiments.tracking import journal, record
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Chosen:
         sweeps: the folders of the sweeps that were asked for.
     """
 
-    jobs: list[dict[str, Any]]
+    jobs: list[JobRecord]
     sweeps: list[Path]
 
 
@@ -37,22 +37,22 @@ def choose(names: Sequence[str], output_root: Path) -> Chosen:
     Raises:
         ConfigError: there is nothing that is called so.
     """
-    jobs: dict[Path, dict[str, Any]] = {}
+    jobs: dict[Path, JobRecord] = {}
     sweeps = []
     for folder in [place for name in names for place in _places(name, output_root)] or [_latest_sweep(output_root)]:
         if _is_sweep(folder):
             sweeps.append(folder)
             found = summary.collect(folder)
         else:
-            found = [{**journal.summary(folder), "job": folder.name}]
+            found = [JobRecord.of(record.read(folder), folder.name)]
         for job in found:
-            jobs.setdefault(job["folder"].resolve(), job)
+            jobs.setdefault(job.folder.resolve(), job)
     if not jobs:
         raise ConfigError(Fault(relative(sweeps[0]), "not one job of this sweep has begun"))
-    often = Counter(job["job"] for job in jobs.values())
+    often = Counter(job.job for job in jobs.values())
     for folder, job in jobs.items():
-        if often[job["job"]] > 1:  # jobs of several sweeps
-            job["job"] = f"{folder.parent.name}/{folder.name}"
+        if often[job.job] > 1:  # jobs of several sweeps
+            jobs[folder] = replace(job, job=f"{folder.parent.name}/{folder.name}")
     return Chosen(list(jobs.values()), sweeps)
 
 
@@ -67,7 +67,7 @@ def _places(name: str, output_root: Path) -> list[Path]:
             return below
     if re.fullmatch(r"[0-9a-f]{32}", name):
         return [find(name, output_root)]
-    if found := [folder for folder in _runs_below(output_root) if _begun(folder).get("experiment") == name]:
+    if found := [folder for folder in _runs_below(output_root) if record.start_of(folder).experiment == name]:
         return found
     raise ConfigError(Fault(name, f"nothing is called so; {_there_is(output_root)}"))
 
@@ -75,18 +75,11 @@ def _places(name: str, output_root: Path) -> list[Path]:
 def _runs_below(folder: Path) -> list[Path]:
     """The runs in any depth, oldest first; of a sweep its jobs, not itself."""
     found = [path.parent.resolve() for path in folder.rglob(journal.FILE) if not _is_sweep(path.parent)]
-    return sorted(found, key=lambda run: (_begun(run).get("time", 0), str(run)))
+    return sorted(found, key=lambda run: (record.start_of(run).time, str(run)))
 
 
 def _is_sweep(folder: Path) -> bool:
-    return (folder / PLAN).is_file() or "experiments.sweep" in _begun(folder).get("tags", {})
-
-
-def _begun(folder: Path) -> journal.Event:
-    """A journal's first event; empty where nothing of it was written."""
-    if not (folder / journal.FILE).is_file():
-        return {}
-    return next((event for event, _ in journal.events(folder / journal.FILE)), {})
+    return (folder / PLAN).is_file() or record.start_of(folder).is_sweep
 
 
 def _latest_sweep(output_root: Path) -> Path:
@@ -111,7 +104,7 @@ def _there_is(output_root: Path) -> str:
     runs = _runs_below(output_root)
     if not runs:
         return f"below {output_root} there are no runs yet"
-    experiments = sorted({str(_begun(run).get("experiment")) for run in runs} - {"None"})
+    experiments = sorted({str(record.start_of(run).experiment) for run in runs} - {"None"})
     told = [f"MLflow experiments: {', '.join(experiments)}", f"the latest of {len(runs)} runs: {relative(runs[-1])}"]
     if sweeps := sorted(_sweeps(output_root), key=lambda path: path.stat().st_mtime):
         told.insert(0, f"the latest of {len(sweeps)} sweeps: {relative(sweeps[-1].parent)}")

@@ -23,12 +23,11 @@ from experiments.export_script.script import Script
 from experiments.export_script.training import Training
 from experiments.files import replacing
 from experiments.runs import load, preparation
-from experiments.runs.find import find, find_run
+from experiments.runs.find import find, find_run, run_in
 from experiments.runs.fingerprint import differences, without_length
-from experiments.runs.overrides import begun, said
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivery
 from experiments.training import build
 
 # How the way to it is told where nothing else is given.
@@ -139,18 +138,19 @@ def of(
 
 def _of_run(folder: Path, rows: str) -> Exported:
     root = load.configuration(folder)
-    start, trained = begun(folder), len(journal.history(folder))
+    run = run_in(folder)
+    trained = len(run.history)
     if not trained:
         raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
     # A stage would have to be trained to see whether its weights are the same; those of a run are there.
     weighed = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
     prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
-    before, now = without_length(start["identity"]), without_length(prepared.identity)
+    before, now = without_length(run.start.identity), without_length(prepared.identity)
     changed = [line for line in differences(before, now) if weighed or not line.startswith("content of init_from")]
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
-    run_id = delivery.state(folder).get("run_id", "not in MLflow")
-    origin = f"the run {start['name']} ({run_id}) in {relative(folder)}"
-    return of(root, said(folder), origin=origin, rows=rows, epochs=trained, notes=notes)
+    run_id = delivery.state(folder).run_id or "not in MLflow"
+    origin = f"the run {run.start.name} ({run_id}) in {relative(folder)}"
+    return of(root, run.overrides, origin=origin, rows=rows, epochs=trained, notes=notes)
 
 
 def _trainings(
@@ -161,7 +161,7 @@ def _trainings(
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
         restrictions.require_repeatable(root.init_from, first, run, spec)
-        yield from _trainings(first, overrides if run is None else said(run), spec)
+        yield from _trainings(first, overrides if run is None else run_in(run).overrides, spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 

@@ -11,9 +11,8 @@ from experiments.config.root import RootConfig, channels_last
 from experiments.data.splits import DataSpec, Splits, is_arrays
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
+from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
-from experiments.runs.overrides import begun
-from experiments.tracking import journal
 
 # What two trainings have to have in common, so that one `fit` does for both.
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
@@ -53,9 +52,9 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
     """
     if _stops_early(root):
         problem = "has early stopping, which a script has not, and may have gone back to its best weights"
-    elif run is not None and (trained := len(journal.history(run))) < root.epochs:
+    elif run is not None and (trained := len(run_in(run).history)) < root.epochs:
         problem = f"trained {trained} of its {root.epochs} epochs; a script trains all of them"
-    elif run is not None and begun(run)["data"]["digest"] != spec.digest:
+    elif run is not None and run_in(run).start.data["digest"] != spec.digest:
         problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
     else:
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.runs.terminal import relative
-from experiments.tracking import journal
+from experiments.tracking.ownership import is_running
 from experiments.tracking.pending import Pending
 
 if TYPE_CHECKING:
@@ -58,6 +58,6 @@ def _computing(run: Path) -> int:
     """The CPU threads that a run is being trained with by a process of this host; none where it is not."""
     try:
         environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        return int(environment["threads"]) if environment["device"] == "cpu" and journal.is_running(run) else 0
+        return int(environment["threads"]) if environment["device"] == "cpu" and is_running(run) else 0
     except (OSError, ValueError, KeyError):  # it is not a run, or one that is being made or removed
         return 0

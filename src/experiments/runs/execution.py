@@ -37,14 +37,15 @@ from experiments.runs import (
     terminal,
     worker,
 )
+from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
-from experiments.runs.overrides import begun
 from experiments.runs.preparation import Preparation
 from experiments.tracking import client, delivery
 from experiments.tracking.journal import FILE as JOURNAL
-from experiments.tracking.journal import Journal, is_held_elsewhere
+from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
+from experiments.tracking.ownership import is_held_elsewhere
 from experiments.training import build, signals, weights
 from experiments.training.compile import in_words
 from experiments.training.distributed import group as distributed
@@ -167,7 +168,7 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job, note: Callab
         "varied": list(job.varied),
         "overrides": list(job.overrides),
         "identity": prepared.identity,
-        "place": metadata.place(),
+        "place": asdict(metadata.place()),
     }
     store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
     journal.start(store=store, **secrets.masked_deep(details))
@@ -176,7 +177,7 @@ def _begin(values: dict[str, Any], prepared: Preparation, job: Job, note: Callab
 
 def _resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
     """Record in the journal that the run resumes, and the settings that changed since it started."""
-    before = begun(job.folder)["params"]
+    before = run_in(job.folder).start.params
     now = secrets.masked_deep(metadata.params(values))
     (job.folder / ERROR).unlink(missing_ok=True)
     said = secrets.masked_deep(list(job.overrides))
@@ -211,7 +212,7 @@ def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result
             uploader = client.uploader(root.tracking, root.output_root)
             uploader.follow(job.folder)
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
-        result.run_id = delivery.state(job.folder).get("run_id")
+        result.run_id = delivery.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
 
 

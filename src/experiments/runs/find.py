@@ -8,8 +8,23 @@ from pathlib import Path
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references
 from experiments.runs.terminal import relative
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivery, journal, record
+from experiments.tracking.record import RunRecord
 from experiments.training.result import Result
+
+
+def run_in(folder: Path) -> RunRecord:
+    """The record of the run in a folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (folder / journal.FILE).is_file():
+        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
+    run = record.read(folder)
+    if not run.started:
+        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
+    return run
 
 
 def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
@@ -20,9 +35,9 @@ def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
     """
     folder = find_run(Path(output_root), str(name), key=str(name))
     if folder is None or not (folder / journal.FILE).is_file():
-        begun = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
+        latest = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
         problem = "no run; one is named by its folder or its MLflow id (32 hexadecimal digits)"
-        problem += f"; the latest is {relative(begun.parent)}" if begun else f"; there is none below {output_root}"
+        problem += f"; the latest is {relative(latest.parent)}" if latest else f"; there is none below {output_root}"
         raise ConfigError(Fault(str(name), problem))
     return folder.resolve()
 
@@ -51,7 +66,7 @@ def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | 
         return references.meant(path)
     if re.fullmatch(r"[0-9a-f]{32}", name):
         for found in output_root.rglob(delivery.FILE):
-            if delivery.state(found.parent).get("run_id") == name:
+            if delivery.state(found.parent).run_id == name:
                 return found.parent
         raise ConfigError(Fault(key, f"no run below {output_root} has the MLflow id {name}"))
     return None

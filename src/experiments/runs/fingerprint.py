@@ -73,12 +73,12 @@ def key(found: Identity) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def without_length(found: Identity) -> Identity:
+def without_length(found: Mapping[str, Any]) -> Identity:
     """The same but for how many epochs it goes on: what a longer training has in common with a shorter one."""
     return {name: value for name, value in found.items() if name != "epochs"}
 
 
-def differences(before: Identity, now: Identity) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each thing that differs."""
     names = sorted(before.keys() | now.keys(), key=str)
     missing = "nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments.files import replacing
-from experiments.tracking import journal
+from experiments.tracking import record
 from experiments.training.weights import FILE
 
 KEYS = "keys"
@@ -25,10 +25,10 @@ def recall(output_root: Path, key: str) -> Path | None:
         folder = Path((output_root / KEYS / key).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return folder if (folder / FILE).is_file() and journal.run_key(folder) == key else None
+    return folder if (folder / FILE).is_file() and record.run_key(folder) == key else None
 
 
 def finished(output_root: Path, key: str) -> Path | None:
     """The folder of a finished run with this run key, with its weights still there."""
     found = recall(output_root, key)
-    return found if found is not None and journal.summary(found)["status"] == "FINISHED" else None
+    return found if found is not None and record.read(found).finished else None

@@ -12,11 +12,11 @@ from experiments.config import check, compose
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
-from experiments.runs.find import folder_of
-from experiments.runs.overrides import begun, merge, said
+from experiments.runs.find import folder_of, run_in
+from experiments.runs.overrides import merge
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept
-from experiments.tracking import journal
+from experiments.tracking import record
 from experiments.training import weights
 from experiments.training.build import assemble, build_model
 from experiments.training.checkpoint import FOLDER, Checkpoints
@@ -31,7 +31,7 @@ HERE = ("device=cpu", "device.index=null", "device.compile=false", "device.graph
 
 def here(folder: Path) -> list[str]:
     """The settings with which a run's model is looked at on the CPU: in its precision, as far as a CPU has it."""
-    precision = begun(folder)["params"].get("device.precision", "fp32")
+    precision = run_in(folder).start.params.get("device.precision", "fp32")
     return [*HERE, f"device.precision={precision if precision in AUTOCAST else 'fp32'}"]
 
 
@@ -47,13 +47,13 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
     overrides = ["tracking=none", *overrides]
     chosen = [override.partition("=")[0] for override in overrides]
     anew = tuple(f"{group}." for group in chosen if group in compose.SINGLE)
-    kept = [override for override in said(folder) if not override.lstrip("+~").startswith(anew)]
+    kept = [override for override in run_in(folder).overrides if not override.lstrip("+~").startswith(anew)]
     return check.configured(merge(kept, overrides)).root
 
 
 def data_spec(folder: Path) -> DataSpec:
     """What the run's dataset said of itself; the dataset itself is not needed."""
-    told = begun(folder)["data"]
+    told = run_in(folder).start.data
     return DataSpec(**{**told, "shape": tuple(told["shape"]), "labels": tuple(told["labels"])})
 
 
@@ -103,7 +103,7 @@ def _trained(folder: Path, root: RootConfig, which: Which) -> tuple[Any, int]:
     told = relative(folder)
     if which == "last":
         weights.into(model, weights.load(folder, key=told), told, key=told)
-        return model, len(journal.history(folder)) - 1
+        return model, len(record.read(folder).history) - 1
     kept = Checkpoints(folder / FOLDER).best_weights()
     if kept is None:
         raise ConfigError(Fault(told, f"it has no best weights in {FOLDER}; checkpoint.best keeps them"))

@@ -21,6 +21,7 @@ from experiments import ranks
 from experiments.config import discovery
 from experiments.config.root import flatten
 from experiments.data.splits import DataSpec
+from experiments.tracking.record import Place
 
 # Words and switches that say nothing of how a run was trained.
 NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
@@ -160,9 +161,9 @@ def _packages() -> Mapping[str, str]:
     return {package: version(package) for package in PACKAGES}
 
 
-def place() -> dict[str, str]:
-    """Where the run was begun: what a later process needs to find the same files and components."""
-    return {"folder": str(Path.cwd()), "components": os.environ.get(discovery.SETTING, "")}
+def place() -> Place:
+    """Where this process works."""
+    return Place(str(Path.cwd()), os.environ.get(discovery.SETTING, ""))
 
 
 def _git(*arguments: str) -> str:

@@ -3,30 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiments.config.secrets import HIDDEN
 from experiments.errors import ConfigError, Fault
-from experiments.tracking import journal
-
-
-def begun(folder: Path) -> journal.Event:
-    """The start of the run in a folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not (folder / journal.FILE).is_file():
-        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
-    events = journal.read(folder)
-    if not events or events[0]["event"] != "start":
-        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
-    return events[0]
-
-
-def said(folder: Path) -> list[str]:
-    """The overrides that a run was begun with, or gone on with the last time."""
-    return [list(event["overrides"]) for event in journal.read(folder) if "overrides" in event][-1]
 
 
 def key(override: str) -> str:

@@ -10,10 +10,10 @@ from experiments.config.registry import register
 from experiments.config.secrets import masked_deep
 from experiments.errors import ConfigError, Fault
 from experiments.runs import terminal
+from experiments.runs.find import run_in
 from experiments.runs.fingerprint import differences, without_length
-from experiments.runs.overrides import begun
 from experiments.runs.preparation import Preparation
-from experiments.tracking import journal
+from experiments.tracking import journal, record
 from experiments.training import weights
 from experiments.training.result import Result
 from experiments.training.runner import Runner
@@ -31,8 +31,7 @@ def reopen(folder: Path) -> journal.Journal:
     try:
         return journal.Journal(folder, reopen=True, wait_seconds=WAIT_SECONDS)
     except Timeout:
-        owner = journal.owner_of(folder)
-        problem = f"process {owner.get('pid')} on {owner.get('host')} is at this run; one run has one process"
+        problem = f"{record.read(folder).owner} is at this run; one run has one process"
         raise ConfigError(Fault(terminal.relative(folder), problem)) from None
 
 
@@ -43,7 +42,8 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
         ConfigError: something that determines the result is another than when the run was begun.
         CheckpointError: none of its checkpoints can be used.
     """
-    before, now = begun(folder)["identity"], masked_deep(prepared.identity)
+    run = run_in(folder)
+    before, now = run.start.identity, masked_deep(prepared.identity)
     different = differences(without_length(before), without_length(now))
     if different:
         listed = "\n  ".join(different)
@@ -60,9 +60,9 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
         runner.load_state_dict(state)
         if (done := len(runner.history)) > prepared.root.epochs:
             raise ConfigError(Fault("epochs", f"{prepared.root.epochs} are asked for, {done} are done"))
-    if journal.summary(folder)["status"] != "FINISHED":
+    if not run.finished:
         return None
-    if not runner.stopped and len(journal.history(folder)) < prepared.root.epochs:
+    if not runner.stopped and len(run.history) < prepared.root.epochs:
         return None
     weights.into(runner.model, weights.load(folder), str(folder))
-    return Result(runner.model, runner.untrained, journal.history(folder), runner.stopped, folder)
+    return Result(runner.model, runner.untrained, list(run.history), runner.stopped, folder)

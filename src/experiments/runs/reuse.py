@@ -15,8 +15,8 @@ from experiments.runs import terminal
 from experiments.runs.index import finished
 from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
-from experiments.runs.references import refer
-from experiments.tracking import delivery, journal
+from experiments.runs.references import Reference, refer
+from experiments.tracking import delivery, record
 from experiments.training import build, weights
 from experiments.training.result import Result
 
@@ -37,7 +37,7 @@ def take(prepared: Preparation, job: Job, params: Mapping[str, str]) -> Result |
     found = finished(Path(root.output_root), prepared.key)
     if found is None:
         return None
-    refer(job.folder, found, prepared.key, job.choices, params)
+    refer(job.folder, Reference(str(found), prepared.key, dict(job.choices), dict(params)))
     result = _result(prepared, found)
     log.info("reuse=finished: takes %s, the same training (run key %s)", terminal.relative(found), prepared.key)
     log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
@@ -47,8 +47,8 @@ def take(prepared: Preparation, job: Job, params: Mapping[str, str]) -> Result |
 def _result(prepared: Preparation, found: Path) -> Result:
     model = build.build_model(prepared.root, prepared.splits.spec, prepared.seeds)
     weights.into(model, weights.load(found, key="reuse"), str(found), key="reuse")
-    figures = journal.summary(found)["figures"]
-    untrained = {name: value for name, value in figures.items() if name.startswith("untrained/")}
-    history = journal.history(found)
+    run = record.read(found)
+    untrained = {name: value for name, value in run.figures.items() if name.startswith("untrained/")}
+    history = list(run.history)
     stopped = "" if len(history) == prepared.root.epochs else f"the run that was taken ended after {len(history)}"
-    return Result(model, untrained, history, stopped, found, delivery.state(found).get("run_id"))
+    return Result(model, untrained, history, stopped, found, delivery.state(found).run_id or None)

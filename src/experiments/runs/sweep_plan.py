@@ -10,17 +10,20 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from experiments.config import discovery, secrets
+from experiments.config import secrets
 from experiments.config.registry import CONTROL
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
-from experiments.tracking import journal
+from experiments.tracking import journal, record
+from experiments.tracking.ownership import this_process
+from experiments.tracking.record import Place
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -56,65 +59,55 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
         raise ConfigError(Fault("hydra.sweep.dir", f"{blocked}; the sweep's folder would be {sweep}"))
 
 
-def plan(
-    sweep: Path,
-    varied: Sequence[str],
-    overrides: Sequence[str],
-    options: Sequence[str],
-    listed: Mapping[str, Mapping[str, str]] | None = None,
-) -> None:
-    """Keep what the sweep is made of, before its first job; what `resume` needs to start it again.
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep is made of, kept in its folder before its first job; what `resume` needs to start it again.
 
     Args:
-        sweep: its folder.
         varied: the overridden keys that differ between the jobs.
         overrides: the command line's, of our configuration.
         options: the command line's, of Hydra itself.
-        listed: where all jobs are known, what each one's folder is called and what it is given of the varied keys.
+        listed: where all jobs are known, what each one is given of the varied keys, by the name of its folder.
+        place: where the sweep was started.
+    """
+
+    varied: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    options: Sequence[str] = ()
+    listed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    place: Place = field(default_factory=Place)
+
+
+def keep(sweep: Path, plan: SweepPlan) -> None:
+    """Write the plan into the sweep's folder.
 
     Raises:
         ConfigError: another command has taken the folder meanwhile.
     """
     sweep.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"varied": list(varied), "listed": dict(listed or {})}
-    content |= {"overrides": list(overrides), "options": list(options)}
-    content["place"] = {"folder": str(Path.cwd()), "components": os.environ.get(discovery.SETTING, "")}
-    text = json.dumps(secrets.masked_deep(content), indent=2)
+    text = json.dumps(secrets.masked_deep(asdict(plan)), indent=2)
     with FileLock(sweep / BEGINNING):
         _require_unplanned(sweep)
         with replacing(sweep / PLAN) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def varied(sweep: Path) -> list[str]:
-    """The overridden keys that differ between the jobs; empty where a sweeper of others keeps no plan."""
-    return [str(key) for key in _planned(sweep).get("varied", ())]
-
-
-def listed(sweep: Path) -> dict[str, dict[str, str]]:
-    """By the name of its folder, what each planned job is given of these; empty where they are chosen on the way."""
-    return dict(_planned(sweep).get("listed", {}))
-
-
-def place(sweep: Path) -> dict[str, str]:
-    """Where a sweep was begun: the `folder`, and the own `components` that were named there."""
-    return dict(_planned(sweep).get("place", {}))
-
-
-def _planned(sweep: Path) -> dict[str, Any]:
+def read(sweep: Path) -> SweepPlan:
+    """The plan of the sweep in a folder; an empty one where a sweeper of others keeps none."""
     try:
-        return dict(json.loads((sweep / PLAN).read_text(encoding="utf-8")))
+        found = json.loads((sweep / PLAN).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return SweepPlan()
+    return SweepPlan(**found | {"place": Place(**found["place"])})
 
 
 def begin(sweep: Path, tracking: TrackingConfig) -> Path:
     """The sweep's folder, with the parent run's journal begun; once, by whoever comes first."""
     with FileLock(sweep / BEGINNING):
         if not (sweep / journal.FILE).exists():
-            keys = varied(sweep)
-            begun = journal.Journal(sweep)
-            begun.start(
+            keys = read(sweep).varied
+            started = journal.Journal(sweep)
+            started.start(
                 name=f"sweep over {', '.join(keys)}" if keys else "sweep",
                 experiment=tracking.sweep_experiment,
                 store=None if tracking.name == "none" else masked(store_uri(tracking.uri)),
@@ -124,7 +117,7 @@ def begin(sweep: Path, tracking: TrackingConfig) -> Path:
                 inputs=[],
                 parent=None,
             )
-            begun.close()
+            started.close()
     return sweep
 
 
@@ -137,7 +130,7 @@ def held(sweep: Path) -> Iterator[None]:
     """
     owned = _owned(sweep)
     try:
-        if journal.owner_of(sweep) != journal.owner():
+        if record.read(sweep).owner != this_process():
             owned.resume(changed={})
         yield
     finally:
@@ -178,6 +171,5 @@ def _owned(sweep: Path) -> journal.Journal:
     try:
         return journal.Journal(sweep, reopen=True, wait_seconds=WAIT_SECONDS)
     except Timeout:
-        owner = journal.owner_of(sweep)
-        problem = f"process {owner.get('pid')} on {owner.get('host')} is at this sweep"
+        problem = f"{record.read(sweep).owner} is at this sweep"
         raise ConfigError(Fault("hydra.sweep.dir", problem)) from None

@@ -64,11 +64,11 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
         log.info("MLflow  %s", masked(uri))
         log.info("look    %s", links.runs(uri, delivered))
         if len(delivered) > 1:
-            log.info("all     %s", links.experiment(uri, delivered[0]["experiment_id"]))
+            log.info("all     %s", links.experiment(uri, delivered[0].experiment_id))
         if served := ui_command(uri):
             log.info("        (after: %s)", served)
     if missing:
-        reason = delivery.state(missing[0]).get("error", "it has not answered yet")
+        reason = delivery.state(missing[0]).error or "it has not answered yet"
         log.warning(
             "%d of %d runs are not in MLflow (%s): %s\n"
             "Nothing is lost, the journal in each run's folder has every figure; to bring them there later:\n"

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from experiments.runs.job_record import JobRecord
 from experiments.runs.terminal import relative
 from experiments.sweeps.settings_diff import differing, settings
 
@@ -48,18 +48,18 @@ class Best:
         return f"job {self.job}, {FIGURE} {self.loss!r}{f': {given}' if given else ''}; {relative(Path(self.folder))}"
 
 
-def of(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str] = ()) -> Best | None:
+def of(jobs: Sequence[JobRecord], varied: Sequence[str] = ()) -> Best | None:
     """The best of a sweep's jobs; None where none of them has a figure.
 
     Args:
-        jobs: their journals' summaries.
+        jobs: their records.
         varied: keys that were swept over or searched, and are told even where all jobs came to have the same.
     """
-    found = [job for job in jobs if math.isfinite(job["figures"].get(FIGURE, math.nan))]
+    found = [job for job in jobs if math.isfinite(job.figures.get(FIGURE, math.nan))]
     if not found:
         return None
-    job = min(found, key=lambda job: float(job["figures"][FIGURE]))
-    keys = [*varied, *differing([settings(other) for other in jobs if other["start"]])]
+    job = min(found, key=lambda job: float(job.figures[FIGURE]))
+    keys = [*varied, *differing([settings(other) for other in jobs if other.started])]
     given = settings(job)
     chosen = {key: given[key] for key in keys if key in given}
-    return Best(str(job["job"]), str(job["folder"]), job["figures"][FIGURE], chosen)
+    return Best(str(job.job), str(job.folder), job.figures[FIGURE], chosen)

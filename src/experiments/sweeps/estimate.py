@@ -24,7 +24,8 @@ from experiments.config.secrets import masked_deep
 from experiments.runs import index
 from experiments.runs.fingerprint import PLACES, identity
 from experiments.seeds import derive
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivery, journal, record
+from experiments.tracking.record import Start
 
 NEWEST = 2000  # journals that are looked at
 SAMPLE = 20  # runs of a kind that are measured
@@ -66,13 +67,14 @@ class Earlier:
         self._same: dict[bytes, str] = {}
         self._costs: dict[bytes, Cost | None] = {}
         for folder, start in _newest(output_root, sweep):
-            found = start.get("identity", {})
+            found = start.identity
             machine = (found.get("machine.device"), found.get("machine.threads"))
-            runs = self._alike[_hash(_costing(start["params"]), machine)]
+            runs = self._alike[_hash(_costing(start.params), machine)]
             if len(runs) < SAMPLE:
                 runs.append(folder)
             if found.get("content of init_from") is None:
-                self._same.setdefault(_sameness(found, start["params"]), start["tags"].get("experiments.run_key", ""))
+                key = start.tags.get("experiments.run_key", "")
+                self._same.setdefault(_sameness(found, start.params), key)
 
     def cost(self, root: RootConfig, params: Mapping[str, str]) -> Cost | None:
         """What the like of a job took; None where none has finished."""
@@ -95,7 +97,7 @@ class Earlier:
         return index.finished(self.output_root, key) if key else None
 
 
-def _newest(*roots: Path) -> Iterator[tuple[Path, journal.Event]]:
+def _newest(*roots: Path) -> Iterator[tuple[Path, Start]]:
     """The runs that were written to last, with the first event of each; not sweeps."""
     found = {}
     for root in roots:
@@ -105,8 +107,8 @@ def _newest(*roots: Path) -> Iterator[tuple[Path, journal.Event]]:
                 path = Path(folder, journal.FILE)
                 found[path] = path.stat().st_mtime
     for path in sorted(found, key=lambda path: -found[path])[:NEWEST]:
-        start = next((event for event, _ in journal.events(path)), {})
-        if start.get("event") == "start" and start["params"]:
+        start = record.start_of(path.parent)
+        if start.params:
             yield path.parent, start
 
 
@@ -154,17 +156,15 @@ def _median(output_root: Path, folders: list[Path]) -> Cost | None:
 
 def _measured(output_root: Path, folder: Path) -> Cost | None:
     """What one run took; None for one that has not finished, or has no epoch that was timed."""
-    events = journal.read(folder)
-    figures = [event["values"] for event in events if event["event"] == "metrics"]
-    seconds = [values["time/epoch_seconds"] for values in figures if "time/epoch_seconds" in values]
-    if not seconds or events[-1].get("status") != "FINISHED":
+    run = record.read(folder)
+    seconds = run.series("time/epoch_seconds")
+    if not seconds or not run.finished:
         return None
-    # Of one that went on later, the time in between is not its own.
-    straight = all(event["event"] != "resume" for event in events)
-    other = (events[-1]["time"] - events[0]["time"]) / 1000 - sum(seconds) if straight else 0.0
+    # Of one that was resumed, the time in between is not its own.
+    other = 0.0 if run.resumed else (run.ended - run.start.time) / 1000 - sum(seconds)
     return Cost(1, sum(seconds) / len(seconds), max(other, 0.0), _disk(output_root, folder))
 
 
 def _disk(output_root: Path, folder: Path) -> int:
-    copies = output_root / "artifacts" / str(delivery.state(folder).get("run_id"))
+    copies = output_root / "artifacts" / (delivery.state(folder).run_id or "none")
     return sum(path.stat().st_size for place in (folder, copies) for path in place.rglob("*") if path.is_file())

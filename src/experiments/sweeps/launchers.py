@@ -89,11 +89,11 @@ def settle_in(config: DictConfig) -> None:
         return
     secrets.mask_process()
     cli.collect_rarely()
-    place = sweep_plan.place(Path(config.hydra.sweep.dir))
-    if place and Path(place["folder"]).is_dir():
-        os.chdir(place["folder"])
-        if place["components"]:
-            os.environ.setdefault(discovery.SETTING, place["components"])
+    place = sweep_plan.read(Path(config.hydra.sweep.dir)).place
+    if place.folder and Path(place.folder).is_dir():
+        os.chdir(place.folder)
+        if place.components:
+            os.environ.setdefault(discovery.SETTING, place.components)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
             handler.setFormatter(logging.Formatter(f"[{config.hydra.job.num}] %(message)s"))

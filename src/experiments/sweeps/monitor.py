@@ -79,9 +79,9 @@ def failure_message(
         error: what it raised.
         folder: its own; None for the one that the plan names.
     """
-    varied = sweep_plan.varied(sweep)
-    settings = [one.lstrip("+") for one in overrides if one.lstrip("+").split("=")[0] in varied]
-    folder = folder or sweep / dict(enumerate(sweep_plan.listed(sweep))).get(number, str(number))
+    plan = sweep_plan.read(sweep)
+    settings = [one.lstrip("+") for one in overrides if one.lstrip("+").split("=")[0] in plan.varied]
+    folder = folder or sweep / dict(enumerate(plan.listed)).get(number, str(number))
     reason = " ".join(str(error).split()) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     reason = (reason.splitlines() or [""])[0]
     reason = f"{reason[:LONGEST]} ..." if len(reason) > LONGEST else reason

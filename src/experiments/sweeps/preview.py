@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from experiments.runs.folder import reason, refusal
 from experiments.runs.terminal import relative
 from experiments.sweeps.estimate import Cost, Earlier
 from experiments.sweeps.jobs import ComposedJob
-from experiments.tracking import journal
+from experiments.tracking import journal, record
+from experiments.tracking.ownership import is_running
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +102,15 @@ class Preview:
 def state_of(folder: Path) -> State:
     """What there is of the job in a folder, found without touching it."""
     if (folder / journal.FILE).is_file():
-        run, epochs = journal.summary(folder), len(journal.history(folder))
+        run = record.read(folder)
+        epochs = len(run.history)
         done = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} done"
-        if run["status"] == "FINISHED":
+        if run.finished:
             return State(DONE, epochs)
-        if run["status"] == "FAILED":
-            return State(FAILED, epochs, f"{done}; {_line(refusal(folder) or run['reason'])}")
-        if journal.is_running(folder):
-            return State(RUNNING, epochs, f"{done}; process {_owner(folder)}")
+        if run.status == "FAILED":
+            return State(FAILED, epochs, f"{done}; {_line(refusal(folder) or run.reason)}")
+        if is_running(folder):
+            return State(RUNNING, epochs, f"{done}; {run.owner}")
         return State(HALF, epochs, done)
     if (found := references.referred(folder)) is not None:
         return State(DONE, told=f"reused from {relative(found)}")
@@ -121,11 +123,6 @@ def _again(same: Path, policy: str) -> State:
     if policy == "finished":
         return State(DONE, told=f"reuse=finished takes {relative(same)}")
     return State(NEW, told=f"trained before: {relative(same)} (reuse=finished would take it)")
-
-
-def _owner(folder: Path) -> str:
-    owner: Mapping[str, object] = journal.owner_of(folder)
-    return f"{owner.get('pid')} on {owner.get('host')}"
 
 
 def _line(reason: str) -> str:

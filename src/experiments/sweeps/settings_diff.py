@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omegaconf import OmegaConf
+
+from experiments.runs.job_record import JobRecord
 
 # Groups whose choice says more than the component's name and all its arguments.
 GROUPS = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
 
 
-def settings(run: Mapping[str, Any]) -> dict[str, str]:
+def settings(job: JobRecord) -> dict[str, str]:
     """The chosen options and the parameters; of a job that never began, what the command line or the plan gave it.
 
     Args:
-        run: a journal's summary.
+        job: its record.
     """
-    if run["start"]:
-        tags = run["start"]["tags"]
-        return {**{group: tags[group] for group in GROUPS if group in tags}, **run["start"]["params"]}
-    if "given" in run:
-        return dict(run["given"])
-    path = run["folder"] / ".hydra" / "overrides.yaml"
+    if job.started:
+        tags = job.start.tags
+        return {**{group: tags[group] for group in GROUPS if group in tags}, **job.start.params}
+    if job.given is not None:
+        return dict(job.given)
+    path = job.folder / ".hydra" / "overrides.yaml"
     given = [str(item) for item in OmegaConf.load(path)] if path.is_file() else []
     return dict(item.lstrip("+").split("=", 1) for item in given if "=" in item)
 

@@ -18,10 +18,12 @@ from experiments.errors import UserError
 from experiments.files import replacing
 from experiments.runs import references, sweep_plan, terminal
 from experiments.runs.folder import ERROR, reason, refusal
+from experiments.runs.job_record import NOT_RUN, JobRecord
 from experiments.sweeps import best
 from experiments.sweeps.settings_diff import differing, settings
-from experiments.tracking import client, delivery, journal
+from experiments.tracking import client, delivery, journal, ownership, record
 from experiments.tracking.markdown import shown
+from experiments.tracking.record import RUNNING
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,6 @@ PARITY = "parity.json"
 FAILURES = "failures.txt"
 # The figures that the table shows, where there are any.
 SHOWN = ("best/valid_loss", "valid/loss", "valid/accuracy")
-NOT_RUN = "not run"  # the status of a job that was planned only
 
 
 @contextlib.contextmanager
@@ -54,18 +55,19 @@ def finish(config: DictConfig, error: BaseException | None = None) -> None:
     jobs = _ended_jobs(sweep)
     if not jobs and not (sweep / journal.FILE).exists():
         return
-    failed = [job for job in jobs if job["status"] not in ("FINISHED", NOT_RUN)]
+    varied = sweep_plan.read(sweep).varied
+    failed = [job for job in jobs if job.failed]
     found = None
     if are_stages(jobs):
-        finished = all(job["status"] == "FINISHED" for job in jobs)
+        finished = all(job.finished for job in jobs)
         rows = stage_rows(jobs, [] if not finished else judged(sweep, jobs, config.sweep.parity))
     else:
-        rows = job_rows(jobs, sweep_plan.varied(sweep))
-        found = best.of(jobs, sweep_plan.varied(sweep))
+        rows = job_rows(jobs, varied)
+        found = best.of(jobs, varied)
     if jobs:
         log.info("\n%s\n", table(rows, "simple"))
     for job in failed:
-        log.warning("job %s %s: %s", job["job"], job["status"], job["reason"])
+        log.warning("job %s %s: %s", job.job, job.status, job.reason)
     _keep_errors(sweep, failed)
     if found:
         log.info("best    %s", found.told())
@@ -84,20 +86,20 @@ def finish(config: DictConfig, error: BaseException | None = None) -> None:
         _arrive(config, sweep, jobs)
 
 
-def _keep_errors(sweep: Path, failed: Sequence[Mapping[str, Any]]) -> None:
+def _keep_errors(sweep: Path, failed: Sequence[JobRecord]) -> None:
     """Why each job failed, in the sweep's folder; for the parent run, since a job that never began has no run."""
-    kept = [(job, job["folder"] / ERROR) for job in failed if (job["folder"] / ERROR).is_file()]
-    texts = [f"job {job['job']}, {terminal.relative(path)}:\n{path.read_text(encoding='utf-8')}" for job, path in kept]
+    kept = [(job, job.folder / ERROR) for job in failed if (job.folder / ERROR).is_file()]
+    texts = [f"job {job.job}, {terminal.relative(path)}:\n{path.read_text(encoding='utf-8')}" for job, path in kept]
     (sweep / FAILURES).unlink(missing_ok=True)
     if texts:
         (sweep / FAILURES).write_text("\n".join(texts), encoding="utf-8")
 
 
-def _end(jobs: Sequence[Mapping[str, Any]], failed: int, error: BaseException | None) -> tuple[str, str]:
+def _end(jobs: Sequence[JobRecord], failed: int, error: BaseException | None) -> tuple[str, str]:
     """The sweep's own status, and why it has it."""
-    left = sum(job["status"] == NOT_RUN for job in jobs)
+    left = sum(job.status == NOT_RUN for job in jobs)
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        finished = sum(job["status"] == "FINISHED" for job in jobs)
+        finished = sum(job.finished for job in jobs)
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"exit {error.code}"
         return "KILLED", f"{why}; {finished} of {len(jobs)} jobs are finished"
     if failed or left:
@@ -106,37 +108,33 @@ def _end(jobs: Sequence[Mapping[str, Any]], failed: int, error: BaseException | 
     return ("FAILED", f"{type(error).__name__}: {error}") if error else ("FINISHED", "")
 
 
-def collect(sweep: Path) -> list[dict[str, Any]]:
-    """The summaries of a sweep's jobs, in the order of their numbers; a job that never began is FAILED."""
+def collect(sweep: Path) -> list[JobRecord]:
+    """The records of a sweep's jobs, in the order of their numbers; a job that never started is FAILED."""
     found = []
     for folder in job_folders(sweep):
         name = str(folder.relative_to(sweep))
         if (folder / journal.FILE).is_file():
-            run = journal.summary(folder)
-            refused = "" if run["status"] == "FINISHED" else refusal(folder)
-            found.append({**run, "job": name, "reason": refused or run["reason"]})
+            run = record.read(folder)
+            refused = "" if run.finished else refusal(folder)
+            found.append(JobRecord.of(run, name, reason=refused or run.reason))
         elif references.referred(folder) is not None:
-            found.append({**references.summary(folder), "job": name})
+            found.append(references.job_record(folder, name))
         else:
-            told = reason(folder) or references.lost(folder) or "it never began"
-            found.append(_unbegun(folder, name) | {"status": "FAILED", "reason": told})
+            why = reason(folder) or references.lost(folder) or "it never began"
+            found.append(JobRecord.unstarted(folder, name, why))
     return found
 
 
-def _ended_jobs(sweep: Path) -> list[dict[str, Any]]:
+def _ended_jobs(sweep: Path) -> list[JobRecord]:
     """All jobs when the sweep ends, those too that left nothing, since it ended before their turn."""
     jobs = collect(sweep)
     # A job's process may have been killed where the sweep's own lives.
-    if [job for job in jobs if job["status"] == "RUNNING" and journal.mark_killed(job["folder"], "its process died")]:
+    if [job for job in jobs if job.status == RUNNING and ownership.mark_killed(job.folder, "its process died")]:
         jobs = collect(sweep)
-    there = {job["job"] for job in jobs}
-    left = {name: given for name, given in sweep_plan.listed(sweep).items() if name not in there}
-    planned = {"status": NOT_RUN, "reason": ""}
-    return [*jobs, *(_unbegun(sweep / name, name) | planned | {"given": given} for name, given in left.items())]
-
-
-def _unbegun(folder: Path, name: str) -> dict[str, Any]:
-    return {"folder": folder, "job": name, "start": {}, "figures": {}, "series": {}}
+    there = {job.job for job in jobs}
+    left = {name: given for name, given in sweep_plan.read(sweep).listed.items() if name not in there}
+    planned = [JobRecord.unstarted(sweep / name, name, "", status=NOT_RUN, given=given) for name, given in left.items()]
+    return [*jobs, *planned]
 
 
 def job_folders(sweep: Path) -> list[Path]:
@@ -146,23 +144,23 @@ def job_folders(sweep: Path) -> list[Path]:
     return sorted(begun | made, key=lambda path: (int(path.name) if path.name.isdecimal() else -1, str(path)))
 
 
-def job_rows(jobs: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[dict[str, str]]:
+def job_rows(jobs: Sequence[JobRecord], varied: Sequence[str]) -> list[dict[str, str]]:
     """A row a job, best validation loss first, with only the settings that differ."""
     values = [settings(job) for job in jobs]
-    keys = differing([given for given, job in zip(values, jobs, strict=True) if job["start"]])
+    keys = differing([given for given, job in zip(values, jobs, strict=True) if job.started])
     keys += sorted({key for given in values for key in given if key in varied} - set(keys))
-    figures = [name for name in SHOWN if any(name in job["figures"] for job in jobs)]
+    figures = [name for name in SHOWN if any(name in job.figures for job in jobs)]
     rows = []
     for job, given in zip(jobs, values, strict=True):
-        seconds = sum(job["series"].get("time/epoch_seconds", []))
-        row = {"job": job["job"], **{key: given.get(key, "") for key in keys}}
-        row |= {name: f"{job['figures'][name]:.4f}" if name in job["figures"] else "" for name in figures}
+        seconds = sum(job.series("time/epoch_seconds"))
+        row = {"job": job.job, **{key: given.get(key, "") for key in keys}}
+        row |= {name: f"{job.figures[name]:.4f}" if name in job.figures else "" for name in figures}
         rows.append(row | {"seconds": f"{seconds:.1f}", **_ended(job, jobs)})
     order = sorted(range(len(jobs)), key=lambda index: _rank(jobs[index]))
     return [rows[index] for index in order]
 
 
-def judged(sweep: Path, jobs: Sequence[Mapping[str, Any]], steps: int | None) -> list[dict[str, Any]]:
+def judged(sweep: Path, jobs: Sequence[JobRecord], steps: int | None) -> list[dict[str, Any]]:
     """Each stage against the one before, kept in the sweep's folder; nothing where `steps` is None."""
     if steps is None:
         return []
@@ -171,10 +169,10 @@ def judged(sweep: Path, jobs: Sequence[Mapping[str, Any]], steps: int | None) ->
     from experiments.runs.preparation import unchosen
 
     log.info("each stage against the one before, from the same weights, over %d steps ...", steps)
-    among = {job["start"]["tags"]["stage"] for job in jobs}
+    among = {job.start.tags["stage"] for job in jobs}
     found: list[dict[str, Any]] = []
     try:
-        for pair in stage_pairs.each(unchosen(jobs[0]["start"]["overrides"]), steps=steps, among=among):
+        for pair in stage_pairs.each(unchosen(jobs[0].overrides), steps=steps, among=among):
             found.append(pair.told())
             if not pair.holds:
                 log.warning("stage %s: %s was expected; it %s", pair.stage, pair.expected, pair.verdict)
@@ -185,33 +183,33 @@ def judged(sweep: Path, jobs: Sequence[Mapping[str, Any]], steps: int | None) ->
     return found
 
 
-def stage_rows(jobs: Sequence[Mapping[str, Any]], parity: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
+def stage_rows(jobs: Sequence[JobRecord], parity: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
     """The tutorial's stages in their order: what is gained, what the tutorial prints, what this run gave."""
     verdicts = {pair["pair"][1]: _verdict(pair) for pair in parity}
     rows = []
     for job in jobs:
-        tutorial = OmegaConf.load(job["folder"] / "config.yaml").tutorial
-        language = OmegaConf.load(job["folder"] / "config.yaml").language
+        tutorial = OmegaConf.load(job.folder / "config.yaml").tutorial
+        language = OmegaConf.load(job.folder / "config.yaml").language
         rows.append(
             {
-                "stage": job["start"]["tags"]["stage"],
+                "stage": job.start.tags["stage"],
                 "gain": tutorial.gain[language],
                 "printed": _printed(tutorial.prints),
-                "ours": _ours(tutorial.prints, job["series"]),
-                "valid/loss": "  ".join(f"{loss:.4f}" for loss in job["series"].get("valid/loss", [])),
-                **({"parity": verdicts.get(job["start"]["tags"]["stage"], "")} if verdicts else {}),
-                "seconds": f"{sum(job['series'].get('time/epoch_seconds', [])):.1f}",
+                "ours": _ours(tutorial.prints, job),
+                "valid/loss": "  ".join(f"{loss:.4f}" for loss in job.series("valid/loss")),
+                **({"parity": verdicts.get(job.start.tags["stage"], "")} if verdicts else {}),
+                "seconds": f"{sum(job.series('time/epoch_seconds')):.1f}",
                 **_ended(job, jobs),
             }
         )
     return rows
 
 
-def _ended(job: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _ended(job: JobRecord, jobs: Sequence[JobRecord]) -> dict[str, str]:
     """How a job ended, and whose training it is where that of another run was taken."""
-    if not any("reused" in other for other in jobs):
-        return {"status": job["status"]}
-    return {"reused from": terminal.relative(job["reused"]) if "reused" in job else "", "status": job["status"]}
+    if not any(other.reused for other in jobs):
+        return {"status": job.status}
+    return {"reused from": terminal.relative(job.reused) if job.reused else "", "status": job.status}
 
 
 def _verdict(pair: Mapping[str, Any]) -> str:
@@ -234,24 +232,24 @@ def _printed(prints: Mapping[str, Any]) -> str:
     return "  ".join(f"{figure:.4f}" for figure in value) if OmegaConf.is_list(value) else f"{value:.4f}"
 
 
-def _ours(prints: Mapping[str, Any], series: Mapping[str, list[float]]) -> str:
+def _ours(prints: Mapping[str, Any], job: JobRecord) -> str:
     name = "tutorial/last_batch_loss" if "tutorial/last_batch_loss" in prints else "valid/loss"
-    return "  ".join(f"{figure:.4f}" for figure in series.get(name, []))
+    return "  ".join(f"{figure:.4f}" for figure in job.series(name))
 
 
-def are_stages(jobs: Sequence[Mapping[str, Any]]) -> bool:
+def are_stages(jobs: Sequence[JobRecord]) -> bool:
     """Whether these are runs of the tutorial's stages, each of another one."""
-    stages = [job["start"].get("tags", {}).get("stage") for job in jobs]
+    stages = [job.start.tags.get("stage") for job in jobs]
     distinct = len(jobs) > 1 and all(stages) and len(set(stages)) == len(stages)
-    return distinct and all(OmegaConf.load(job["folder"] / "config.yaml").tutorial for job in jobs)
+    return distinct and all(OmegaConf.load(job.folder / "config.yaml").tutorial for job in jobs)
 
 
-def _rank(job: Mapping[str, Any]) -> tuple[bool, float]:
-    loss = job["figures"].get("best/valid_loss", math.nan)
+def _rank(job: JobRecord) -> tuple[bool, float]:
+    loss = job.figures.get("best/valid_loss", math.nan)
     return math.isnan(loss), loss
 
 
-def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) -> None:
+def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[JobRecord]) -> None:
     tracking = config.tracking
     if tracking.name == "none":
         return
@@ -259,7 +257,7 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[Mapping[str, Any]]) 
     uploader = client.uploader(tracking, config.output_root)
     uploader.follow(sweep)
     # A run that was taken from elsewhere may be in another store, or in none.
-    begun = [job for job in jobs if job["start"] and ("reused" not in job or delivery.is_in(job["folder"], uri))]
-    folders = list(dict.fromkeys(job["folder"] for job in begun))
+    begun = [job for job in jobs if job.started and (job.reused is None or delivery.is_in(job.folder, uri))]
+    folders = list(dict.fromkeys(job.folder for job in begun))
     missing = uploader.wait([sweep, *folders], tracking.wait_seconds)
     terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep])

@@ -59,8 +59,8 @@ class Followed:
         """
         deadline = time.monotonic() + REQUIRED_SECONDS
         size = (folder / journal.FILE).stat().st_size
-        while (state := delivery.state(folder))["store"] != masked(self.uri) or state["offset"] < size:
-            problem = state.get("error")
+        while (state := delivery.state(folder)).store != masked(self.uri) or state.offset < size:
+            problem = state.error
             if problem or not self.alive or time.monotonic() > deadline:
                 reason = problem or "it does not answer"
                 raise TrainingError(f"tracking.required: {masked(self.uri)} does not take the run: {reason}")
@@ -68,7 +68,7 @@ class Followed:
 
     def warn_if_failing(self, folder: Path) -> None:
         """Say once that the store does not take a run for now."""
-        problem = None if self._warned else delivery.state(folder).get("error")
+        problem = "" if self._warned else delivery.state(folder).error
         if problem:
             self._warned = True
             log.warning(
@@ -131,10 +131,10 @@ class UploaderProcess(Followed):
         while True:
             alive = self.alive
             states = {folder: delivery.state(folder) for folder in folders}
-            missing = [folder for folder, state in states.items() if not state["ended"]]
+            missing = [folder for folder, state in states.items() if not state.ended]
             waited = time.monotonic() - began
-            refused = all(states[folder].get("final") for folder in missing)
-            late = waited > (min(seconds, FAILING_SECONDS) if any(s.get("error") for s in states.values()) else seconds)
+            refused = all(states[folder].final for folder in missing)
+            late = waited > (min(seconds, FAILING_SECONDS) if any(s.error for s in states.values()) else seconds)
             if refused or not alive or late:  # also where nothing is missing
                 return missing
             if time.monotonic() - told > TELL_SECONDS:

@@ -11,13 +11,15 @@ import json
 import math
 import time
 import traceback
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from experiments.config.store_uri import masked
-from experiments.tracking import journal
+from experiments.tracking import journal, record
+from experiments.tracking.record import Ended, Event, Measured, Resumed, Start
 
 if TYPE_CHECKING:
     from experiments.tracking.mlflow_store import Store
@@ -37,22 +39,47 @@ ARTIFACTS = {
 }
 
 
-def state(folder: Path) -> dict[str, Any]:
-    """How far a run's journal got: store, run_id, experiment_id, offset, ended, complete, error.
+@dataclass
+class Delivered:
+    """How far a run's journal got.
+
+    Args:
+        store: where to, without a password; None for nowhere yet.
+        run_id: the run in MLflow; empty where it is not there yet.
+        experiment_id: its experiment in MLflow.
+        offset: bytes of the journal that were taken.
+        ended: whether the run's end was.
+        complete: whether plots and files are there as well.
+        error: why nothing more arrives, in a line; empty where nothing is wrong.
+        final: whether trying again will not mend that.
+    """
+
+    store: str | None = None
+    run_id: str = ""
+    experiment_id: str = ""
+    offset: int = 0
+    ended: bool = False
+    complete: bool = False
+    error: str = ""
+    final: bool = False
+
+
+def state(folder: Path) -> Delivered:
+    """How far a run's journal got.
 
     Nothing hangs on it: without it, or with one that a dying machine left damaged, all is sent again.
     """
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        found = {}
-    return {"store": None, "offset": 0, "ended": False, "complete": False, **(found if isinstance(found, dict) else {})}
+        return Delivered(**{name: found[name] for name in Delivered.__dataclass_fields__ if name in found})
+    except (FileNotFoundError, ValueError, TypeError):
+        return Delivered()
 
 
 def is_in(folder: Path, uri: str) -> bool:
     """Whether a run is in a store, to its end."""
     found = state(folder)
-    return bool(found["ended"]) and found["store"] == masked(uri)
+    return found.ended and found.store == masked(uri)
 
 
 class Delivery:
@@ -74,18 +101,18 @@ class Delivery:
             return False
         with FileLock(self.folder / LOCK):
             progress = self._progress()
-            fresh = list(journal.events(self.folder / journal.FILE, progress["offset"]))
-            if {event["event"] for event, _ in fresh} == {"metrics"} and not self._due():
+            fresh = list(record.events(self.folder, progress.offset))
+            if fresh and all(isinstance(event, Measured) for event, _ in fresh) and not self._due():
                 self._held_size = size
                 return False
             if fresh:
                 self._send([event for event, _ in fresh], progress)
-                progress["offset"] = fresh[-1][1]
+                progress.offset = fresh[-1][1]
                 self._save(progress)
                 self._sent_at = time.monotonic()
-            if not progress["ended"]:
+            if not progress.ended:
                 self._size = size
-            return bool(progress["ended"])
+            return progress.ended
 
     def _due(self) -> bool:
         return time.monotonic() - self._sent_at >= SEND_SECONDS
@@ -97,8 +124,8 @@ class Delivery:
         """
         with FileLock(self.folder / LOCK):
             progress = self._progress()
-            if progress["complete"] or not progress["ended"]:
-                return bool(progress["ended"])
+            if progress.complete or not progress.ended:
+                return progress.ended
             from experiments.tracking.figures import draw
 
             try:
@@ -107,63 +134,58 @@ class Delivery:
                 traceback.print_exc()
                 pictures = []
             for picture in pictures:
-                self.store.file(progress["run_id"], picture, "figures")
+                self.store.file(progress.run_id, picture, "figures")
             for target, names in ARTIFACTS.items():
                 for name in names:
                     if (self.folder / name).is_file():
-                        self.store.file(progress["run_id"], self.folder / name, target)
-            progress["complete"] = True
+                        self.store.file(progress.run_id, self.folder / name, target)
+            progress.complete = True
             self._save(progress)
             return True
 
-    def _send(self, events: list[journal.Event], progress: dict[str, Any]) -> None:
-        """All figures at once; and of how the run began, ended and went on, what came last."""
+    def _send(self, events: list[Event], progress: Delivered) -> None:
+        """All figures at once; and of how the run started, ended and resumed, what came last."""
         for event in events:
-            if event["event"] == "start":
-                progress["run_id"] = self.store.create(event, self._parent(event))
-                progress["experiment_id"] = self.store.experiment(event["experiment"])
-                self.store.describe(progress["run_id"], event)
-        figures = [event for event in events if event["event"] == "metrics"]
-        if figures:
-            self.store.metrics(progress["run_id"], figures)
+            if isinstance(event, Start):
+                progress.run_id = self.store.create(event, self._parent(event))
+                progress.experiment_id = self.store.experiment(str(event.experiment))
+                self.store.describe(progress.run_id, event)
+        if figures := [event for event in events if isinstance(event, Measured)]:
+            self.store.metrics(progress.run_id, figures)
         for event in events:
-            if event["event"] == "resume":
-                self.store.reopen(progress["run_id"], event["changed"])
-                progress |= {"ended": False, "complete": False}
-            if event["event"] == "end":
-                if event["reason"]:
-                    self.store.tags(progress["run_id"], {"experiments.reason": event["reason"][:5000]})
-                if event.get("tags"):
-                    self.store.tags(progress["run_id"], event["tags"])
-                if event.get("note"):
-                    self.store.tags(progress["run_id"], {"mlflow.note.content": event["note"]})
-                self.store.end(progress["run_id"], event["status"], event["time"])
-                progress |= {"ended": True, "complete": False}
+            if isinstance(event, Resumed):
+                self.store.reopen(progress.run_id, event.changed)
+                progress.ended = progress.complete = False
+            elif isinstance(event, Ended):
+                tags = {"experiments.reason": event.reason[:5000]} if event.reason else {}
+                tags |= event.tags
+                tags |= {"mlflow.note.content": event.note} if event.note else {}
+                if tags:
+                    self.store.tags(progress.run_id, tags)
+                self.store.end(progress.run_id, event.status, event.time)
+                progress.ended, progress.complete = True, False
 
-    def _parent(self, start: journal.Event) -> str | None:
-        if not start.get("parent"):
+    def _parent(self, start: Start) -> str | None:
+        if start.parent is None:
             return None
-        parent = Delivery(Path(start["parent"]), self.store)
+        parent = Delivery(start.parent, self.store)
         parent.advance()
-        return str(state(parent.folder)["run_id"])
+        return state(parent.folder).run_id
 
-    def _progress(self) -> dict[str, Any]:
+    def _progress(self) -> Delivered:
         """How far it got in this store; in another one nothing is there yet."""
         store = masked(self.store.uri)
         found = state(self.folder)
-        return found if found["store"] == store else {"store": store, "offset": 0, "ended": False, "complete": False}
+        return found if found.store == store else Delivered(store)
 
-    def _save(self, progress: dict[str, Any]) -> None:
-        progress.pop("error", None)
-        progress.pop("final", None)
+    def _save(self, progress: Delivered) -> None:
+        progress.error, progress.final = "", False
         _write(self.folder, progress)
 
 
 def meant_for(folder: Path) -> str | None:
     """The store that a run's journal was begun for, without a password; None where it was for none."""
-    events = journal.read(folder)
-    store = events[0].get("store") if events else None
-    return str(store) if store else None
+    return record.start_of(folder).store
 
 
 def is_final(error: Exception) -> bool:
@@ -175,7 +197,7 @@ def tell(folder: Path, error: Exception) -> None:
     """Leave word why nothing more arrives, for whoever waits."""
     words = [*masked(str(error)).splitlines(), type(error).__name__]  # all of them are in the uploader's log
     with FileLock(folder / LOCK):
-        _write(folder, {**state(folder), "error": words[0], "final": is_final(error)})
+        _write(folder, replace(state(folder), error=words[0], final=is_final(error)))
 
 
 def forget(folder: Path) -> None:
@@ -189,12 +211,11 @@ def forget_error(folder: Path) -> None:
     # Whoever holds the lock is at it now, and tells anew.
     with contextlib.suppress(Timeout), FileLock(folder / LOCK, timeout=0):
         found = state(folder)
-        if found.pop("error", None):
-            found.pop("final", None)
-            _write(folder, found)
+        if found.error:
+            _write(folder, replace(found, error="", final=False))
 
 
-def _write(folder: Path, progress: dict[str, Any]) -> None:
+def _write(folder: Path, progress: Delivered) -> None:
     temporary = folder / f"{FILE}.part"
-    temporary.write_text(json.dumps(progress), encoding="utf-8")
+    temporary.write_text(json.dumps(asdict(progress)), encoding="utf-8")
     temporary.replace(folder / FILE)

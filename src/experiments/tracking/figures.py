@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.tracking import journal
+from experiments.tracking import record
+from experiments.tracking.record import RunRecord
 
 FOLDER = "figures"
 PICTURES = "pictures.npz"
@@ -33,8 +34,8 @@ def draw(folder: Path) -> list[Path]:
         figure.savefig(target / f"{name}.png")
         drawn.append(target / f"{name}.png")
 
-    run = journal.summary(folder)
-    if run["series"].get("train/loss") and (folder / PICTURES).is_file():
+    run = record.read(folder)
+    if run.series("train/loss") and (folder / PICTURES).is_file():
         keep("loss_curves", _curves(run))
     if (folder / PICTURES).is_file():
         with np.load(folder / PICTURES, allow_pickle=False) as content:
@@ -81,13 +82,13 @@ def _show(axes: Any, picture: np.ndarray) -> None:
         axes.imshow(picture[0], cmap="gray")
 
 
-def _curves(run: Mapping[str, Any]) -> Figure:
+def _curves(run: RunRecord) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name in ("train/loss", "valid/loss"):
-        axes.plot(run["series"][name], marker="o", markersize=3, label=name)
-    axes.axhline(run["figures"]["untrained/valid_loss"], color="gray", linestyle=":", label="untrained/valid_loss")
-    axes.set(xlabel="epoch", ylabel="loss", title=run["start"]["name"])
+        axes.plot(run.series(name), marker="o", markersize=3, label=name)
+    axes.axhline(run.figures["untrained/valid_loss"], color="gray", linestyle=":", label="untrained/valid_loss")
+    axes.set(xlabel="epoch", ylabel="loss", title=run.start.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from experiments.errors import TrainingError
 from experiments.files import TEMPORARY, sync_folder
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FILE = "journal.jsonl"
 LOCK = ".owner.lock"
 
-Event = dict[str, Any]
+Line = dict[str, Any]  # what is written in one line; typed in record.py
 
 
 class Journal:
@@ -63,7 +63,7 @@ class Journal:
         except BaseException:
             self._lock.release()
             raise
-        for event in read(folder) if reopen else ():
+        for event, _ in lines(self.path) if reopen else ():
             if event["event"] == "metrics":
                 self._known |= {(name, event["step"]) for name in event["values"]}
 
@@ -160,8 +160,8 @@ def end(
         tags: what is said of it now that it ended; said anew where it goes on and ends again.
     """
     now = time.time_ns() // 1_000_000
-    before = read(folder)
-    ended: Event = {"event": "end", "time": now, "status": status, "reason": reason, "note": note, "tags": tags or {}}
+    before = [line for line, _ in lines(folder / FILE)]
+    ended: Line = {"event": "end", "time": now, "status": status, "reason": reason, "note": note, "tags": tags or {}}
     added = [ended]
     if figures and [event["values"] for event in before if event["event"] == "metrics"][-1:] != [figures]:
         step = sum(event["event"] == "end" for event in before)
@@ -175,47 +175,7 @@ def end(
         os.close(file)
 
 
-def mark_killed(folder: Path, reason: str) -> bool:
-    """End the journal of a run whose process on this host is gone; whether the run is ended now.
-
-    False is a run that lives, or one of another host, of which nothing can be known here.
-    """
-    if summary(folder)["status"] != "RUNNING":
-        return True
-    if owner_of(folder).get("host") != socket.gethostname():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            if summary(folder)["status"] == "RUNNING":
-                end(folder, "KILLED", reason)
-    except Timeout:
-        return False
-    return True
-
-
-def owner_of(folder: Path) -> dict[str, Any]:
-    """Host and pid of the process that began the run or went on with it last."""
-    owners = [event["owner"] for event in read(folder) if "owner" in event]
-    return dict(owners[-1]) if owners else {}
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a process of this host has the run in a folder open; the lock of a dead one is free."""
-    if not (folder / LOCK).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def is_held_elsewhere(folder: Path) -> bool:
-    """Whether another process has this run, or sweep, open."""
-    return owner_of(folder) != owner() and is_running(folder)
-
-
-def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+def lines(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
     """The events from a byte offset on, each with the offset behind it; a line still being written is left."""
     with path.open("rb") as file:
         file.seek(offset)
@@ -231,61 +191,6 @@ def events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
                 yield event, offset
             else:
                 log.warning("%s: the line that ends at byte %d is damaged; it is left out", path, offset)
-
-
-def read(folder: Path) -> list[Event]:
-    """All events of the run in a folder."""
-    return [event for event, _ in events(folder / FILE)]
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    """The figures of each epoch that was finished, from epoch 0."""
-    epochs: dict[int, dict[str, float]] = {}
-    for event in read(folder):
-        if event["event"] == "metrics" and ("train/loss" in event["values"] or event["step"] in epochs):
-            epochs.setdefault(event["step"], {}).update(event["values"])
-    return [epochs[step] for step in sorted(epochs)]
-
-
-def run_key(folder: Path) -> str | None:
-    """The key of what the run in a folder is: another one once it goes on to more epochs; None where none is told."""
-    key = None
-    for event in read(folder) if (folder / FILE).is_file() else ():
-        if event["event"] == "start":
-            key = event["tags"].get("experiments.run_key")
-        elif event["event"] == "resume":
-            key = event.get("run_key", key)
-    return key
-
-
-def summary(folder: Path) -> Event:
-    """A run at a glance: start event, last figures, series by name, status and reason.
-
-    The status is RUNNING where the journal has no end.
-    """
-    start: Event = {}
-    figures: dict[str, float] = {}
-    series: dict[str, list[float]] = {}
-    status, reason = "RUNNING", ""
-    for event in read(folder):
-        if event["event"] == "start":
-            start = event
-        elif event["event"] == "metrics":
-            figures |= event["values"]
-            for name, value in event["values"].items():
-                series.setdefault(name, []).append(value)
-        elif event["event"] == "resume":
-            status, reason = "RUNNING", ""
-        elif event["event"] == "end":
-            status, reason = event["status"], event["reason"]
-    return {
-        "folder": folder,
-        "start": start,
-        "figures": figures,
-        "series": series,
-        "status": status,
-        "reason": reason,
-    }
 
 
 def _mend(path: Path, file: int) -> None:

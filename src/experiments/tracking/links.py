@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from experiments.config.store_uri import masked
+from experiments.tracking.delivery import Delivered
 
 # Where `python -m experiments.ui` serves a store that has no server of its own.
 LOCAL = "http://127.0.0.1:5000"
@@ -18,20 +18,20 @@ def base(uri: str) -> str:
     return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
 
 
-def runs(uri: str, delivered: Sequence[Mapping[str, Any]], metric: str = "valid/loss") -> str:
+def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -> str:
     """One run's page, or the comparison of exactly these runs' curves over steps.
 
     Args:
         uri: the store's address.
-        delivered: `run_id` and `experiment_id` of each run.
+        delivered: of each run, where it is.
         metric: whose curves.
     """
     if len(delivered) == 1:
-        return f"{base(uri)}/#/experiments/{delivered[0]['experiment_id']}/runs/{delivered[0]['run_id']}"
+        return f"{base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}"
     query = {
-        "runs": json.dumps([run["run_id"] for run in delivered], separators=(",", ":")),
+        "runs": json.dumps([run.run_id for run in delivered], separators=(",", ":")),
         "metric": json.dumps(metric),
-        "experiments": json.dumps(sorted({run["experiment_id"] for run in delivered})),
+        "experiments": json.dumps(sorted({run.experiment_id for run in delivered})),
         "plot_metric_keys": json.dumps([metric]),
         "x_axis": "step",
         "show_point": "true",

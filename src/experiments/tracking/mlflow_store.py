@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # It prints where a run can be looked at, with the password that the store's address may hold.
@@ -22,6 +21,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.config.store_uri import masked, sqlite_path
+from experiments.tracking.record import Measured, Start
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # With MLflow's own defaults one call to a server that is gone takes four minutes.
@@ -86,23 +86,23 @@ class Store:
             )
         return str(found.experiment_id)
 
-    def create(self, start: Mapping[str, Any], parent: str | None) -> str:
+    def create(self, start: Start, parent: str | None) -> str:
         """The run of a journal's start event: found by the journal's id, else made. Returns its MLflow id."""
-        experiment = self.experiment(start["experiment"])
-        found = self._found(experiment, start["id"])
+        experiment = self.experiment(str(start.experiment))
+        found = self._found(experiment, start.id)
         if found:
             return found
-        tags = {**start["tags"], JOURNAL_TAG: start["id"]}
+        tags = {**start.tags, JOURNAL_TAG: start.id}
         if parent:
             tags["mlflow.parentRunId"] = parent
-        if start.get("note"):
-            tags["mlflow.note.content"] = start["note"]
+        if start.note:
+            tags["mlflow.note.content"] = start.note
         try:
             with _asked_once():
-                run = self.client.create_run(experiment, start_time=start["time"], tags=tags, run_name=start["name"])
+                run = self.client.create_run(experiment, start_time=start.time, tags=tags, run_name=start.name)
         except MlflowException:
             # Perhaps only the answer was lost.
-            found = self._found(experiment, start["id"])
+            found = self._found(experiment, start.id)
             if found is None:
                 raise
             return found
@@ -113,9 +113,9 @@ class Store:
         runs = self.client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
-    def describe(self, run_id: str, start: Mapping[str, Any]) -> None:
+    def describe(self, run_id: str, start: Start) -> None:
         """Parameters and dataset inputs; the same again changes nothing."""
-        params = [Param(key, str(value)[:VALUE]) for key, value in start["params"].items()]
+        params = [Param(key, str(value)[:VALUE]) for key, value in start.params.items()]
         for first in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[first : first + BATCH])
         inputs = [
@@ -129,17 +129,15 @@ class Store:
                 ),
                 tags=[InputTag("mlflow.data.context", given["context"])],
             )
-            for given in start["inputs"]
+            for given in start.inputs
         ]
         if inputs:
             self.client.log_inputs(run_id, datasets=inputs)
 
-    def metrics(self, run_id: str, events: Sequence[Mapping[str, Any]]) -> None:
+    def metrics(self, run_id: str, events: Sequence[Measured]) -> None:
         """Figures under their own time, so that the same again is no second point."""
         points = [
-            Metric(name, value, event["time"], event["step"])
-            for event in events
-            for name, value in event["values"].items()
+            Metric(name, value, event.time, event.step) for event in events for name, value in event.values.items()
         ]
         for first in range(0, len(points), 1000):
             self.client.log_batch(run_id, metrics=points[first : first + 1000])

@@ -16,13 +16,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import cli
 from experiments.config import secrets
 from experiments.config.secrets import masked
-from experiments.tracking import journal
+from experiments.tracking import journal, ownership, record
 from experiments.tracking.delivery import Delivery, is_final, meant_for, tell
 from experiments.tracking.pending import Pending
 
@@ -93,7 +94,7 @@ class Uploader:
                 followed = {delivery.folder for delivery in self.running}
                 fresh = [folder for folder in dict.fromkeys(self.waiting) if folder not in followed]
                 self.running += [Delivery(folder, self.store) for folder in fresh]
-                self.sweeps |= {folder for folder in fresh if _is_sweep(folder)}
+                self.sweeps |= {folder for folder in fresh if record.start_of(folder).is_sweep}
                 self.ended = [delivery for delivery in self.ended if delivery.folder not in fresh]
                 self.waiting = []
             self._look_around(parent_gone=parent_gone)
@@ -120,14 +121,14 @@ class Uploader:
         self.looked = time.monotonic()
         running = {delivery.folder: delivery for delivery in self.running}
         for folder in self.pending.fresh():
-            if folder not in running and _sweep_of(folder) in self.sweeps:
+            if folder not in running and record.start_of(folder).parent in self.sweeps:
                 self.inbox.put(folder)
-        here = journal.owner() | {"pid": self.parent}
+        here = replace(ownership.this_process(), pid=self.parent)
         for folder, delivery in running.items():
-            owner = journal.owner_of(folder)
-            if owner == here or journal.mark_killed(folder, DIED):
+            owner = record.read(folder).owner
+            if owner == here or ownership.mark_killed(folder, DIED):
                 continue
-            if parent_gone and owner["host"] != here["host"]:
+            if parent_gone and owner is not None and owner.host != here.host:
                 # Whether another host's job lives cannot be known, and nobody is left who waits: `sync` brings it.
                 self.running.remove(delivery)
 
@@ -140,7 +141,7 @@ class Uploader:
                 continue
             if folder in self.waiting or meant_for(folder) != masked(uri):
                 continue
-            if journal.mark_killed(folder, DIED):
+            if ownership.mark_killed(folder, DIED):
                 found.append(folder)
         return found
 
@@ -149,7 +150,7 @@ class Uploader:
         if ended and delivery in self.running:
             self.running.remove(delivery)
             self.ended.append(delivery)
-        elif ended is False and parent_gone and journal.owner_of(delivery.folder).get("pid") == self.parent:
+        elif ended is False and parent_gone and _owner_pid(delivery.folder) == self.parent:
             # Nobody else will end the run of a process that is gone.
             journal.end(delivery.folder, "KILLED", DIED)
         return ended is not None
@@ -173,20 +174,9 @@ class Uploader:
             return None
 
 
-def _is_sweep(folder: Path) -> bool:
-    return bool(_start_of(folder).get("tags", {}).get("experiments.sweep"))
-
-
-def _sweep_of(folder: Path) -> Path | None:
-    """The sweep that a run is a job of."""
-    parent = _start_of(folder).get("parent")
-    return Path(parent) if parent else None
-
-
-def _start_of(folder: Path) -> journal.Event:
-    """How the run in a folder began; nothing where there is none."""
-    events = journal.events(folder / journal.FILE) if (folder / journal.FILE).is_file() else iter(())
-    return next((event for event, _ in events), {})
+def _owner_pid(folder: Path) -> int | None:
+    owner = record.read(folder).owner
+    return None if owner is None else owner.pid
 
 
 def _log_to(path: Path) -> None:

@@ -101,7 +101,7 @@ class CheckedSweeper(BasicSweeper):
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; where its runs are tracked."""
-        from experiments.runs import sweep_plan
+        from experiments.runs import metadata, sweep_plan
         from experiments.sweeps import jobs
 
         assert self.config is not None and self.hydra_context is not None
@@ -115,7 +115,8 @@ class CheckedSweeper(BasicSweeper):
         sweep_plan.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
         if not self.config.sweep.resume:
             options = sweep_plan.options(self.config)
-            sweep_plan.plan(sweep, varied, arguments, options, listed if self.known else {})
+            plan = sweep_plan.SweepPlan(varied, arguments, options, listed if self.known else {}, metadata.place())
+            sweep_plan.keep(sweep, plan)
         sweep_plan.begin(sweep, tracking)
         if launcher:
             loader = jobs.Recalling(self.hydra_context.config_loader, kept)

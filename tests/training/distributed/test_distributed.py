@@ -38,7 +38,7 @@ from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import JointUpdate
 from experiments.training.runner import Runner
-from tests.support import tracked
+from tests.support import raw_journal, tracked
 from tests.support.commands import at_step, nothing, resumed, same_run, signalled, status
 from tests.support.forked import Ended, kill, needs_fork
 from tests.support.processes import Torchrun, checked, farthest, in_float64, in_processes, in_step, trained
@@ -194,7 +194,7 @@ def test_it_is_one_run_in_one_folder_and_only_the_first_process_speaks(workplace
         *(("run",), ("run", ".hydra"), ("run", "checkpoints"), ("outputs", "keys"))
     }
     assert status(workplace / "run") == "FINISHED"
-    assert journal.read(workplace / "run")[0]["identity"]["machine.processes"] == 3
+    assert raw_journal.read(workplace / "run")[0]["identity"]["machine.processes"] == 3
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -209,7 +209,7 @@ def test_a_signal_to_one_process_ends_all_between_two_steps_and_they_go_on_bit_f
     (workplace / "run").rename("straight")
     ended = runs("checkpoint.every_epochs=null", before=signalled(11, number), who=who)
     assert [one.code for one in ended] == [code, code], ended
-    summary = journal.summary(workplace / "run")
+    summary = raw_journal.summary(workplace / "run")
     assert (summary["status"], summary["reason"]) == ("KILLED", reason)
     assert [path.name[:18] for path in (workplace / "run" / FOLDER).glob("last-*")] == ["last-00001-000005-"]
     assert [one.code for one in goes_on()] == [0, 0]
@@ -242,7 +242,7 @@ def test_a_process_that_ends_in_the_middle_ends_the_run_with_its_reason(fault: A
     first, _ = runs("checkpoint.every_steps=2", before=partial(at_step, 11, fault))
     assert time.monotonic() - began < 30
     assert first.code == 1 and re.search(f"^error: {told}; what was saved is whole", first.err, re.MULTILINE), first
-    summary = journal.summary(workplace / "run")
+    summary = raw_journal.summary(workplace / "run")
     assert summary["status"] == "FAILED" and re.search(told, summary["reason"])
     assert [one.code for one in goes_on()] == [0, 0] and status(workplace / "run") == "FINISHED"
 
@@ -251,7 +251,7 @@ def test_what_is_not_finite_in_one_process_stops_all_at_that_step(workplace: Pat
     first, second = runs(before=partial(at_joint_step, 9, lambda loss: loss * float("nan")))
     problem = "the loss or a gradient is not finite at step 9 (epoch 1, batch 2); that update was not applied"
     assert (first.code, second.code) == (1, 1) and f"error: {problem}" in first.err and second.err == ""
-    assert journal.summary(workplace / "run")["reason"] == f"TrainingError: {problem}"
+    assert raw_journal.summary(workplace / "run")["reason"] == f"TrainingError: {problem}"
 
 
 def test_buffers_are_the_first_processs_and_batchnorm_is_told(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_what_many_processes_cannot_train_is_told_once_and_leaves_nothing(
 
 def under_way(folder: Path) -> None:
     """Wait until some epochs are done."""
-    tracked.eventually(lambda: (folder / journal.FILE).exists() and len(journal.history(folder)) > 2)
+    tracked.eventually(lambda: (folder / journal.FILE).exists() and len(raw_journal.history(folder)) > 2)
 
 
 @slow
@@ -389,12 +389,12 @@ def test_with_one_process_killed_torchrun_ends_all_and_resume_goes_on(
         assert torchrun.wait(60) == 1
         assert time.monotonic() - began < 60 and torchrun.processes() == {}
     tracked.eventually(lambda: status(folder) != "RUNNING")  # the uploader sees to it
-    summary = journal.summary(folder)
+    summary = raw_journal.summary(folder)
     assert summary["status"] == ended and reason in summary["reason"]
-    epochs = len(journal.history(folder)) + 2
+    epochs = len(raw_journal.history(folder)) + 2
     with Torchrun(workplace, "experiments.resume", "run", f"epochs={epochs}") as again:
         assert again.wait() == 0, again.said.read_text()
-    assert status(folder) == "FINISHED" and len(journal.history(folder)) == epochs
+    assert status(folder) == "FINISHED" and len(raw_journal.history(folder)) == epochs
     # What an uploader before had brought was an end as well, so that the command may not wait for this one.
     tracked.eventually(lambda: [one.info.status for one in tracked.runs(tracked.store_of(workplace))] == ["FINISHED"])
 
@@ -408,5 +408,5 @@ def test_torchrun_that_is_terminated_ends_with_the_state_saved(workplace: Path) 
         under_way(folder)
         torchrun.process.terminate()
         assert torchrun.wait(60) == 1
-    assert (status(folder), journal.summary(folder)["reason"]) == ("KILLED", "exit 143")
+    assert (status(folder), raw_journal.summary(folder)["reason"]) == ("KILLED", "exit 143")
     assert len(list((folder / FOLDER).glob("last-*"))) == 1

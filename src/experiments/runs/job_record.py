@@ -1,0 +1,41 @@
+"""A job of a sweep, or a run that is compared with others: its record, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.tracking.record import FAILED, RunRecord
+
+NOT_RUN = "not run"  # the status of a job that was planned only
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord(RunRecord):
+    """A job's run; of a job that never started, a record without a start.
+
+    Args:
+        job: what it is called: its folder's name within the sweep's.
+        reused: the folder of the run that it reused; None where it trained.
+        given: of a job that never started, what the plan gives it, where that is known.
+    """
+
+    job: str
+    reused: Path | None = None
+    given: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, run: RunRecord, job: str, **changes: object) -> JobRecord:
+        """A run under a job's name; `changes` are what is another for the job."""
+        return cls(**{**vars(run), "job": job, **changes})
+
+    @classmethod
+    def unstarted(cls, folder: Path, job: str, reason: str, **changes: object) -> JobRecord:
+        """A job that has no run."""
+        return cls.of(RunRecord(folder=folder, status=FAILED, reason=reason), job, **changes)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was to be run and did not finish."""
+        return self.status not in ("FINISHED", NOT_RUN)
