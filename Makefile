@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?= experiment=tutorial
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-all lint lock setup clean
+.PHONY: run test test-all coverage lint lock setup clean
 
 ## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
 run: $(INSTALLED)
@@ -19,12 +19,16 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
+## which lines the quick tests run, in the terminal and in htmlcov/
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
+
 ## style, types and the direction of imports
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy .ci/lock.py
+	$(BIN)/mypy .ci/lock.py .ci/lowest.py
 	$(BIN)/lint-imports
 
 ## requirements.lock anew, after pyproject.toml or constraints.txt changed (Python 3.11 on Linux x86_64)
@@ -40,4 +44,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

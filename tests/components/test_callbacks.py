@@ -19,7 +19,7 @@ from experiments.components.callbacks import WEIGHT_IMAGES, EarlyStopping, Tutor
 from experiments.components.datasets.synthetic import synthetic
 from experiments.config.check import configured
 from experiments.config.registry import Component, register
-from experiments.data.splits import Order
+from experiments.data.batches import Order
 from experiments.errors import ConfigError
 from experiments.training import build
 from experiments.training.callback import Callback, Training

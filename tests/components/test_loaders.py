@@ -13,7 +13,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from experiments.components import loaders
 from experiments.config.registry import register
-from experiments.data.splits import Batches, Order, Split, Splits
+from experiments.data.batches import Batches, Order
+from experiments.data.splits import Split, Splits
 
 LOADERS = register.loader
 BATCH, SIZE, SHAPE = 4, 30, (2, 3, 5)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 import experiments
 from experiments import predict as command
 from experiments.data import images, preprocess
-from experiments.data.splits import to_float
+from experiments.data.tensors import to_float
 from experiments.predict import predict
 from experiments.runs import load
 from experiments.runs import prediction as views

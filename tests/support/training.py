@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.loaders import in_memory
-from experiments.data.splits import Batches, Order, Split, Splits
+from experiments.data.batches import Batches, Order
+from experiments.data.splits import Split, Splits
 from experiments.training.cuda_graph import GraphedStep
 from experiments.training.runner import Record, Runner
 from experiments.training.step import EagerStep, Forward

@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from experiments.components import script_loaders
 from experiments.config.registry import register
-from experiments.data.splits import Order, Split, as_targets, is_arrays, to_float
+from experiments.data.batches import Order
+from experiments.data.splits import Split
+from experiments.data.tensors import as_targets, is_arrays, to_float
 from experiments.seeds import epoch_seed
 
 Batch = tuple[Tensor, Tensor]

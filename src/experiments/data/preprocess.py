@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
 from experiments.data.images import edge
-from experiments.data.splits import Shape
+from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 
 Pixels = NDArray[np.uint8]

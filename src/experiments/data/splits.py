@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
+from experiments.data.tensors import Shape, as_rows, as_targets, is_arrays, to_float
 from experiments.errors import DataError
-from experiments.seeds import epoch_order, fixed_noise
+from experiments.seeds import fixed_noise
 
-Shape = tuple[int, int, int]
 # A label is an output of the model; a larger one is a number of something else (an id, a time).
 MOST_CLASSES = 99_999
 Pair = tuple[Any, Any]
@@ -146,110 +145,6 @@ class Splits:
             labels=tuple(labels),
         )
         return cls(splits["train"], splits["valid"], spec, splits.get("test"))
-
-
-class Order(Sampler[int]):
-    """Which row comes when: a pure function of (seed, epoch), so that it can be repeated, resumed and sharded.
-
-    A sampler whose `epoch` is set before it is iterated.
-    """
-
-    def __init__(self, size: int, *, shuffle: bool, seed: int) -> None:
-        self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
-
-    def indices(self) -> Tensor | None:
-        """This epoch's order, int64 (size,); None where the rows come as they lie."""
-        return epoch_order(self.size, self.seed, self.epoch) if self.shuffle else None
-
-    def __iter__(self) -> Iterator[int]:
-        indices = self.indices()
-        return iter(range(self.size) if indices is None else indices.tolist())
-
-    def __len__(self) -> int:
-        return self.size
-
-
-@dataclass(frozen=True)
-class Batches:
-    """One split as batches: what the runner iterates, epoch by epoch.
-
-    Args:
-        loader: an iterable of (xb, yb) with a length, in the order's order.
-        order: which row comes when.
-        split: the rows themselves.
-        batch_size: rows of a batch.
-        shape: of one input, as the model takes it.
-        limit: at most so many batches an epoch; None for all.
-    """
-
-    loader: Any
-    order: Order
-    split: Split
-    batch_size: int
-    shape: tuple[int, ...]
-    limit: int | None = None
-
-    def __len__(self) -> int:
-        return min(len(self.loader), self.limit or len(self.loader))
-
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, (xb, yb) each."""
-        self.order.epoch = epoch
-        return islice(self.loader, self.limit)
-
-    def as_stored(self, batch: int) -> tuple[Tensor, Tensor]:
-        """One batch of the rows as they lie, whatever the order."""
-        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        x, y = (tensor[rows].clone() for tensor in self.split.tensors)
-        return to_float(x).view(-1, *self.shape), y
-
-
-def is_arrays(dataset: Any) -> TypeGuard[TensorDataset]:
-    """Whether a dataset is nothing but arrays x and y; a class of one's own may give other rows than its tensors'."""
-    return type(dataset) is TensorDataset and len(dataset.tensors) == 2
-
-
-def to_float(x: Tensor) -> Tensor:
-    """Float32 pixels: bytes divided by 256, which is exact; other numbers as they are."""
-    return x.float().div_(256) if x.dtype == torch.uint8 else x.float()
-
-
-def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
-    """Flat rows (n, features), uint8 or float32, and the shape of one picture."""
-    tensor = torch.as_tensor(x)
-    if tensor.dtype != torch.uint8:
-        tensor = tensor.float()
-    if shape is None:
-        if tensor.ndim not in (3, 4):
-            raise DataError(
-                f"x has the shape {tuple(tensor.shape)}; it should be (n, height, width) or "
-                "(n, channels, height, width), or `shape` be given"
-            )
-        rows = tensor.shape[1:]
-        shape = (1, rows[0], rows[1]) if len(rows) == 2 else (rows[0], rows[1], rows[2])
-    channels, height, width = shape
-    features = channels * height * width
-    if features == 0:
-        raise DataError(f"x holds pictures without a pixel, of the shape {shape}")
-    if tensor[:1].numel() != features and len(tensor):
-        raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {features}")
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        raise DataError("x holds values that are not finite")
-    return tensor.reshape(len(tensor), features), (channels, height, width)
-
-
-def as_targets(y: Any) -> Tensor:
-    """Class labels as int64 (n,), real targets as float32 (n, columns)."""
-    if isinstance(y, list):
-        y = torch.stack([torch.as_tensor(value) for value in y])
-    tensor = torch.as_tensor(y)
-    if tensor.is_floating_point():
-        if not bool(tensor.isfinite().all()):
-            raise DataError("y holds values that are not finite")
-        return tensor.float().reshape(len(tensor), -1)
-    if tensor.ndim != 1:
-        raise DataError(f"y holds whole numbers of the shape {tuple(tensor.shape)}; labels are one number a row")
-    return tensor.long()
 
 
 def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
-from experiments.data.splits import DataSpec, Splits, is_arrays
+from experiments.data.splits import DataSpec, Splits
+from experiments.data.tensors import is_arrays
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
 from experiments.runs.find import run_in

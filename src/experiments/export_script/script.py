@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Sequence
 
 from experiments.components import script_loaders
@@ -13,34 +12,10 @@ from experiments.data.splits import DataSpec
 from experiments.export_script.layout import imports, joined
 from experiments.export_script.restrictions import not_shared, require_shared
 from experiments.export_script.sources import Sources
+from experiments.export_script.templates import AUTOCAST, DEVICES, IMPORT, ROWS, SCALED, STEPPED, summed
 from experiments.export_script.training import Training, bound
 from experiments.export_script.values import Text
 from experiments.seeds import epoch_seed
-
-IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
-DEVICES = {
-    "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
-    "mps": '"mps"',
-}
-AUTOCAST = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
-# With fp16: what overflowed when scaled is left out, and the scale is halved.
-SCALED = ["scaler.scale(loss).backward()", "scaler.unscale_(optimizer)"]
-STEPPED = [
-    "# not scaler.step: where the first step is left out, it leaves fused SGD's momentum unset",
-    "if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):",
-    "    optimizer.step()",
-    "scaler.update()",
-]
-# How a script reads the rows of any dataset that has no plain form of its own.
-ROWS = """\
-import sys
-
-import numpy as np
-
-# The data: the file that the script came with
-with np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}") as rows:
-    x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows)
-"""
 
 
 class Script:
@@ -144,30 +119,7 @@ class Script:
 
     def _fit(self) -> str:
         """The loop, with what this training needs and nothing else."""
-        root, samples, per = self.root, self.root.evaluation.mean == "samples", self._scheduled_per()
-        move = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
-        clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
-        scales = root.device.precision == "fp16"
-        clips = [clip] if root.max_grad_norm is not None else []
-        steps = [
-            *move,
-            *self._copied(shuffled=self.loader.shuffle),
-            *(line for line, _ in self.transforms),
-            *self._forward(),
-            *(SCALED if scales else ["loss.backward()"]),
-            *clips,
-            *(STEPPED if scales else ["optimizer.step()"]),
-            "optimizer.zero_grad()",
-            *(["scheduler.step()"] if "step" in per else []),
-            *_summed(by_rows=True),
-        ]
-        valid = [
-            *move,
-            *self._copied(shuffled=self.loader.valid_shuffle),
-            *(line for line, training_only in self.transforms if not training_only),
-            *self._forward(),
-            *_summed(by_rows=samples),
-        ]
+        per, scales = self._scheduled_per(), self.root.device.precision == "fp16"
         order = f"torch.Generator().manual_seed({epoch_seed(self.trainings[-1].seeds.data_order, 0)} + epoch)"
         train_pass = self._pass("train", self.loader.batch_size, self.loader.shuffle)
         valid_pass = self._pass("valid", self.loader.valid_batch_size, self.loader.valid_shuffle)
@@ -180,7 +132,7 @@ class Script:
             "        model.train()",
             "        total = count = 0",
             f"        for xb, yb in {train_pass}:",
-            *(f"            {line}" for line in steps),
+            *(f"            {line}" for line in self._train_lines(per)),
             "        train_loss = total / count",
             "",
             *(
@@ -192,12 +144,42 @@ class Script:
             "        total = count = 0",
             "        with torch.no_grad():",
             f"            for xb, yb in {valid_pass}:",
-            *(f"                {line}" for line in valid),
+            *(f"                {line}" for line in self._valid_lines()),
             "        valid_loss = total / count",
             '        print(f"epoch {epoch}  train/loss {train_loss!r}  valid/loss {valid_loss!r}")',
             *(["        scheduler.step()"] if "epoch" in per else []),
         ]
         return "\n".join(lines)
+
+    def _train_lines(self, per: set[str]) -> list[str]:
+        """What is done with a training batch."""
+        root, scales = self.root, self.root.device.precision == "fp16"
+        clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
+        return [
+            *self._moved(),
+            *self._copied(shuffled=self.loader.shuffle),
+            *(line for line, _ in self.transforms),
+            *self._forward(),
+            *(SCALED if scales else ["loss.backward()"]),
+            *([clip] if root.max_grad_norm is not None else []),
+            *(STEPPED if scales else ["optimizer.step()"]),
+            "optimizer.zero_grad()",
+            *(["scheduler.step()"] if "step" in per else []),
+            *summed(by_rows=True),
+        ]
+
+    def _valid_lines(self) -> list[str]:
+        """What is done with a validation batch."""
+        return [
+            *self._moved(),
+            *self._copied(shuffled=self.loader.valid_shuffle),
+            *(line for line, training_only in self.transforms if not training_only),
+            *self._forward(),
+            *summed(by_rows=self.root.evaluation.mean == "samples"),
+        ]
+
+    def _moved(self) -> list[str]:
+        return ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
 
     def _copied(self, *, shuffled: bool) -> list[str]:
         """A copy of a batch that is a view of the rows, where code of one's own may change it in place."""
@@ -295,9 +277,3 @@ class Script:
     def _made(self, training: Training, group: str, given: Sequence[Text | None]) -> str | None:
         component, arguments = training.component(group)
         return self.sources.made(component, arguments, given)
-
-
-def _summed(*, by_rows: bool) -> list[str]:
-    if by_rows:
-        return ["total += loss.item() * len(xb)", "count += len(xb)"]
-    return ["total += loss.item()", "count += 1"]

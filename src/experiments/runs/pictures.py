@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.data.splits import Batches, Split, Splits, to_float
+from experiments.data.batches import Batches
+from experiments.data.splits import Split, Splits
+from experiments.data.tensors import to_float
 from experiments.training.runner import Runner
 
 FILE = "pictures.npz"

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from experiments import ranks
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig, channels_last
-from experiments.data.splits import Batches, DataSpec, Order, Split, Splits
+from experiments.data.batches import Batches, Order
+from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.training import checks, cuda_graph, precision, returned
@@ -133,17 +134,7 @@ def assemble(
     checks.require_watched(callbacks, list(metrics))
     forward = _forward(root, model, device, spec)
     checks.require_one_batch(forward, valid, metrics, root, spec)
-    make_update = Update if group is None else functools.partial(JointUpdate, model, group)
-    update = make_update(
-        list(model.parameters()),
-        optimizer,
-        device=device,
-        steps=len(train),
-        waits=device.type != "cpu",
-        max_grad_norm=root.max_grad_norm,
-        scaler=scaler,
-        before_step=before_step,
-    )
+    update = _update(root, model, optimizer, len(train), scaler, group, before_step)
     runner = Runner(
         step=_step(root, _compiled(root, forward, valid), update, train, steered=scheduler is not None),
         train=train,
@@ -159,6 +150,30 @@ def assemble(
     )
     seed_noise(seeds.noise if group is None else of_process(seeds.noise, group.rank))
     return runner
+
+
+def _update(
+    root: RootConfig,
+    model: Any,
+    optimizer: Any,
+    steps: int,
+    scaler: torch.amp.GradScaler | None,
+    group: Group | None,
+    before_step: Callable[[], None] | None,
+) -> Update:
+    params = list(model.parameters())
+    device: torch.device = params[0].device
+    make: Callable[..., Update] = Update if group is None else functools.partial(JointUpdate, model, group)
+    return make(
+        params,
+        optimizer,
+        device=device,
+        steps=steps,
+        waits=device.type != "cpu",
+        max_grad_norm=root.max_grad_norm,
+        scaler=scaler,
+        before_step=before_step,
+    )
 
 
 def _forward(root: RootConfig, model: Any, device: torch.device, spec: DataSpec) -> Forward:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from experiments.data.splits import Batches
+from experiments.data.batches import Batches
 from experiments.training.result import Metrics
 
 

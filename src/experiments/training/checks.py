@@ -10,7 +10,8 @@ from torch import Tensor
 
 from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
-from experiments.data.splits import Batches, DataSpec
+from experiments.data.batches import Batches
+from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, DataError, Fault, suggestion
 from experiments.training import returned
 from experiments.training.callback import Callback

@@ -27,7 +27,7 @@ from experiments import resume
 from experiments.compare import __main__ as compare
 from experiments.components.datasets.synthetic import synthetic
 from experiments.config.registry import register
-from experiments.data.splits import Order
+from experiments.data.batches import Order
 from experiments.runs import pictures, preparation
 from experiments.tracking import journal
 from experiments.training import build

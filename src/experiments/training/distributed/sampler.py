@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.data.splits import Order
+from experiments.data.batches import Order
 from experiments.seeds import of_process
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.data.splits import Batches
+from experiments.data.batches import Batches
 from experiments.errors import TrainingError
 from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints, State
