@@ -2,172 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from hydra.core.override_parser.types import Override
-
-    from experiments.config.root import TrackingConfig
-    from experiments.sweeps.jobs import ComposedJob, Configurations
+    from experiments.sweeps.sweeper import Sweep
 
 
 class CheckedSweeper(BasicSweeper):
     """Hydra's own grid of all combinations, rejected as a whole where one job could not run."""
 
-    known = True  # whether all jobs are known before the first
-
     def sweep(self, arguments: list[str]) -> Any:
-        """Check all jobs, keep the plan, run them, and show the table however it went; or only tell what it would do.
+        """Run the sweep.
 
         Raises:
             TrainingError: jobs failed; all others were run, unless the sweep was to stop.
         """
         # Late, since Hydra imports every plugin at each start, for other applications too.
         from experiments.config import secrets
-        from experiments.errors import UserError
-        from experiments.runs import sweep_plan
-        from experiments.sweeps import launchers, monitor, summary
-        from experiments.sweeps.hooks import reject
         from experiments.tracking import client
 
-        assert self.config is not None and self.hydra_context is not None
+        assert self.config is not None
         secrets.learn(self.config)
-        sweep = Path(self.config.hydra.sweep.dir).resolve()
-        arguments = launchers.with_job_settings(self.config, arguments)
-        with contextlib.ExitStack() as owned:
-            try:
-                if OmegaConf.select(self.config, "sweep.preview"):  # not checked yet
-                    return self._preview(sweep, arguments)
-                client.warm_up(self.config)
-                tracking = self._begin(sweep, arguments)
-                owned.enter_context(sweep_plan.held(sweep))
-            except UserError as error:
-                reject(error)
-            if tracking.name == "mlflow":
-                client.uploader(tracking, self.config.output_root).follow(sweep)
-            in_here = isinstance(self.launcher, BasicLauncher)
-            with summary.finished_anyway(self.config):
-                watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=not in_here)
-                with watching as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
-                    returned = self._run(arguments)
-                watch.raise_if_failed()
-            summary.finish(self.config)  # now, while the sweep is ours: else it could be taken for one that died
-            return returned
+        if not OmegaConf.select(self.config, "sweep.preview"):
+            client.warm_up(self.config)  # before torch is imported, so that both processes' imports overlap
+        return self._sweep().run(arguments)
 
-    def _run(self, arguments: list[str]) -> Any:
-        """Hand the jobs to the launcher, as Hydra's own does, but that a failure ends nothing by itself."""
-        from experiments.sweeps import monitor
+    def _sweep(self) -> Sweep:
+        from experiments.sweeps.sweeper import Sweep
 
-        assert self.config is not None and self.launcher is not None and monitor.watching is not None
-        overrides = self._parsed(arguments)
-        OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
-        returned, first = [], 0
-        for batch in self.split_arguments(overrides, self.max_batch_size):
-            if not monitor.watching.enough:
-                returned.append(self.launcher.launch(batch, initial_job_idx=first))
-                monitor.watching.take(returned[-1], first, batch)
-            first += len(batch)
-        return returned
-
-    def _preview(self, sweep: Path, arguments: list[str]) -> None:
-        """Check all jobs, and tell what each is and what it will take."""
-        from experiments.errors import ConfigError, Fault
-        from experiments.runs import sweep_plan
-        from experiments.sweeps.preview import Preview
-
-        assert self.config is not None
-        if not self.known:
-            problem = "a search chooses its jobs as it goes, so there is nothing to show before"
-            raise ConfigError(Fault("sweep.preview", problem))
-        overrides = self._parsed(arguments)
-        preview = Preview(sweep, self.config.output_root, _varied(overrides))
-        for job in self._composed(self._jobs(overrides)):
-            preview.add(job)
-        sweep_plan.require_free(Path(self.config.hydra.sweep.dir), preview.names, again=self.config.sweep.resume)
-        preview.show()
-
-    def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
-        """Check the sweep as a whole and keep its plan; where its runs are tracked."""
-        from experiments.runs import metadata, sweep_plan
-        from experiments.sweeps import jobs
-
-        assert self.config is not None and self.hydra_context is not None
-        overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
-        varied, kept = _varied(overrides), jobs.Configurations()
-        launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
-        for job in self._composed(self._jobs(overrides), kept if launcher else None):
-            tracking = job.config.root.tracking
-            listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
-            names.append(job.name)
-        sweep_plan.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
-        if not self.config.sweep.resume:
-            options = sweep_plan.options(self.config)
-            plan = sweep_plan.SweepPlan(varied, arguments, options, listed if self.known else {}, metadata.place())
-            sweep_plan.keep(sweep, plan)
-        sweep_plan.begin(sweep, tracking)
-        if launcher:
-            loader = jobs.Recalling(self.hydra_context.config_loader, kept)
-            launcher.hydra_context = replace(self.hydra_context, config_loader=loader)
-        return tracking
-
-    def _parsed(self, arguments: list[str]) -> list[Override]:
-        """The sweep's overrides; refused where they make no job, or more than anybody means."""
-        from experiments.config.check import check_sweep
-        from experiments.errors import ConfigError, Fault
-        from experiments.sweeps.jobs import require_listed
-
-        assert self.config is not None and self.hydra_context is not None
-        check_sweep(self.config)
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            given = f"{self.max_batch_size} is given; it should be a whole number of 1 or more, or null"
-            raise ConfigError(Fault("hydra.sweeper.max_batch_size", given))
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        # As Hydra has it: what the command line gives a key anew takes the place of what hydra.sweeper.params gave it.
-        overrides = list({override.get_key_element(): override for override in parsed}.values())
-        if self.known:
-            require_listed(overrides)
-        limit, jobs = self.config.sweep.limit, self._count(overrides)
-        if jobs == 0:
-            raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))
-        if jobs > limit:
-            raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
-        return overrides
-
-    def _count(self, overrides: Sequence[Override]) -> int:
-        """How many jobs there will be; counted no further than the limit, for a range may be longer than the memory."""
-        assert self.config is not None
-        values = [override.sweep_string_iterator() for override in overrides if override.is_sweep_override()]
-        return math.prod(sum(1 for _ in islice(one, self.config.sweep.limit + 1)) for one in values)
-
-    def _jobs(self, overrides: list[Override]) -> list[list[str]]:
-        """The overrides of each job."""
-        return [job for batch in self.split_arguments(overrides, self.max_batch_size) for job in batch]
-
-    def _composed(self, jobs: Sequence[Sequence[str]], kept: Configurations | None = None) -> Iterator[ComposedJob]:
-        """Each job, checked; at the end the sweep is refused where one of them could not run."""
-        from experiments.sweeps.jobs import composed
-
-        assert self.config is not None and self.hydra_context is not None
-        return composed(self.hydra_context.config_loader, self.config, jobs, kept)
-
-
-def _varied(overrides: Sequence[Override]) -> list[str]:
-    """The keys that the jobs differ in."""
-    return [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]
+        return Sweep(self)
 
 
 ConfigStore.instance().store(
