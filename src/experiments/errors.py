@@ -58,4 +58,4 @@ def suggestion(name: object, names: Iterable[str]) -> str:
     known = sorted(names)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
-    return f"{hint} there is: {', '.join(known) or 'nothing'}"
+    return f"{hint} available: {', '.join(known) or 'nothing'}"

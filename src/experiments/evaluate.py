@@ -94,7 +94,7 @@ def _tell(given: argparse.Namespace) -> None:
 def _rows(splits: Splits, split: str) -> Split:
     rows: Split | None = getattr(splits, split)
     if rows is None:
-        problem = f"dataset {splits.spec.name} has no {split} rows; there is: {', '.join(splits.spec.sizes)}"
+        problem = f"dataset {splits.spec.name} has no {split} rows; available: {', '.join(splits.spec.sizes)}"
         raise ConfigError(Fault("split", problem))
     return rows
 

@@ -45,10 +45,10 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
     if (taken := references.meant(folder)) != folder:
-        problem = "it took the finished run of another folder; to go on with that one: python -m experiments.resume"
+        problem = "it took the finished run of another folder; to resume that one: python -m experiments.resume"
         raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():
-        raise ConfigError(Fault(str(folder), f"there is no run or sweep to go on with (no {journal.FILE}, no {PLAN})"))
+        raise ConfigError(Fault(str(folder), f"no run or sweep to resume: neither {journal.FILE} nor {PLAN} found"))
     start = record.start_of(folder)
     if start.is_sweep:
         problem = f"its sweeper is none of ours and kept no {PLAN}; go on with its jobs, each by its own folder"

@@ -1,7 +1,7 @@
 """`python -m experiments.sync [FOLDER ...]`: bring runs to MLflow that are not there yet; twice changes nothing.
 
 A run whose process on this host is gone is ended as KILLED first; one that still lives, or that another host began,
-is brought as far as it is. Each goes to the store that it was begun for.
+is uploaded so far. Each goes to the store that it was begun for.
 --again is for a store that has lost runs: they are brought anew, and those that it still has are not doubled.
 """
 
@@ -57,7 +57,7 @@ class Sync:
                 Pending(OUTPUTS.resolve()).remove(folder)
             elif not ended:
                 self.running += 1
-                print(f"{folder}: brought as far as it is; {record.read(folder).owner} is at it")
+                print(f"{folder}: uploaded so far; {record.read(folder).owner} is at it")
         except Exception as error:  # noqa: BLE001  # whatever the store raises is told, and the next run's turn comes
             self.failed += 1
             print(f"{folder}: {masked(str(error))}", file=sys.stderr)
@@ -98,11 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     for run in sorted({path.parent for folder in given.folders for path in folder.resolve().rglob(journal.FILE)}):
         sync.bring(run)
     words = {
-        "brought": sync.brought,
-        "there already": sync.there,
+        "uploaded": sync.brought,
+        "up to date": sync.there,
         "still running": sync.running,
         "not tracked": sync.untracked,
-        "not brought": sync.failed,
+        "failed": sync.failed,
     }
     print(", ".join(f"{count} {word}" for word, count in words.items() if count) or "no runs")
     return int(sync.failed > 0)

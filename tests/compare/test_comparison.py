@@ -84,7 +84,7 @@ def test_the_message_lists_sweeps_experiments_and_runs(outputs: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         laid("x")
     assert str(caught.value) == (
-        "x: nothing is called so; there is: the latest of 1 sweeps: outputs/sweeps/a; MLflow experiments: mine; "
+        "x: nothing is called so; available: the latest of 1 sweeps: outputs/sweeps/a; MLflow experiments: mine; "
         "the latest of 1 runs: outputs/sweeps/a/0; or an MLflow run id"
     )
 
@@ -268,7 +268,7 @@ def test_runs_with_no_metric_in_common_are_told_with_theirs(outputs: Path) -> No
 
 def test_an_unknown_metric_is_told_with_those_there_are(outputs: Path) -> None:
     run(outputs / "a", [1.0])
-    with pytest.raises(ConfigError, match=r"--metric valid/los: none .*; did you mean 'valid/loss'\? there is: time/"):
+    with pytest.raises(ConfigError, match=r"--metric valid/los: none .*; did you mean 'valid/loss'\? available: time/"):
         laid("outputs", metric="valid/los")
 
 
@@ -486,7 +486,7 @@ def test_the_command_links_to_mlflows_own_comparison_of_the_metric(
     lines = told(capsys, "outputs", "--metric", "valid/accuracy").splitlines()
     (link,) = [line for line in lines if line.startswith("MLflow ")]
     assert "0" * 32 in link and "1" * 32 in link and "valid%2Faccuracy" in link
-    assert lines[-2] == "        (after: python -m experiments.ui --uri sqlite:////there/mlflow.db)"
+    assert lines[-2] == "        (start the UI first: python -m experiments.ui --uri sqlite:////there/mlflow.db)"
     assert lines[-1] == "1 of 3 runs are not in MLflow; python -m experiments.sync brings them there"
 
 

@@ -132,7 +132,7 @@ def test_a_figure_that_is_not_there_is_told_before_the_run_with_those_that_are()
     with pytest.raises(ConfigError) as caught:
         assembled("callbacks=early_stopping", "callbacks.early_stopping.monitor=valid/los", "~metrics.accuracy")
     figures = "best/valid_loss, throughput/samples_per_second, time/epoch_seconds, train/loss, valid/loss"
-    problem = f"it watches 'valid/los', which is no figure of this run; did you mean 'valid/loss'? there is: {figures}"
+    problem = f"it watches 'valid/los', which is no figure of this run; did you mean 'valid/loss'? available: {figures}"
     assert str(caught.value) == f"callbacks.early_stopping: {problem}"
 
 

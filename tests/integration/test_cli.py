@@ -121,7 +121,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused(cli: Cli, workplace: Path)
     options = ["-m", *DIGITS, "seed=1,2", "hydra.sweep.dir=here", "epochs=1"]
     assert cli(*options).returncode == 0
     done = cli(*options)
-    told = "error: hydra.sweep.dir: here already holds a sweep; to go on with it: python -m experiments.resume here\n"
+    told = "error: hydra.sweep.dir: here already holds a sweep; to resume it: python -m experiments.resume here\n"
     assert (done.returncode, done.stderr) == (2, told)
 
 
@@ -146,7 +146,7 @@ def test_a_second_run_in_the_same_folder_is_refused(cli: Cli, workplace: Path) -
     before = sorted((path, path.stat().st_size) for path in workplace.rglob("*") if path.name == "journal.jsonl")
     done = cli(*QUICK, "hydra.run.dir=here")
     assert done.returncode == 2
-    assert "here already holds a run; to go on with it: python -m experiments.resume here" in done.stderr
+    assert "here already holds a run; to resume it: python -m experiments.resume here" in done.stderr
     assert before == sorted(
         (path, path.stat().st_size) for path in workplace.rglob("*") if path.name == "journal.jsonl"
     )
@@ -192,7 +192,7 @@ def test_a_file_that_is_no_yaml_is_told(cli: Cli, workplace: Path) -> None:
     (workplace / "my_conf" / "model" / "wide.yaml").write_text("name: mlp\nwidth: [3\n")
     done = cli("--config-dir", "my_conf", *QUICK, "model=wide")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: configuration: a file is no YAML: ") and "wide.yaml" in done.stderr
+    assert done.stderr.startswith("error: configuration: invalid YAML: ") and "wide.yaml" in done.stderr
 
 
 @slow

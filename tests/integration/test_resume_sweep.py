@@ -117,7 +117,7 @@ def test_it_goes_on_in_the_folder_it_has_whatever_that_is_called(name: str, work
 
 def test_of_two_sweeps_that_begin_in_one_folder_at_once_the_second_is_refused(workplace: Path) -> None:
     sweep_plan.keep(workplace, SweepPlan(["seed"], ["seed=1,2"]))
-    with pytest.raises(ConfigError, match="already holds a sweep; to go on with it: python -m experiments.resume"):
+    with pytest.raises(ConfigError, match="already holds a sweep; to resume it: python -m experiments.resume"):
         sweep_plan.keep(workplace, SweepPlan(["seed"], ["seed=3,4"]))
     assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["overrides"] == ["seed=1,2"]
 
@@ -136,7 +136,10 @@ def test_a_sweep_that_is_held_is_refused_naming_the_process_that_has_it(
 ) -> None:
     monkeypatch.setattr(sweep_plan, "WAIT_SECONDS", 0)
     sweep_plan.begin(workplace, checked().tracking)
-    with sweep_plan.held(workplace), pytest.raises(ConfigError, match=f"process {os.getpid()} on .* is at this sweep"):
+    with (
+        sweep_plan.held(workplace),
+        pytest.raises(ConfigError, match=f"process {os.getpid()} on .* has this sweep in use"),
+    ):
         sweep_plan._owned(workplace)
 
 

@@ -48,22 +48,22 @@ def synced(out: Out, *arguments: str, code: int = 0) -> str:
 
 def test_sync_brings_what_is_missing_and_twice_changes_nothing(outputs: Path, workplace: Path, capsys: Out) -> None:
     folders = [write_run(outputs / str(number), store_of(workplace)) for number in range(3)]
-    assert synced(capsys) == "3 brought"
+    assert synced(capsys) == "3 uploaded"
     before = [(brought(store_of(workplace), folder), run_of(store_of(workplace), folder).info) for folder in folders]
     assert [series for series, _ in before] == [figures(folder) for folder in folders]
-    assert synced(capsys) == "3 there already"
+    assert synced(capsys) == "3 up to date"
     after = [(brought(store_of(workplace), folder), run_of(store_of(workplace), folder).info) for folder in folders]
     assert repr(after) == repr(before)
 
 
 def test_a_store_that_was_lost_gets_all_again_and_nothing_twice(outputs: Path, workplace: Path, capsys: Out) -> None:
     folders = [write_run(outputs / str(number), store_of(workplace)) for number in range(2)]
-    assert synced(capsys) == "2 brought"
+    assert synced(capsys) == "2 uploaded"
     (workplace / "mlflow.db").rename(workplace / "lost.db")
     make_store(workplace)
-    assert synced(capsys) == "2 there already"
+    assert synced(capsys) == "2 up to date"
     for _ in range(2):
-        assert synced(capsys, "--again") == "2 brought"
+        assert synced(capsys, "--again") == "2 uploaded"
         assert [brought(store_of(workplace), folder) for folder in folders] == [figures(folder) for folder in folders]
     assert len(runs(store_of(workplace))) == 2
 
@@ -75,7 +75,7 @@ def test_a_run_that_was_brought_in_part_is_completed(outputs: Path, workplace: P
     assert not delivery.Delivery(outputs / "0", Store(uri, workplace)).advance()
     run.metrics({"train/loss": 0.5}, 1)
     run.end("FINISHED")
-    assert synced(capsys) == "1 brought"
+    assert synced(capsys) == "1 uploaded"
     assert brought(uri, outputs / "0") == {"train/loss": [(0, 1.0), (1, 0.5)]}
 
 
@@ -83,8 +83,8 @@ def test_a_journal_whose_last_line_is_damaged_is_there_already(outputs: Path, wo
     folder = write_run(outputs / "0", store_of(workplace))
     with (folder / journal.FILE).open("ab") as file:
         file.write(b"\x00\x00\n")
-    assert synced(capsys) == "1 brought"
-    assert synced(capsys) == "1 there already"
+    assert synced(capsys) == "1 uploaded"
+    assert synced(capsys) == "1 up to date"
 
 
 def test_a_living_run_is_brought_as_far_as_it_is_and_goes_on(outputs: Path, workplace: Path, capsys: Out) -> None:
@@ -95,7 +95,7 @@ def test_a_living_run_is_brought_as_far_as_it_is_and_goes_on(outputs: Path, work
     assert run_of(uri, outputs / "0").info.status == "RUNNING"
     assert brought(uri, outputs / "0") == {"train/loss": [(0, 1.0)]}
     run.end("FINISHED")
-    assert synced(capsys) == "1 brought"
+    assert synced(capsys) == "1 uploaded"
     assert run_of(uri, outputs / "0").info.status == "FINISHED"
 
 
@@ -112,7 +112,7 @@ def test_another_hosts_run_is_never_ended(outputs: Path, workplace: Path, capsys
 def test_runs_that_were_not_tracked_are_counted_and_left(outputs: Path, workplace: Path, capsys: Out) -> None:
     write_run(outputs / "0", None)
     write_run(outputs / "1", store_of(workplace))
-    assert synced(capsys) == "1 brought, 1 not tracked"
+    assert synced(capsys) == "1 uploaded, 1 not tracked"
     assert len(runs(store_of(workplace))) == 1
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_was_not_tracked_is_brought_where_a_store_is_given(
 ) -> None:
     folder = write_run(outputs / "0", None)
     make_store(workplace, "given.db")
-    assert synced(capsys, "--uri", "sqlite:///given.db") == "1 brought"
+    assert synced(capsys, "--uri", "sqlite:///given.db") == "1 uploaded"
     assert brought(f"sqlite:///{workplace}/given.db", folder) == figures(folder)
 
 
@@ -129,7 +129,7 @@ def test_each_run_goes_to_the_store_it_was_begun_for(outputs: Path, workplace: P
     make_store(workplace, "other.db")
     other = f"sqlite:///{workplace}/other.db"
     one, two = write_run(outputs / "0", store_of(workplace)), write_run(outputs / "1", other)
-    assert synced(capsys) == "2 brought"
+    assert synced(capsys) == "2 uploaded"
     assert brought(store_of(workplace), one) == figures(one)
     assert brought(other, two) == figures(two)
 
@@ -140,13 +140,13 @@ def test_a_store_whose_password_was_not_kept_asks_for_its_address(outputs: Path,
     told = capsys.readouterr()
     assert f"{folder}: its store is postgresql://me:***@host/db" in told.err
     assert "--uri" in told.err
-    assert told.out == "1 not brought\n"
+    assert told.out == "1 failed\n"
 
 
 def test_a_run_that_cannot_be_brought_does_not_hold_up_the_others(outputs: Path, workplace: Path, capsys: Out) -> None:
     write_run(outputs / "0", store_of(workplace), parent=str(workplace / "gone"))
     write_run(outputs / "1", store_of(workplace))
-    assert synced(capsys, code=1) == "1 brought, 1 not brought"
+    assert synced(capsys, code=1) == "1 uploaded, 1 failed"
 
 
 def test_a_folder_that_is_not_there_is_refused(workplace: Path, capsys: Out) -> None:
@@ -160,7 +160,7 @@ def test_a_folder_without_runs_says_so(workplace: Path, capsys: Out) -> None:
 
 def test_one_run_can_be_brought_alone(outputs: Path, workplace: Path, capsys: Out) -> None:
     folders = [write_run(outputs / str(number), store_of(workplace)) for number in range(2)]
-    assert synced(capsys, str(folders[1])) == "1 brought"
+    assert synced(capsys, str(folders[1])) == "1 uploaded"
     assert [run.info.run_name for run in runs(store_of(workplace))] == ["1"]
 
 
@@ -168,7 +168,7 @@ def test_a_sweep_and_its_jobs_are_each_there_once(outputs: Path, workplace: Path
     sweep = write_run(workplace / "outputs" / "sweeps" / "s", store_of(workplace), experiment="experiments-sweeps")
     for number in range(2):
         write_run(sweep / str(number), store_of(workplace), parent=str(sweep))
-    assert synced(capsys) == "3 brought"
+    assert synced(capsys) == "3 uploaded"
     assert len(runs(store_of(workplace))) == 3
 
 
@@ -176,10 +176,10 @@ def test_a_delivered_run_is_no_longer_noted_as_undelivered(outputs: Path, workpl
     folder = write_run(outputs / "0", store_of(workplace))
     pending = Pending(workplace / "outputs")
     pending.add(folder)
-    assert synced(capsys) == "1 brought"
+    assert synced(capsys) == "1 uploaded"
     assert pending.runs() == []
     pending.add(folder)
-    assert synced(capsys) == "1 there already"
+    assert synced(capsys) == "1 up to date"
     assert pending.runs() == []
 
 
@@ -194,12 +194,12 @@ def test_sync_ends_and_brings_a_run_that_was_killed_with_its_uploader(
     (abandoned,) = journals(workplace)
     assert raw_journal.summary(abandoned)["status"] == "RUNNING"
     assert Pending(workplace / "outputs").runs() == [abandoned]
-    assert synced(capsys) == "1 brought"
+    assert synced(capsys) == "1 uploaded"
     run = run_of(store_of(workplace), abandoned)
     assert (run.info.status, run.data.tags["experiments.reason"]) == ("KILLED", "its process died")
     assert brought(store_of(workplace), abandoned) == figures(abandoned)
     assert len(figures(abandoned)["train/loss"]) >= 4
-    assert synced(capsys) == "1 there already"
+    assert synced(capsys) == "1 up to date"
 
 
 @pytest.mark.slow

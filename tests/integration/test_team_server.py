@@ -111,5 +111,5 @@ def test_a_server_that_is_restarted_midway_loses_nothing_and_doubles_nothing(
     synced = cli(module="experiments.sync")  # what an uploader gave up on
     assert synced.returncode == 0, synced.stdout + synced.stderr
     require_all_there_once(server, workplace)
-    assert cli(module="experiments.sync").stdout.splitlines()[-1] == f"{JOBS} there already"
+    assert cli(module="experiments.sync").stdout.splitlines()[-1] == f"{JOBS} up to date"
     require_all_there_once(server, workplace)

@@ -78,7 +78,7 @@ def test_a_server_that_is_down_costs_one_warning_and_sync_brings_all_later(
     tracker.start()
     eventually(lambda: sync.main([]) == 0)
     assert_there_once(tracker.store, folder)
-    assert synced(capsys) == "1 there already"
+    assert synced(capsys) == "1 up to date"
     assert_there_once(tracker.store, folder)
 
 
@@ -152,7 +152,7 @@ def test_a_server_that_fails_midway_does_not_stop_the_training(
     tracker.always = None
     eventually(lambda: sync.main([]) == 0)
     assert_there_once(tracker.store, folder)
-    assert synced(capsys) == "1 there already"
+    assert synced(capsys) == "1 up to date"
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_the_damaged_one_is_named_in_a_warning(how: Damage, tmp_path: Path, capl
     path = saved(tmp_path, 1.0, 2.0)[1]
     damage(path, how)
     newest(tmp_path)
-    told = f"goes on from the checkpoint before: {path} is damaged (its SHA-256 is another than its name says)"
+    told = f"resuming from the previous checkpoint: {path} is damaged (its SHA-256 is another than its name says)"
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.WARNING, told)]
 
 

@@ -325,8 +325,7 @@ REFUSED = {
         "bf16 does without"
     ),
     "device.compile=true model=logistic_tensors loss=nll_by_hand": (
-        "device.compile: model logistic_tensors is no nn.Module, and torch compiles those; "
-        "device.compile=false trains it as it is"
+        "device.compile: model logistic_tensors is no nn.Module; torch.compile needs one. Set device.compile=false"
     ),
 }
 

@@ -70,7 +70,7 @@ def test_a_dataset_that_is_none(made: Any, told: Told) -> None:
 
 def test_a_dataset_with_a_misspelt_part_is_told_with_the_nearest(told: Told) -> None:
     lines = told(register.dataset, lambda: {"train": None, "vaild": None}).splitlines()
-    assert lines[1].startswith("  dataset: mine gives 'vaild'; did you mean 'valid'? there is: ")
+    assert lines[1].startswith("  dataset: mine gives 'vaild'; did you mean 'valid'? available: ")
     assert lines[2] == "  dataset: mine gives no 'valid'"
 
 
@@ -228,7 +228,7 @@ def test_an_unknown_name_in_a_list_is_told_with_the_nearest(option: str) -> None
     with pytest.raises(experiments.ConfigError) as caught:
         compose([option])
     told = (
-        "callbacks=early_stoping: there is no such option; did you mean 'early_stopping'? there is: early_stopping, n"
+        "callbacks=early_stoping: there is no such option; did you mean 'early_stopping'? available: early_stopping, n"
     )
     assert str(caught.value).startswith(told)
 

@@ -102,7 +102,7 @@ def _look(folders: Sequence[Path], metric: str) -> Iterator[str]:
         uri = own if masked(own) == store else store
         yield f"MLflow  {links.runs(uri, delivered, metric)}"
         if served := ui_command(uri):
-            yield f"        (after: {served})"
+            yield f"        (start the UI first: {served})"
     if missing:
         yield f"{missing} of {len(folders)} runs are not in MLflow; python -m experiments.sync brings them there"
 

@@ -108,4 +108,4 @@ def _there_is(output_root: Path) -> str:
     told = [f"MLflow experiments: {', '.join(experiments)}", f"the latest of {len(runs)} runs: {relative(runs[-1])}"]
     if sweeps := sorted(_sweeps(output_root), key=lambda path: path.stat().st_mtime):
         told.insert(0, f"the latest of {len(sweeps)} sweeps: {relative(sweeps[-1].parent)}")
-    return f"there is: {'; '.join(told)}; or an MLflow run id"
+    return f"available: {'; '.join(told)}; or an MLflow run id"

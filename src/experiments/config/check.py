@@ -78,7 +78,7 @@ def resolve(cfg: DictConfig, *only: str) -> dict[str, Any]:
         # Only the key is told: the message may hold the value of an environment variable.
         raise ConfigError(Fault(str(error.full_key), _why_unresolved(error))) from None
     except RecursionError:
-        raise ConfigError(Fault("configuration", "interpolations that lead in a circle")) from None
+        raise ConfigError(Fault("configuration", "circular interpolation")) from None
 
 
 def check(values: dict[str, Any]) -> RootConfig:
@@ -201,5 +201,5 @@ def _why_unresolved(error: OmegaConfBaseException) -> str:
     if variable:
         return f"the environment variable {variable[1]} is not set"
     if "Recursive" in str(error):
-        return "its interpolation leads in a circle"
+        return "circular interpolation"
     return f"its interpolation cannot be resolved ({type(error).__name__})"

@@ -88,7 +88,7 @@ def in_words(error: Exception) -> ConfigError:
             problem += "; one card of several is chosen with device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
     if isinstance(error, YAMLError | UnicodeDecodeError):
-        return ConfigError(Fault("configuration", f"a file is no YAML: {' '.join(str(error).split())}"))
+        return ConfigError(Fault("configuration", f"invalid YAML: {' '.join(str(error).split())}"))
     if _chooses_no_name(error):
         problem = "an option is chosen by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
         return ConfigError(Fault("configuration", problem))

@@ -126,4 +126,4 @@ def _fill(idx_set: idx.IdxSet, folder: Path, sources: Mapping[str, Source], manu
             log.info("%s: from %s, checked and kept in %s", idx_set.name, name, folder)
             return
     listed = "\n  ".join(reasons)
-    raise DataError(f"{idx_set.name} cannot be had:\n  {listed}\n{manual}")
+    raise DataError(f"could not get {idx_set.name}:\n  {listed}\n{manual}")

@@ -20,7 +20,7 @@ def run_in(folder: Path) -> RunRecord:
         ConfigError: there is none.
     """
     if not (folder / journal.FILE).is_file():
-        raise ConfigError(Fault(str(folder), f"there is no run to go on with (no {journal.FILE})"))
+        raise ConfigError(Fault(str(folder), f"no run to resume: {journal.FILE} not found"))
     run = record.read(folder)
     if not run.started:
         raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))

@@ -21,7 +21,7 @@ TRACEBACK = "Traceback "
 
 def in_use(folder: Path) -> Fault:
     """What is told of a folder that already holds a run."""
-    problem = f"{folder} already holds a run; to go on with it: python -m experiments.resume {folder}"
+    problem = f"{folder} already holds a run; to resume it: python -m experiments.resume {folder}"
     return Fault("hydra.run.dir", problem)
 
 

@@ -136,7 +136,7 @@ def _require_same(group: Group, identity: Identity) -> None:
         if found != identity:
             listed = "\n  ".join(differences(identity, found))
             told = listed.replace(" then,", f" in process {group.rank},").replace(" now", f" in process {other}")
-            raise TrainingError(f"the processes would not train the same:\n  {told}")
+            raise TrainingError(f"ranks have different configurations:\n  {told}")
 
 
 def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group | None) -> weights.State | None:

@@ -31,7 +31,7 @@ def reopen(folder: Path) -> journal.Journal:
     try:
         return journal.Journal(folder, reopen=True, wait_seconds=WAIT_SECONDS)
     except Timeout:
-        problem = f"{record.read(folder).owner} is at this run; one run has one process"
+        problem = f"{record.read(folder).owner} has this run in use; a run has one process"
         raise ConfigError(Fault(terminal.relative(folder), problem)) from None
 
 
@@ -47,7 +47,9 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
     different = differences(without_length(before), without_length(now))
     if different:
         listed = "\n  ".join(different)
-        problem = f"it cannot go on as it was, for this has changed:\n  {listed}\nStart it anew, or change it back"
+        problem = (
+            f"cannot resume: these settings changed since the run started:\n  {listed}\nStart a new run or revert them"
+        )
         raise ConfigError(Fault(terminal.relative(folder), problem))
     scheduler = prepared.root.scheduler["name"]
     if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).metadata.get("any_length"):

@@ -139,7 +139,7 @@ def held(sweep: Path) -> Iterator[None]:
 
 def _require_unplanned(sweep: Path) -> None:
     if (sweep / PLAN).exists():
-        problem = f"{sweep} already holds a sweep; to go on with it: python -m experiments.resume {sweep}"
+        problem = f"{sweep} already holds a sweep; to resume it: python -m experiments.resume {sweep}"
         raise ConfigError(Fault("hydra.sweep.dir", problem))
 
 
@@ -171,5 +171,5 @@ def _owned(sweep: Path) -> journal.Journal:
     try:
         return journal.Journal(sweep, reopen=True, wait_seconds=WAIT_SECONDS)
     except Timeout:
-        problem = f"{record.read(sweep).owner} is at this sweep"
+        problem = f"{record.read(sweep).owner} has this sweep in use"
         raise ConfigError(Fault("hydra.sweep.dir", problem)) from None

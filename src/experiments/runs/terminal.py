@@ -29,7 +29,7 @@ def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, pro
     where = str(device) if processes == 1 else f"{processes} x {device.type}"
     log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, where)
     if runner.untrained:
-        log.info("goes on from epoch %d, step %d", len(runner.history), runner.progress.step)
+        log.info("resumes at epoch %d, step %d", len(runner.history), runner.progress.step)
 
 
 def already_done(result: Result) -> None:
@@ -62,11 +62,11 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
     if there:
         delivered = [delivery.state(folder) for folder in there]
         log.info("MLflow  %s", masked(uri))
-        log.info("look    %s", links.runs(uri, delivered))
+        log.info("view    %s", links.runs(uri, delivered))
         if len(delivered) > 1:
             log.info("all     %s", links.experiment(uri, delivered[0].experiment_id))
         if served := ui_command(uri):
-            log.info("        (after: %s)", served)
+            log.info("        (start the UI first: %s)", served)
     if missing:
         reason = delivery.state(missing[0]).error or "it has not answered yet"
         log.warning(

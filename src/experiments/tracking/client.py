@@ -72,7 +72,9 @@ class Followed:
         if problem:
             self._warned = True
             log.warning(
-                "MLflow (%s) does not take the run now: %s; it goes on, with its journal", masked(self.uri), problem
+                "MLflow at %s is unavailable: %s. Training continues; metrics are kept locally and uploaded later",
+                masked(self.uri),
+                problem,
             )
 
 
@@ -139,7 +141,7 @@ class UploaderProcess(Followed):
                 return missing
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
-                log.info("waits for MLflow to take %d runs (Ctrl-C leaves them to sync)", len(missing))
+                log.info("uploading %d runs to MLflow (Ctrl-C: upload later with experiments.sync)", len(missing))
             time.sleep(POLL_SECONDS)
 
 

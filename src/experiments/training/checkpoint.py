@@ -102,7 +102,7 @@ class Checkpoints:
                 reasons.append(str(error))
                 continue
             if reasons:
-                log.warning("goes on from the checkpoint before: %s", "; ".join(reasons))
+                log.warning("resuming from the previous checkpoint: %s", "; ".join(reasons))
             if state.get("schema", 0) > SCHEMA:
                 raise CheckpointError(
                     f"{path} was made by a newer version of experiments (schema {state['schema']}, this one reads "

@@ -24,7 +24,7 @@ def compiled(model: Any, name: str) -> Callable[[Tensor], Any]:
         ConfigError: torch does not compile such a model.
     """
     if not isinstance(model, nn.Module):
-        problem = f"model {name} is no nn.Module, and torch compiles those; {KEY}=false trains it as it is"
+        problem = f"model {name} is no nn.Module; torch.compile needs one. Set {KEY}=false"
         raise ConfigError(Fault(KEY, problem))
     # Else torch counts what earlier trainings of this process had compiled, and at eight no longer compiles.
     torch.compiler.reset()

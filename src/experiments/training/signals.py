@@ -69,7 +69,7 @@ def between_steps(stop: StopRequest) -> Iterator[None]:
         if stop.reason is not None:
             raise reason
         stop.reason = reason
-        log.info("ends after this step, and keeps its state (a second signal ends it at once)")
+        log.info("stopping after this step and saving a checkpoint (signal again to stop now)")
 
     replaced: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():

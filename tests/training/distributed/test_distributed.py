@@ -359,7 +359,7 @@ def test_torchrun_makes_one_run_in_mlflow(workplace: Path) -> None:
     with Torchrun(workplace, "experiments", *arguments) as torchrun:
         assert torchrun.wait() == 0, torchrun.said.read_text()
     said = torchrun.said.read_text()
-    assert said.count("epoch 0 ") == said.count("best valid/loss") == said.count("look ") == 1
+    assert said.count("epoch 0 ") == said.count("best valid/loss") == said.count("view ") == 1
     (one,) = tracked.runs(tracked.store_of(workplace))
     assert one.info.status == "FINISHED"
     assert tracked.brought(tracked.store_of(workplace), workplace / "run") == tracked.written(workplace / "run")
