@@ -162,7 +162,7 @@ def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(discovery.__file__).parent / "components").rglob("*.py")), ids=lambda path: path.stem
+    "path", sorted((Path(discovery.__file__).parents[1] / "components").rglob("*.py")), ids=lambda path: path.stem
 )
 def test_every_component_of_the_product_reads_as_its_signature_does(path: Path) -> None:
     for registry, name, preset in discovery._scan(path):

@@ -198,7 +198,7 @@ def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Python code in a process of its own, with the small data set in the place of MNIST."""
-    setup = f"import sys\nfrom tests import small_mnist\nsmall_mnist.install(setattr)\n{code}"
+    setup = f"import sys\nfrom tests.support import small_mnist\nsmall_mnist.install(setattr)\n{code}"
     command = [sys.executable, "-c", setup, *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True)
 

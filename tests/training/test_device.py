@@ -1,6 +1,6 @@
 """The switches of the device group: precision and compile against the plain training, and what is refused.
 
-`device.graph` is in test_graphs.py.
+`device.graph` is in test_cuda_graph.py.
 """
 
 from __future__ import annotations
