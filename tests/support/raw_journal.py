@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ FILE = "journal.jsonl"
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's journal."""
-    text = (folder / FILE).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    """The whole lines of a run's journal, without those that are damaged."""
+    found = []
+    for line in (folder / FILE).read_bytes().split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                found.append(event)
+    return found
 
 
 def history(folder: Path) -> list[dict[str, float]]:

@@ -20,6 +20,7 @@ from experiments.config.hydra_options import LAUNCHERS
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.sweeps import launchers
+from experiments.tracking.record import Place
 from tests.support.places import ROOT, Cli
 
 EXTRA = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
@@ -228,7 +229,8 @@ def test_a_job_of_another_process_works_where_its_sweep_was_begun(
     for folder in (began, elsewhere):
         folder.mkdir()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(sweep_plan, "place", lambda _: {"folder": str(began), "components": "my_net.py"})
+    place = Place(str(began), "my_net.py")
+    monkeypatch.setattr(sweep_plan, "read", lambda _: sweep_plan.SweepPlan(place=place))
     monkeypatch.setattr(launchers, "_sweeping", [])
     monkeypatch.delenv(discovery.SETTING, raising=False)
     # What would hold for the tests' own process for ever.
