@@ -96,7 +96,7 @@ def test_whoever_reads_its_folder_is_led_to_the_run(done_before: Path) -> None:
     one, other = experiments.load(SECOND).state_dict(), experiments.load(done_before).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in other)
     told = resumed(SECOND)
-    assert told.code == 2 and f"go on with that one: python -m experiments.resume {done_before}" in told.err
+    assert told.code == 2 and f"resume that one: python -m experiments.resume {done_before}" in told.err
 
 
 def test_a_policy_that_is_none_is_refused(workplace: Path) -> None:
