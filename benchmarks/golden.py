@@ -1,173 +1,272 @@
-"""Freeze what trainings, verdicts and exported scripts are to the last bit, and compare after a change of the code.
+"""Freeze what trainings, verdicts and exported scripts are, and compare them later to the last bit.
 
-    python benchmarks/golden.py write FOLDER     # before the change
-    python benchmarks/golden.py check FOLDER     # after it, on the same machine: lists what differs, exit code 1 if any
+A change that is to move code and no number is checked by it: write before, check after, on the same machine with the
+same libraries. All is made by the commands of the package that this Python has, and read from the runs' journals, so
+that this file stays the same whatever becomes of the code. Seconds and rows a second are left out. A script that
+differs in comments and docstrings alone is told as "words only" and counts as the same.
 
-Only commands are used and only journals are read, so that the same script runs before and after modules move. Times are
-left out. A script that differs in comments and docstrings alone is told as such and counts as the same.
+    python benchmarks/golden.py write FOLDER
+    python benchmarks/golden.py check FOLDER     # list what differs; exit code 1 if anything does
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import difflib
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT.parent / "shared" / "data" / "mnist.pkl.gz"
 STAGES = sorted(path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml"))
-QUIET = ("tracking=none", "figures=false", "device.threads=1", "device=cpu")
-OWN = {
-    "EXPERIMENTS_COMPONENTS": os.pathsep.join(str(ROOT / "examples" / f"my_{name}.py") for name in ("net", "metric"))
+# Nothing of the one who checks: no store, components or Hydra settings of their own.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "EXPERIMENTS_", "HYDRA_"))
 }
-OWN_DATA = {"EXPERIMENTS_COMPONENTS": str(ROOT / "examples" / "my_dataset.py")}
-NOT_FROZEN = ("time/", "throughput/")
-# Each touches another part of the loop.
+COMPONENTS = "EXPERIMENTS_COMPONENTS"
+ONE_THREAD = "device.threads=1"  # how sums are divided among threads decides their last bits
+QUIET = ("tracking=none", "figures=false", ONE_THREAD, "device=cpu")
+TIMES = ("time/", "throughput/")
+
+# Each setting goes another way through the loop. The first stops early and takes its best weights back.
 SETTINGS = {
-    "noise": "model=mlp model.dropout=0.3 transforms=random_shift optim=adam scheduler=one_cycle epochs=3 "
-    "callbacks=early_stopping loader.shuffle=true",
-    "decay": "model=cnn_adaptive optim=adamw scheduler=cosine max_grad_norm=0.5 limit_batches=20",
-    "steps": "model=mlp optim=sgd_momentum scheduler=step epochs=3 evaluation.mean=batches",
-    "bf16": "model=mlp device.precision=bf16 limit_batches=20",
-    "dataloader": "model=logistic loader=dataloader loader.shuffle=true limit_batches=30",
+    "noise": "dataset=mnist_5k model=mlp model.depth=2 model.dropout=0.3 transforms=random_shift optim=sgd_momentum "
+    "scheduler=one_cycle epochs=12 callbacks=early_stopping callbacks.early_stopping.patience=1 "
+    "callbacks.early_stopping.min_delta=0.1",
+    "adam": "dataset=mnist_5k model=cnn_adaptive optim=adam",
+    "adamw": "dataset=mnist_5k model=cnn_sequential optim=adamw seed=3",
+    "cosine": "dataset=digits model=mlp optim=sgd_momentum scheduler=cosine epochs=3 transforms=normalize",
+    "step": "dataset=digits model=mlp optim=adam scheduler=step scheduler.factor=0.5 epochs=3 seeds.data_order=7",
+    "bf16": "dataset=mnist_5k model=mlp optim=adam device.precision=bf16",
+    "max_grad_norm": "dataset=mnist_5k model=cnn optim=sgd_momentum max_grad_norm=0.5",
+    "limit_batches": "dataset=mnist_5k model=logistic limit_batches=7 epochs=3",
+    "dataloader": "dataset=digits model=mlp optim=sgd loader=dataloader loader.num_workers=0 loader.shuffle=true",
+    "batches": "dataset=digits model=mlp evaluation.mean=batches loader.batch_size=50 loader.valid_batch_size=99",
+    "synthetic": "dataset=synthetic dataset.shape=[3,12,10] model=cnn_adaptive optim=sgd_momentum",
 }
-OWN_RUNS: dict[str, tuple[Mapping[str, str], str]] = {
-    "my_net": (OWN, "model=my_net dataset=mnist_5k limit_batches=30"),
-    "my_metric": (OWN, "model=cnn_adaptive metrics=[accuracy,top_k] dataset=mnist_5k limit_batches=30"),
-    "my_dataset": (OWN_DATA, "model=mlp dataset=stripes limit_batches=30"),
+# What is trained for an epoch, and then for another by experiments.resume.
+RESUMED = "dataset=mnist_5k model=mlp model.dropout=0.2 transforms=random_shift optim=adam"
+OWN = {
+    "my_net": "dataset=digits model=my_net model.width=64",
+    "my_metric": "dataset=digits model=mlp metrics=[accuracy,top_k] metrics.top_k.k=2",
+    "my_dataset": "dataset=stripes dataset.size=300 model=cnn_adaptive optim=sgd_momentum",
 }
+
+Figures = dict[str, str]
+Part = Callable[[], Mapping[str, str]]  # makes texts by file name
 
 
 class Golden:
-    """The frozen results, made by the commands of the package that this Python has.
+    """Makes the frozen texts, in a folder of its own.
 
     Args:
-        place: an empty folder to work in.
+        place: an empty folder.
+        mnist: the tutorial's file; None where it is not there.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, mnist: Path | None) -> None:
         self.place = place
+        self.mnist = mnist
+        self.failed: list[str] = []
 
-    def results(self, mnist: Path) -> Iterator[tuple[str, str]]:
-        """Every frozen text by its name."""
-        yield "stages-mnist_5k.json", self.sweep("stages", "dataset=mnist_5k")
-        if mnist.is_file():
-            yield "stages-mnist.json", self.sweep("whole", f"dataset.source={mnist}")
-        else:
-            print(f"left out, for there is no {mnist}: the stages on all of MNIST", flush=True)
-        for name, words in SETTINGS.items():
-            yield f"run-{name}.json", self.run(name, [*words.split(), "dataset=mnist_5k"])
-        yield "run-resumed.json", self.resumed()
-        for name, (environment, words) in OWN_RUNS.items():
-            yield f"run-{name}.json", self.run(name, words.split(), environment)
-        yield "parity.txt", self.parity()
-        for stage in STAGES:
-            yield f"{stage}.py", self.call("experiments.export_script", f"stage={stage}", "dataset=mnist_5k")
-        for name, words in SETTINGS.items():
-            yield f"{name}.py", self.call("experiments.export_script", *words.split(), "dataset=mnist_5k")
-        for name, (environment, words) in OWN_RUNS.items():
-            yield f"{name}.py", self.call("experiments.export_script", *words.split(), env=environment)
+    def parts(self) -> dict[str, Part]:
+        """What makes each part, by the part's name.
 
-    def sweep(self, name: str, *overrides: str) -> str:
-        """The figures of the fourteen stages."""
+        A stage is exported on each data: on MNIST its script reads the tutorial's file, else rows of its own.
+        """
+        data = {"mnist_5k": "dataset=mnist_5k"} | ({"mnist": f"dataset.source={self.mnist.name}"} if self.mnist else {})
+        exported = {name: {stage: f"stage={stage} {override}" for stage in STAGES} for name, override in data.items()}
+        exported |= {"settings": SETTINGS, "own": OWN}
+        return {
+            **{f"stages-{name}": partial(self.stages, name, override) for name, override in data.items()},
+            "settings": self.settings,
+            "own": self.own,
+            "parity": self.parity,
+            **{f"scripts-{name}": partial(self.scripts, name, settings) for name, settings in exported.items()},
+        }
+
+    def stages(self, name: str, override: str) -> Mapping[str, str]:
+        """Train the fourteen stages as one sweep. Stage 13 finds stage 12 there, so no other sweep may be beside it."""
+        folder = self.folder(f"stages-{name}")
+        words = ["experiment=tutorial", "sweep.parity=null", override, *QUIET]
+        self.call(folder, "experiments", words)
+        found = [_figures(path) for path in folder.glob("outputs/sweeps/*/*/*/journal.jsonl")]
+        if len(found) != len(STAGES):
+            self.failed.append(f"stages-{name}: {len(found)} journals of {len(STAGES)} stages")
+        return {f"stages-{name}.json": _text({key: value for run in found for key, value in run.items()})}
+
+    def settings(self) -> Mapping[str, str]:
+        """Train each setting, and one run in two commands. Keep that one's script as it is made from its folder."""
+        folder = self.folder("settings")
+        found = self.trained(folder, SETTINGS)
+        self.trained(folder, {"resumed": f"{RESUMED} epochs=1"})
+        self.call(folder, "experiments.resume", ["resumed", "epochs=2"])
+        found |= _figures(folder / "resumed" / "journal.jsonl")
+        script = self.call(folder, "experiments.export_script", ["resumed"])
+        return {"settings.json": _text(found), "scripts/runs/resumed.py": script}
+
+    def own(self) -> Mapping[str, str]:
+        """Train with each of the examples' components."""
+        return {"own.json": _text(self.trained(self.folder("own"), OWN))}
+
+    def parity(self) -> Mapping[str, str]:
+        """Compare each stage with the one before. Its exit code is 1 where a verdict is not the expected one."""
+        words = ["--stages", "dataset=mnist_5k", ONE_THREAD]
+        lines = self.call(self.folder("parity"), "experiments.parity", words, allowed=(0, 1)).splitlines()
+        rule = next((line for line in lines if line.startswith("---")), "")
+        seconds = rule.rfind(" ") + 1  # the last column's start, up to the table's end
+        end = lines.index("") if "" in lines else len(lines)
+        return {"parity.json": _text([line[:seconds].rstrip() for line in lines[:end]] + lines[end:])}
+
+    def scripts(self, part: str, settings: Mapping[str, str]) -> Mapping[str, str]:
+        """Export each of these settings. One that no script can hold is refused, with exit code 2, and has no file."""
+        folder = self.folder(f"scripts-{part}")
+        texts = {
+            f"scripts/{part}/{name}.py": self.call(
+                folder, "experiments.export_script", [*words.split(), ONE_THREAD], own=name, allowed=(0, 2)
+            )
+            for name, words in settings.items()
+        }
+        return {name: text for name, text in texts.items() if text}
+
+    def trained(self, folder: Path, settings: Mapping[str, str]) -> Figures:
+        """Train with each of these settings, each in the folder of its name, and read the figures."""
+        found: Figures = {}
+        for name, words in settings.items():
+            self.call(folder, "experiments", [*words.split(), *QUIET, f"hydra.run.dir={name}"], own=name)
+            found |= _figures(folder / name / "journal.jsonl")
+        return found
+
+    def folder(self, name: str) -> Path:
+        """Make a folder to work in, with the data and components beside. So no path of this machine gets into texts."""
         folder = self.place / name
-        words = ["experiment=tutorial", "sweep.parity=null", f"hydra.sweep.dir={folder}"]
-        self.call("experiments", *words, *overrides, *QUIET)
-        return _frozen({str(path.parent.name): _figures(path) for path in sorted(folder.glob("*/journal.jsonl"))})
+        folder.mkdir()
+        for path in [*(ROOT / "examples").glob("my_*.py"), *([self.mnist] if self.mnist else [])]:
+            shutil.copyfile(path, folder / path.name)
+        return folder
 
-    def run(self, name: str, overrides: list[str], environment: Mapping[str, str] | None = None) -> str:
-        """The figures of one run."""
-        folder = self.place / name
-        self.call("experiments", *overrides, *QUIET, f"hydra.run.dir={folder}", env=environment)
-        return _frozen(_figures(folder / "journal.jsonl"))
+    def call(
+        self, folder: Path, module: str, words: Sequence[str], *, own: str = "", allowed: Sequence[int] = (0,)
+    ) -> str:
+        """Run a command, with the example's components if it is one's name, and give what it prints.
 
-    def resumed(self) -> str:
-        """The figures of a run that was ended after an epoch and resumed."""
-        folder = self.place / "resumed"
-        words = ["model=cnn_adaptive", "optim=adam", "dataset=mnist_5k", "loader.shuffle=true", *QUIET]
-        self.call("experiments", *words, "epochs=1", f"hydra.run.dir={folder}")
-        self.call("experiments.resume", str(folder), "epochs=3")
-        return _frozen(_figures(folder / "journal.jsonl"))
-
-    def parity(self) -> str:
-        """The verdicts on neighbouring stages, without the seconds they took."""
-        told = self.call("experiments.parity", "--stages", "--steps", "60", "dataset=mnist_5k", "device.threads=1")
-        return "".join(f"{' '.join(line.split()[:-1])}\n" for line in told.splitlines() if "->" in line)
-
-    def call(self, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """What a command prints; it has to succeed."""
-        print(module, *arguments, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.place,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(env or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"exit code {done.returncode}: {done.stderr}")
+        An exit code that is not allowed is noted as a failure; what comes after goes on.
+        """
+        environment = ENVIRONMENT | ({COMPONENTS: f"{own}.py"} if own in OWN else {})
+        command = [sys.executable, "-m", module, *words]
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        told = f"{folder.name}: {module} {' '.join(words)}"
+        code = f"  exit code {done.returncode}" if done.returncode else ""
+        print(f"{told}  {time.perf_counter() - began:.1f} s{code}", flush=True)
+        if done.returncode not in allowed:
+            self.failed.append(f"{told}: exit code {done.returncode}\n{done.stderr[-2000:]}")
         return done.stdout
 
 
-def _figures(journal: Path) -> dict[str, dict[str, str]]:
-    """A run's figures by name and step, each as its shortest exact text."""
-    found: dict[str, dict[str, str]] = {}
-    for line in journal.read_text(encoding="utf-8").splitlines():
+def _figures(journal: Path) -> Figures:
+    """Read a run's figures, each as its shortest exact text, how it ended, and which weights it left."""
+    name, found = journal.parent.name, Figures()
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
         event = json.loads(line)
-        if event["event"] == "metrics":
-            for name, value in event["values"].items():
-                if not name.startswith(NOT_FROZEN):
-                    found.setdefault(name, {})[str(event["step"])] = repr(value)
+        if event["event"] == "start":
+            name = event["tags"].get("stage", name)
+        elif event["event"] == "metrics":
+            values = {key: value for key, value in event["values"].items() if not key.startswith(TIMES)}
+            found |= {f"{name}  epoch {event['step']:02}  {key}": repr(value) for key, value in values.items()}
+        elif event["event"] == "end":
+            found[f"{name}  status"] = event["status"]
+    if (weights := journal.with_name("weights.pt")).is_file():
+        found[f"{name}  weights"] = _digest(weights)
     return found
 
 
-def _frozen(figures: Any) -> str:
-    return json.dumps(figures, indent=1, sort_keys=True) + "\n"
+def _digest(weights: Path) -> str:
+    """Identify the bytes of all tensors. They are what early stopping goes back to, which no figure of an epoch says.
+
+    torch keeps each in a file `NAME/data/NUMBER` of a zip archive; the archive's other bytes may change with torch.
+    """
+    with zipfile.ZipFile(weights) as archive:
+        tensors = sorted(name for name in archive.namelist() if name.split("/")[-2] == "data")
+        return hashlib.sha256(b"".join(archive.read(name) for name in tensors)).hexdigest()
 
 
-def compared(name: str, before: str, now: str) -> str:
-    """How a text differs from the frozen one: empty, "words only", or "differs"."""
-    if before == now:
-        return ""
-    return "words only" if name.endswith(".py") and _code(before) == _code(now) else "differs"
+def _text(content: Figures | list[str]) -> str:
+    """Write one thing a line, so that a line tells which it is and a diff is short."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def _code(text: str) -> str:
-    """A script without comments and docstrings."""
-    tree = ast.parse(text)
+def code(text: str) -> str:
+    """Reduce a script to what it does: no comments, no docstrings. What is no Python stays as it is."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return text
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body[:1] = [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            del node.body[: ast.get_docstring(node, clean=False) is not None]
     return ast.dump(tree)
 
 
+def compare(folder: Path, part: str, made: Mapping[str, str]) -> Iterator[str]:
+    """Tell each difference of a part from its frozen files, those that are not made any more among them."""
+    frozen = [path.relative_to(folder).as_posix() for path in folder.glob(f"{part.replace('-', '/', 1)}/*.py")]
+    for name in sorted({*made, *frozen}):
+        path = folder / name
+        if name not in made or not path.is_file():
+            yield f"{name}: {'new' if name in made else 'gone'}"
+            continue
+        before, now = path.read_text(encoding="utf-8"), made[name]
+        if before != now and name.endswith(".py") and code(before) == code(now):
+            print(f"{name}: words only", flush=True)
+        elif before != now:
+            lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "before", "now", lineterm="", n=0)
+            yield "\n    ".join([name, *lines])
+
+
 def main() -> None:
-    """Write or check; exit code 1 where something differs."""
+    """Write or check; exit code 1 where something differs or a command fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("write", "check"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--mnist", type=Path, default=MNIST, help="the tutorial's file; default: %(default)s")
+    parser.add_argument("folder", type=Path, help="of the golden files; for write empty, or not there yet")
+    parser.add_argument("--mnist", type=Path, default=MNIST, help="the tutorial's mnist.pkl.gz (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts: settings, scripts-own, ...")
     given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    differing = 0
-    with tempfile.TemporaryDirectory() as place:
-        for name, text in Golden(Path(place)).results(given.mnist.resolve()):
-            frozen = given.folder / name
-            if given.action == "write":
-                frozen.write_text(text, encoding="utf-8")
+    folder: Path = given.folder
+    if given.action == "write" and folder.is_dir() and any(folder.iterdir()):
+        parser.error(f"{folder} has files already, and what is frozen is not written over")
+    mnist = given.mnist.resolve() if given.mnist.is_file() else None
+    if mnist is None:
+        print(f"skipped: the stages on the whole of MNIST, for {given.mnist} is not there", flush=True)
+    began, differing = time.perf_counter(), list[str]()
+    with tempfile.TemporaryDirectory(prefix="golden-") as place:
+        golden = Golden(Path(place), mnist)
+        parts = golden.parts()
+        if unknown := {*(given.only or ())} - {*parts}:
+            parser.error(f"no part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+        for part in given.only or parts:
+            made = parts[part]()
+            if given.action == "check":
+                differing += compare(folder, part, made)
                 continue
-            verdict = compared(name, frozen.read_text(encoding="utf-8"), text) if frozen.is_file() else "not frozen"
-            differing += verdict not in ("", "words only")
-            print(f"{name}: {verdict or 'the same'}", flush=True)
-    sys.exit(int(differing > 0))
+            for name, text in made.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text, encoding="utf-8")
+    print(*differing, *golden.failed, sep="\n")
+    counted = f"{len(differing)} files differ, " if given.action == "check" else ""
+    print(f"{counted}{len(golden.failed)} failures, {time.perf_counter() - began:.0f} s")
+    sys.exit(int(bool(differing or golden.failed)))
 
 
 if __name__ == "__main__":
