@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import os
+import platform
 
 # Tiny trainings side by side, in this process and in those it starts: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.config import discovery
 from experiments.tracking import client
+from tests.support import guard, kinds
 from tests.support.places import Cli
+
+
+@pytest.hookimpl(tryfirst=True)  # before any is left out for its marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what its code does."""
+    for item in items:
+        for mark in kinds.WAYS:
+            if kinds.does(item, mark) and not (mark == "long" and _has(item, "quick")):
+                item.add_marker(mark)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have a test fail that starts a process and is not marked so."""
+    with guard.any_process() if _has(item, "process", "slow") else guard.no_process():
+        return (yield)
+
+
+def _has(item: pytest.Item, *marks: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def components() -> Iterator[None]:
     """Every test sees all registered components; no uploader outlives the tests."""
+    from experiments.runs import metadata
+
     discovery.load()
+    with guard.any_process():  # what is asked of git and of the system is asked once, before them all
+        metadata.git_tags()
+        platform.processor()
     yield
     client.close_all()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -71,9 +70,8 @@ def test_there_is_something_to_look_at() -> None:
     assert len(SOURCES) > 20
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_no_forbidden_call_is_made(path: Path) -> None:
-    assert list(faults(path.read_text(encoding="utf-8"))) == []
+def test_no_forbidden_call_is_made() -> None:
+    assert [f"{path}:{fault}" for path in SOURCES for fault in faults(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_a_map_style_dataset_may_have_flat_items(name: str) -> None:
     assert_same(load(name, split, SHAPE).epoch(0), plain(FLOATS, LABELS, SHAPE, 0))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", with_workers)
 @pytest.mark.parametrize("source", [(BYTES, LABELS), Items(BYTES, LABELS)], ids=["arrays", "map-style"])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # a machine with a single core

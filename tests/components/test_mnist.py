@@ -75,6 +75,7 @@ def test_a_global_other_than_the_three_is_refused_by_its_name(name: str, small: 
     assert not (small / "marker").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["os.system", "posix.system", "builtins.eval", "builtins.exec"])
 def test_the_payloads_would_work_elsewhere(name: str, small: Path) -> None:
     pickle.loads(b"\x80\x02" + PAYLOADS[name] + b".")

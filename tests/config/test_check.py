@@ -247,6 +247,7 @@ WITH = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", _options())
 def test_every_option_of_every_group_composes_and_passes_the_check(
     option: str, monkeypatch: pytest.MonkeyPatch

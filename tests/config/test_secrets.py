@@ -303,6 +303,7 @@ def words(pid: int) -> str:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").is_file(), reason="there is no /proc")
 
 
+@pytest.mark.process
 @needs_proc
 def test_the_uploaders_command_line_has_no_password(workplace: Path) -> None:
     uploader = UploaderProcess("http://me:canary-address@127.0.0.1:1", workplace)

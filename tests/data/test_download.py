@@ -81,7 +81,9 @@ FAILURES = {
 }
 
 
-@pytest.fixture(params=FAILURES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.long if name.startswith("silent") else ()) for name in FAILURES]
+)
 def failure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each failure in turn; little patience where the server is silent."""
     name = str(request.param)

@@ -65,17 +65,20 @@ def test_a_run_is_refused_where_a_number_changed(edited: Edited) -> None:
     assert "code of model.edited" in edited.call("experiments.resume", "outputs/first", "epochs=2", code=2)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_reused_where_only_words_changed(edited: Edited) -> None:
     edited.write(IN_WORDS)
     assert "outputs/first" in edited.train("epochs=1", "reuse=finished")
 
 
+@pytest.mark.slow
 def test_runs_are_one_group_where_only_words_changed(edited: Edited) -> None:
     edited.write(IN_WORDS)
     edited.train("epochs=1", "seed=1", "hydra.run.dir=outputs/second")
     assert "best mean: all" in edited.call("experiments.compare", "outputs/first", "outputs/second")
 
 
+@pytest.mark.slow
 def test_runs_are_two_groups_where_a_number_changed(edited: Edited) -> None:
     edited.write(IN_NUMBERS)
     edited.train("epochs=1", "seed=1", "hydra.run.dir=outputs/second")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,17 @@ SMALL = ["dataset=mnist_5k", "tracking=none", "figures=false"]
 _trained: dict[str, experiments.Result] = {}
 
 
+@functools.cache
+def composed(stage: str) -> dict[str, Any]:
+    return check.resolve(compose.compose([f"stage={stage}"]))
+
+
 def settings(stage: str) -> dict[str, Any]:
-    values = check.resolve(compose.compose([f"stage={stage}"]))
-    values.pop("tutorial")
-    return configuration.flatten(values)
+    return configuration.flatten({key: value for key, value in composed(stage).items() if key != "tutorial"})
 
 
 def words(stage: str) -> dict[str, Any]:
-    tutorial = check.resolve(compose.compose([f"stage={stage}"]))["tutorial"]
+    tutorial = composed(stage)["tutorial"]
     assert isinstance(tutorial, dict)
     return tutorial
 

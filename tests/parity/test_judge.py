@@ -53,8 +53,9 @@ def test_a_shuffled_loader_is_found_in_the_first_batch(shuffled: list[str]) -> N
     assert found(compare(["loader=slices", "loader.shuffle=false"], shuffled)) == ("differs", 0, "batch x")
 
 
-@pytest.mark.parametrize("model", ["logistic", "mlp", "cnn", "cnn_adaptive"])
-@pytest.mark.parametrize("optim", ["sgd", "sgd_momentum", "adam", "adamw"])
+@pytest.mark.parametrize(
+    ("model", "optim"), [("logistic", "sgd"), ("mlp", "sgd_momentum"), ("cnn", "adam"), ("cnn_adaptive", "adamw")]
+)
 def test_a_learning_rate_that_is_off_by_a_ten_thousandth_is_found_in_the_first_update(model: str, optim: str) -> None:
     common = [*SMALL, f"model={model}", f"optim={optim}"]
     verdict = compare(["optim.lr=0.01"], ["optim.lr=0.010001"], common=common)

@@ -200,7 +200,7 @@ def test_texts_are_split_as_a_shell_does() -> None:
         (["model=mlp"], "A B: two configurations are compared, 1 given"),
         (["model=mlp 'x", ""], "model=mlp 'x: its quotes are not closed"),
         (["model=mpl", ""], "model=mpl: there is no such option; did you mean 'mlp'?"),
-        (["", "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
+        (["dataset=mnist_5k", "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
         (["", "", "--steps", "0"], "--steps: 0 is not allowed: it should be at least 1"),
         (["", "", "--tolerance", "1"], "--tolerance: 1 is not allowed: it should be at least 0 and below 1"),
         (["", "", "--tolerance", "nan"], "--tolerance: nan is not allowed"),

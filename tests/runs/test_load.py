@@ -20,6 +20,8 @@ from experiments.training.build import load_dataset
 SMALL = ["dataset=synthetic", "dataset.shape=[1,4,4]", "dataset.train=80", "dataset.valid=20", "model=mlp"]
 SMALL += ["tracking=none", "figures=false", "epochs=1", "device=cpu"]
 
+pytestmark = pytest.mark.quick  # whole runs, so that these too are seen where one looks quickly
+
 
 @pytest.fixture
 def result(tmp_path: Path) -> experiments.Result:

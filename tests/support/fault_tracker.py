@@ -10,17 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow.server
 import pytest
-from mlflow.server import constants, handlers
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from tests.support.tracked import free_port, make_store, store_of
-
-with warnings.catch_warnings():
-    # It is imported with the first search of runs, and warns of a deprecation of its own.
-    warnings.simplefilter("ignore")
-    import mlflow.server.fastapi_app
 
 # A fault is a status that is answered instead of anything being done, or one of these.
 LOST = "done, and then answered with 503"
@@ -51,6 +44,7 @@ class FaultyTracker:
         self.always: int | None = None
         self.requests: list[str] = []
         self._server: BaseWSGIServer | None = None
+        self._app = _mlflows_own()
 
     @property
     def store(self) -> str:
@@ -74,13 +68,24 @@ class FaultyTracker:
         fault = self.always or (faults.pop(0) if faults else None)
         if isinstance(fault, int):
             return _answer(fault, start)
-        answer = mlflow.server.app(environ, start if fault is None else _nothing)
+        answer = self._app(environ, start if fault is None else _nothing)
         if fault is None:
             return answer
         b"".join(answer)
         if fault == SLOW:
             time.sleep(PATIENCE_SECONDS + 1)
         return _answer(503, start)
+
+
+def _mlflows_own() -> Callable[..., Iterable[bytes]]:
+    """MLflow's server; imported late, since that takes a second."""
+    import mlflow.server
+
+    with warnings.catch_warnings():
+        # It is imported with the first search of runs, and warns of a deprecation of its own.
+        warnings.simplefilter("ignore")
+        import mlflow.server.fastapi_app
+    return mlflow.server.app
 
 
 class _Silent(WSGIRequestHandler):
@@ -100,6 +105,8 @@ def _answer(status: int, start: Start) -> list[bytes]:
 @contextlib.contextmanager
 def running(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyTracker]:
     """A server that is not started yet, and that hurried clients talk to."""
+    from mlflow.server import constants, handlers
+
     make_store(place)
     for name, value in HURRY.items():
         monkeypatch.setenv(name, value)

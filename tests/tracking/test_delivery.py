@@ -95,6 +95,7 @@ def assert_there_once(folder: Path, uri: str, status: str = "FINISHED") -> None:
     assert run_of(uri, folder).info.status == status
 
 
+@pytest.mark.long
 def test_a_journal_that_is_sent_again_and_again_is_there_once(place: Path, store: Store) -> None:
     folder = resumed_run(place / "again", store.uri)
     for _ in range(4):
@@ -121,6 +122,7 @@ def test_figures_that_wait_for_others_come_when_it_is_time(
     grows.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_each_event_arrives_once_wherever_the_uploader_was_killed(
     when: str, place: Path, store: Store, mortal: Callable[[int, str], list[str]], monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import random
 import weakref
 from collections.abc import Callable, Iterator
@@ -127,9 +128,14 @@ def test_with_every_optimiser_a_graphed_training_has_the_same_bits(optim: Optim)
     assert histories[0] == histories[1] and same(weights_of(plain.model), weights_of(other.model))
 
 
-@pytest.mark.parametrize("scheduler", register.scheduler.names)
-@pytest.mark.parametrize("optim", [name for name in register.optim.names if name != "by_hand"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def every_pair() -> list[tuple[str, str, str]]:
+    """Each two of an optimiser, a scheduler and a precision together once; no step has code for all three."""
+    optims = [name for name in register.optim.names if name != "by_hand"]
+    pairs = itertools.product(enumerate(optims), enumerate(register.scheduler.names))
+    return [(optim, scheduler, ("fp32", "bf16", "fp16")[(i + j) % 3]) for (i, optim), (j, scheduler) in pairs]
+
+
+@pytest.mark.parametrize(("optim", "scheduler", "precision"), every_pair())
 def test_with_every_scheduler_and_precision_too(optim: str, scheduler: str, precision: str) -> None:
     settings = [f"optim={optim}", f"scheduler={scheduler}", f"device.precision={precision}", "loader.batch_size=4"]
     plain = maker(*settings, "max_grad_norm=0.5", *(["optim.momentum=0.9"] if optim == "sgd" else []))

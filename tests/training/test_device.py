@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 import experiments
 from experiments import parity
@@ -76,8 +75,7 @@ def folder_of(*overrides: str) -> Path:
 # Precision
 
 
-@pytest.mark.parametrize("precision", TOLERANCES)
-@pytest.mark.parametrize("model", ["logistic", "cnn_adaptive"])
+@pytest.mark.parametrize(("precision", "model"), list(zip(TOLERANCES, ("logistic", "cnn_adaptive"), strict=True)))
 def test_in_half_precision_the_curve_is_close_and_not_the_same(precision: str, model: str, workplace: Path) -> None:
     digits = [*QUIET, "dataset=mnist_5k", "limit_batches=20", f"model={model}"]
     plain, half = trained(base=digits), trained(f"device.precision={precision}", base=digits)
@@ -129,8 +127,9 @@ FP16_SCRIPTS = [
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # the script's, whose first step overflows
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("settings", FP16_SCRIPTS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("precision", "settings"), [("bf16", FP16_SCRIPTS[0]), *(("fp16", settings) for settings in FP16_SCRIPTS)]
+)
 def test_the_script_of_a_half_precision_run_has_its_losses(
     precision: str, settings: list[str], workplace: Path
 ) -> None:
@@ -366,11 +365,18 @@ def test_an_old_card_has_neither_tf32_nor_bf16(monkeypatch: pytest.MonkeyPatch) 
 # Compile: dynamo without the compiler behind it, which takes a minute; that one is a slow test
 
 
+def counters() -> Any:
+    """Dynamo's own; imported late, since that takes a second."""
+    from torch._dynamo.utils import counters
+
+    return counters
+
+
 @contextlib.contextmanager
 def compiler(backend: Any) -> Iterator[None]:
     real = torch.compile
     torch._dynamo.reset()
-    counters.clear()
+    counters().clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.compile", lambda model, **options: real(model, backend=backend, **options))
         yield
@@ -382,15 +388,15 @@ def test_a_compiled_model_trains_alike_with_one_graph_for_each_mode(precision: s
     plain = trained(f"device.precision={precision}")
     with compiler("eager"):
         assert trained(f"device.precision={precision}", "device.compile=true") == plain
-        assert counters["stats"]["unique_graphs"] == 2
+        assert counters()["stats"]["unique_graphs"] == 2
 
 
 def test_a_tenth_training_in_a_process_is_still_compiled(workplace: Path) -> None:
     with compiler("eager"):
         for width in range(3, 13):
-            counters.clear()
+            counters().clear()
             trained("device.compile=true", f"model.width={width}", "epochs=1")
-            assert counters["stats"]["unique_graphs"] == 2
+            assert counters()["stats"]["unique_graphs"] == 2
 
 
 def test_compiled_trainings_can_be_set_side_by_side(workplace: Path) -> None:
@@ -400,6 +406,7 @@ def test_compiled_trainings_can_be_set_side_by_side(workplace: Path) -> None:
         assert parity.compare(both, SMALL, steps=4).verdict == "identical"
 
 
+@pytest.mark.long
 def test_a_compiled_model_has_the_names_it_had_and_goes_on(tmp_path: Path) -> None:
     with compiler("eager"):
         make = maker("device.compile=true", "optim=adam")
@@ -422,10 +429,10 @@ def test_what_the_compiler_cannot_do_is_one_message(workplace: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where it loads its compiler
 @pytest.mark.parametrize("model", ["mlp", "cnn_adaptive"])
 def test_with_torchs_own_compiler_the_curve_is_close(model: str, workplace: Path) -> None:
-    counters.clear()
+    counters().clear()
     plain, compiled = trained(f"model={model}"), trained(f"model={model}", "device.compile=true")
     assert compiled == pytest.approx(plain, rel=1e-4)
-    assert counters["stats"]["unique_graphs"] == 2
+    assert counters()["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.slow

@@ -233,6 +233,7 @@ class FromTheDead(LossGoneBad):
         return super().__call__(pred, target)
 
 
+@pytest.mark.long
 def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> None:
     runner = make(loss=FromTheDead(fetched=True))
     told = "a worker process of the loader is gone: EOFError"
