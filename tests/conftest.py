@@ -23,11 +23,16 @@ from tests.support.places import Cli
 
 @pytest.hookimpl(tryfirst=True)  # before any is left out for its marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by what its code does."""
+    """Mark each test by what its code does; leave out those that cannot be run here."""
+    from tests.support.forked import no_fork  # with torch, which who only hands out the tests has no need of
+
+    reason = no_fork()
     for item in items:
         for mark in kinds.WAYS:
             if kinds.does(item, mark) and not (mark == "long" and _has(item, "quick")):
                 item.add_marker(mark)
+        if _has(item, "fork") and reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +44,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def _has(item: pytest.Item, *marks: str) -> bool:
     return any(item.get_closest_marker(mark) for mark in marks)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many tests were not run, and why."""
+    for line in kinds.not_run(report.longrepr for report in terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

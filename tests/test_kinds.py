@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 
 import experiments
 from tests.support import commands, forked, guard, kinds
@@ -60,8 +61,8 @@ def by_nothing() -> None:
         ("by_a_helper", {"process"}),
         ("by_a_class", {"process"}),
         ("within", {"process"}),
-        ("by_a_module", {"process"}),
-        ("forks", {"process"}),
+        ("by_a_module", {"process", "fork"}),
+        ("forks", {"process", "fork"}),
         ("whole", {"long"}),
         ("by_nothing", set()),
     ],
@@ -75,3 +76,16 @@ def test_what_a_test_does_is_read_from_its_code_and_its_helpers(name: str, marks
 def test_a_process_that_a_test_starts_without_its_mark_is_a_failure() -> None:
     with guard.no_process(), pytest.raises(pytest.fail.Exception, match=r"os\.posix_spawn .*pytest\.mark\.process"):
         os.posix_spawn("/bin/true", ["true"], {})
+
+
+def test_where_there_is_a_card_it_is_told_how_the_tests_that_fork_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert forked.no_fork() == ""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "CUDA_VISIBLE_DEVICES= " in forked.no_fork()
+
+
+def test_what_is_not_run_is_told_with_its_number_and_reason() -> None:
+    reasons = [("a.py", 1, "Skipped: no card"), ("a.py", 2, "Skipped: no data"), ["b.py", 3, "Skipped: no card"]]
+    assert kinds.not_run(reasons) == ["not run here: 2 tests: no card", "not run here: 1 test: no data"]

@@ -13,7 +13,7 @@ from experiments import evaluate as command
 from experiments.config.registry import register
 from experiments.evaluate import evaluate
 from tests.support import raw_journal
-from tests.support.forked import Ended, forked, needs_fork
+from tests.support.forked import Ended, forked
 
 SYNTHETIC = ["dataset=synthetic", "dataset.train=90", "dataset.valid=45", "dataset.classes=10"]
 QUIET = ["tracking=none", "figures=false", "device=cpu", "epochs=2", "loader.batch_size=16"]
@@ -164,20 +164,17 @@ def command_says(*arguments: str) -> Ended:
     return forked(lambda: command.main(list(arguments)))
 
 
-@needs_fork
 def test_the_command_prints_each_figure_in_full(result: experiments.Result) -> None:
     done = command_says(str(folder_of(result)))
     assert done.code == 0, done
     assert done.out == "".join(f"{name} {value!r}\n" for name, value in measured(result).items())
 
 
-@needs_fork
 def test_options_may_stand_before_and_after_overrides(result: experiments.Result) -> None:
     done = command_says(str(folder_of(result)), "--split", "train", "dataset.seed=1", "--weights", "best")
     assert done.code == 0 and done.out.startswith("train/loss ")
 
 
-@needs_fork
 def test_an_unknown_run_is_one_message(workplace: Path) -> None:
     done = command_says("outputs/none")
     told = "error: outputs/none: no run; one is named by its folder or its MLflow id (32 hexadecimal digits); "

@@ -23,10 +23,8 @@ from experiments.training.update import Update
 from tests.support import raw_journal
 from tests.support.commands import SMALL, at_step, begin, command, resumed, same_run, signalled, status
 from tests.support.crashing import Place, crash
-from tests.support.forked import Ended, needs_fork
+from tests.support.forked import Ended
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 CODES = [(TERM, 143, "exit 143"), (INT, 130, "interrupted")]

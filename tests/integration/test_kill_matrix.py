@@ -21,11 +21,9 @@ from experiments.training.checkpoint import Checkpoints
 from experiments.training.runner import Runner
 from tests.support import raw_journal
 from tests.support.crashing import IN_A_LINE, IN_A_SAVE, crash_in_line, crash_in_save, crash_in_step
-from tests.support.forked import Ended, forked, needs_fork
+from tests.support.forked import Ended, forked
 from tests.support.resuming import TIMED, alike, another_process, maker, outcome
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 EPOCHS, STEPS = 3, 4
 TRAINING = ("optim=adam", "scheduler=one_cycle", "loader.batch_size=5", f"epochs={EPOCHS}")

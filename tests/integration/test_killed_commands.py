@@ -16,7 +16,7 @@ import experiments
 from experiments.training.checkpoint import FOLDER
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, begin, go_on, same_run, status
-from tests.support.forked import kill, needs_fork
+from tests.support.forked import kill
 from tests.support.places import Cli
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
@@ -32,7 +32,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@needs_fork
 @pytest.mark.parametrize(
     "step",
     [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in range(1, EPOCHS * STEPS + 1)],
@@ -48,7 +47,6 @@ def test_a_run_that_is_killed_at_any_step_goes_on_as_if_nothing_was(
     assert same_run(folder, undisturbed) and status(folder) == "FINISHED"
 
 
-@needs_fork
 def test_a_run_that_saves_nothing_starts_over_and_comes_to_the_same(undisturbed: Path, workplace: Path) -> None:
     folder, never = workplace / "run", ["checkpoint.every_steps=null", "checkpoint.every_epochs=null"]
     assert begin(folder, *never, before=partial(at_step, 7, kill)).code == -signal.SIGKILL

@@ -25,7 +25,7 @@ from experiments.runs.find import run_in
 from experiments.runs.prediction import Prediction
 from experiments.tracking.record import RunRecord
 from experiments.training import build
-from tests.support.forked import Ended, forked, needs_fork
+from tests.support.forked import Ended, forked
 from tests.support.places import MNIST, needs_mnist
 
 Bytes = NDArray[np.uint8]
@@ -369,7 +369,6 @@ def command_says(*arguments: str | Path) -> Ended:
     return forked(lambda: command.main([str(argument) for argument in arguments]))
 
 
-@needs_fork
 def test_a_line_for_each_and_a_picture_beside_the_run(reader: Path, some: list[Path]) -> None:
     done = command_says(reader, *some)
     assert done.code == 0, done
@@ -384,7 +383,6 @@ def test_a_line_for_each_and_a_picture_beside_the_run(reader: Path, some: list[P
     assert is_png(reader / "predictions.png")
 
 
-@needs_fork
 def test_a_bad_one_among_several_is_told_and_the_others_are_read(reader: Path, some: list[Path]) -> None:
     broken = some[0].with_name("broken.png")
     broken.write_bytes(b"no picture")
@@ -396,7 +394,6 @@ def test_a_bad_one_among_several_is_told_and_the_others_are_read(reader: Path, s
     assert picture.startswith("what the model saw: ")
 
 
-@needs_fork
 def test_none_that_can_be_read_draws_nothing(reader: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = command_says(reader, tmp_path / "empty", "--picture", tmp_path / "out.png")
@@ -405,13 +402,11 @@ def test_none_that_can_be_read_draws_nothing(reader: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out.png").exists()
 
 
-@needs_fork
 def test_no_picture_at_all_is_told(reader: Path) -> None:
     done = command_says(reader)
     assert done.code == 2 and done.err.splitlines()[-1].endswith("the following arguments are required: PICTURE")
 
 
-@needs_fork
 def test_json_has_all_probabilities(reader: Path, some: list[Path], tmp_path: Path) -> None:
     done = command_says(reader, "--json", *some)
     told = json.loads(done.out)
@@ -421,7 +416,6 @@ def test_json_has_all_probabilities(reader: Path, some: list[Path], tmp_path: Pa
     assert list(told[0]) == ["picture", "how", "class", "label", "probability", "probabilities"]
 
 
-@needs_fork
 @pytest.mark.parametrize(
     ("target", "told"),
     [
@@ -440,7 +434,6 @@ def test_a_picture_that_cannot_be_drawn_there_is_told(
     assert some[0].read_bytes() == before
 
 
-@needs_fork
 def test_names_break_neither_terminal_nor_picture(reader: Path, some: list[Path]) -> None:
     names = ["a$b_{$.png", "red\x1b[31m\n.png", "\u202egnp.exe.png", "\u6570\u5b57.png", os.fsdecode(b"\xff.png")]
     paths = [some[0].rename(some[0].with_name(names[0]))]
@@ -453,7 +446,6 @@ def test_names_break_neither_terminal_nor_picture(reader: Path, some: list[Path]
     assert "\\u202egnp" in done.out and "\\udcff.png" in done.out
 
 
-@needs_fork
 def test_an_unknown_run_is_one_message(workplace: Path) -> None:
     done = command_says("none", "a.png")
     assert done.code == 2 and done.err.startswith("error: none: no run; one is named by its folder")

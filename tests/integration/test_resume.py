@@ -19,10 +19,8 @@ from experiments.tracking import journal
 from experiments.training.checkpoint import FOLDER
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, NOISE, SMALL, at_step, begin, resumed, same_run, status
-from tests.support.forked import fork, kill, needs_fork
+from tests.support.forked import fork, kill
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 CHANGED = "cannot resume: these settings changed since the run started:"
 

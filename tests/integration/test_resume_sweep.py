@@ -22,11 +22,9 @@ from experiments.runs.sweep_plan import SweepPlan
 from experiments.tracking import journal
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, same_run, status
-from tests.support.forked import Ended, kill, needs_fork
+from tests.support.forked import Ended, kill
 from tests.support.resuming import checked
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", *SMALL, "optim.lr=0.01,0.02,0.03")
 KILL = signal.SIGKILL

@@ -19,10 +19,8 @@ from experiments.tracking import journal, record
 from experiments.training import weights
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, begin, command, go_on, resumed
-from tests.support.forked import Ended, needs_fork
+from tests.support.forked import Ended
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 REUSE = "reuse=finished"
 

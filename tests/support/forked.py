@@ -19,10 +19,16 @@ from typing import Any
 import pytest
 import torch
 
-needs_fork = pytest.mark.skipif(
-    not hasattr(os, "fork") or torch.accelerator.is_available(),
-    reason="there is no fork here, or torch has threads for a device, which a fork loses",
-)
+
+def no_fork() -> str:
+    """Why tests cannot fork here; empty where they can."""
+    if not hasattr(os, "fork"):
+        return "they need fork, which this system has not"
+    if torch.cuda.is_available():
+        return "they need fork, which loses torch's threads for a card; CUDA_VISIBLE_DEVICES= pytest -m fork runs them"
+    if torch.accelerator.is_available():
+        return "they need fork, which loses torch's threads for a device"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a test does, read from its code before it runs: it starts a process, or it makes a whole run.
+"""What a test does, read from its code before it runs: it starts a process, it forks, or it makes a whole run.
 
 Read are the test, the functions among its parameters, its fixtures, and all functions of these tests that those name.
 What the product starts by itself is not seen there; such a test is marked by hand, and the guard finds it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ WAYS: Mapping[str, Ways] = {
         "multiprocessing": frozenset({"Pool", "Process", "get_context"}),
         "experiments.parity": frozenset({"against"}),
     },
+    "fork": {"tests.support.forked": frozenset({"fork", "forked"})},
     "long": {
         "experiments": frozenset({"run"}),
         "experiments.api": frozenset({"run", "resume"}),
@@ -47,6 +49,12 @@ def does(item: pytest.Item, mark: str) -> bool:
 def code_does(functions: Iterable[Any], mark: str) -> bool:
     """Whether one of these functions does what the mark says."""
     return any(_does(function, mark) for function in _functions(functions))
+
+
+def not_run(reasons: Iterable[Any]) -> list[str]:
+    """How many tests were skipped, a line for each reason; pytest gives one as file, line and "Skipped: ..."."""
+    told = Counter(str(reason[2]).removeprefix("Skipped: ") for reason in reasons if isinstance(reason, tuple | list))
+    return [f"not run here: {count} {'test' if count == 1 else 'tests'}: {why}" for why, count in told.most_common()]
 
 
 def _functions(values: Iterable[Any]) -> Iterator[FunctionType]:

@@ -13,10 +13,7 @@ from omegaconf import DictConfig, open_dict
 from experiments.sweeps import monitor
 from tests.support import raw_journal
 from tests.support.commands import SMALL, command
-from tests.support.forked import needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", *SMALL, "hydra.sweep.dir=sweep")
 COMPOSED = Path("composed.txt")

@@ -18,10 +18,8 @@ from experiments.sweeps import hooks, monitor
 from experiments.training import checkpoint
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, command, resumed, signalled, status
-from tests.support.forked import Ended, fork, forked, needs_fork
+from tests.support.forked import Ended, fork, forked
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", *SMALL, "optim.lr=0.01,0.02,0.03", "hydra.sweep.dir=sweep")
 IN_THE_SECOND = EPOCHS * STEPS + 6

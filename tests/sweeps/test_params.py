@@ -9,11 +9,8 @@ import pytest
 
 from tests.support import raw_journal
 from tests.support.commands import SMALL, command
-from tests.support.forked import needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 from tests.sweeps.test_search import needs_optuna
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", "--config-dir=own", "experiment=params", *SMALL, "epochs=1", "hydra.sweep.dir=sweep")
 SEARCH = (*SWEEP, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2")

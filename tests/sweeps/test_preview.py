@@ -14,10 +14,8 @@ from experiments.sweeps.preview import state_of
 from experiments.tracking import client, journal
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, SMALL, STEPS, at_step, begin, command, resumed
-from tests.support.forked import Ended, kill, needs_fork
+from tests.support.forked import Ended, kill
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", *SMALL, "optim.lr=0.01,0.02,0.03")
 PREVIEW = "sweep.preview=true"

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import SMALL, command
-from tests.support.forked import needs_fork
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
-
-pytestmark = needs_fork
 
 SWEEP = ("-m", *SMALL, "seed=0,1")
 

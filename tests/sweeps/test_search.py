@@ -12,7 +12,7 @@ import pytest
 from experiments.sweeps import search
 from tests.support import raw_journal
 from tests.support.commands import SMALL, STEPS, Before, at_step, command, nothing, resumed, same_run, status
-from tests.support.forked import Ended, needs_fork
+from tests.support.forked import Ended
 from tests.support.places import Cli
 from tests.support.tracked import runs, store_of
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -20,7 +20,6 @@ from tests.support.training import one_thread  # noqa: F401  # a fixture of ever
 needs_optuna = pytest.mark.skipif(
     find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="the extra [optuna] is not installed"
 )
-pytestmark = needs_fork
 
 TRIALS = 5
 SPACE = ("optim.lr=tag(log, interval(0.001, 0.1))", "model.width=choice(4,6)")

@@ -23,7 +23,7 @@ from experiments.config.store_uri import masked, store_uri
 from experiments.tracking import delivery, journal
 from experiments.tracking.mlflow_store import Store, StoreError
 from tests.support import raw_journal
-from tests.support.forked import forked, kill, needs_fork
+from tests.support.forked import forked, kill
 from tests.support.places import Cli
 
 TINY = ["dataset=synthetic", "dataset.train=200", "dataset.valid=50"]
@@ -179,7 +179,6 @@ def test_a_database_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
-@needs_fork
 @pytest.mark.parametrize("statements", [1, 20, 100])
 def test_a_store_whose_making_was_killed_is_made_by_the_next_process(tmp_path: Path, statements: int) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -187,7 +186,6 @@ def test_a_store_whose_making_was_killed_is_made_by_the_next_process(tmp_path: P
     assert Store(uri).experiment("made after it") == "1"
 
 
-@needs_fork
 def test_a_store_that_mlflow_itself_left_half_made_is_told_with_what_to_do(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert forked(lambda: _killed_after(20, MlflowClient, uri)).code == -signal.SIGKILL

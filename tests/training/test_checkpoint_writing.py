@@ -21,7 +21,7 @@ from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
-from tests.support.forked import forked, needs_fork
+from tests.support.forked import forked
 from tests.support.training import (
     make,
     one_thread,  # noqa: F401  # a fixture of every test here
@@ -261,7 +261,6 @@ class TestFullDisk:
         assert found is not None and same(found["model"], weights_of(runner.model))
 
 
-@needs_fork
 def test_a_limit_of_the_system_is_as_a_full_disk(tmp_path: Path) -> None:
     def limited() -> None:
         logging.basicConfig(format="%(message)s")

@@ -40,12 +40,11 @@ from experiments.training.distributed.step import JointUpdate
 from experiments.training.runner import Runner
 from tests.support import raw_journal, tracked
 from tests.support.commands import at_step, nothing, resumed, same_run, signalled, status
-from tests.support.forked import Ended, kill, needs_fork
+from tests.support.forked import Ended, kill
 from tests.support.processes import Torchrun, checked, farthest, in_float64, in_processes, in_step, trained
 from tests.support.resuming import alike
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
-pytestmark = needs_fork
 slow = pytest.mark.slow
 
 SMALL = (
