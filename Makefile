@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 ARGS ?= experiment=tutorial
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-all coverage lint lock setup clean
+.PHONY: run quick test test-all coverage lint lock setup clean
 
 ## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
 run: $(INSTALLED)
 	$(BIN)/python -m experiments $(ARGS)
 
-## the quick tests
+## in about a minute: the tests that start no process and make no whole run
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not process and not long"
+
+## in under five minutes: those, and the ones with whole runs and short processes
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
@@ -19,7 +23,7 @@ test: $(INSTALLED)
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-## which lines the quick tests run, in the terminal and in htmlcov/
+## which lines the tests of `make test` run, in the terminal and in htmlcov/
 coverage: $(INSTALLED)
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
 
