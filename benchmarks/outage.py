@@ -88,7 +88,7 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
 def _train(overrides: list[str]) -> None:
     """Run one training with its steps timed, in this process; print its times as the last line."""
     import experiments
-    from experiments.tracking import client, delivery
+    from experiments.tracking import client, delivered
     from experiments.training.runner import Runner
     from experiments.training.step import EagerStep
 
@@ -116,7 +116,7 @@ def _train(overrides: list[str]) -> None:
     result = experiments.run(overrides)
     assert result.folder is not None
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]
-    arrived = bool(delivery.state(result.folder).ended)
+    arrived = bool(delivered.state(result.folder).ended)
     print(json.dumps({"steps": steps, "records": records, "arrived": arrived}), flush=True)
     for uploader in client._uploaders.values():
         uploader._process.kill()  # it would continue for a while, beside the next run

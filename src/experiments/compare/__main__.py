@@ -23,8 +23,8 @@ from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
 from experiments.runs.terminal import relative, ui_command
 from experiments.sweeps.summary import table
-from experiments.tracking import delivery, links
-from experiments.tracking.delivery import Delivered
+from experiments.tracking import delivered, links, record
+from experiments.tracking.delivered import Delivered
 
 FOLDER = "comparisons"
 
@@ -92,19 +92,19 @@ def _look(folders: Sequence[Path], metric: str) -> Iterator[str]:
     stores: dict[str, list[Delivered]] = {}
     missing = 0
     for folder in folders:
-        state = delivery.state(folder)
+        state = delivered.state(folder)
         if state.store and state.run_id:
             stores.setdefault(state.store, []).append(state)
         else:
-            missing += delivery.meant_for(folder) is not None
-    for store, delivered in stores.items():
+            missing += record.start_of(folder).store is not None
+    for store, states in stores.items():
         own = store_uri(None)
         uri = own if masked(own) == store else store
-        yield f"MLflow  {links.runs(uri, delivered, metric)}"
+        yield f"MLflow  {links.runs(uri, states, metric)}"
         if served := ui_command(uri):
             yield f"        (start the UI first: {served})"
     if missing:
-        yield f"{missing} of {len(folders)} runs are not in MLflow; python -m experiments.sync brings them there"
+        yield f"{missing} of {len(folders)} runs are not in MLflow; upload them: python -m experiments.sync"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from experiments.runs.folder import ERROR, reason, refusal
 from experiments.runs.job_record import NOT_RUN, JobRecord
 from experiments.sweeps import best
 from experiments.sweeps.settings_diff import differing, settings
-from experiments.tracking import client, delivery, journal, ownership, record
+from experiments.tracking import client, delivered, journal, ownership, record
 from experiments.tracking.markdown import shown
 from experiments.tracking.record import RUNNING
 
@@ -257,7 +257,7 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[JobRecord]) -> None:
     uploader = client.uploader(tracking, config.output_root)
     uploader.follow(sweep)
     # A run that was taken from elsewhere may be in another store, or in none.
-    begun = [job for job in jobs if job.started and (job.reused is None or delivery.is_in(job.folder, uri))]
+    begun = [job for job in jobs if job.started and (job.reused is None or delivered.is_in(job.folder, uri))]
     folders = list(dict.fromkeys(job.folder for job in begun))
     missing = uploader.wait([sweep, *folders], tracking.wait_seconds)
     terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep])

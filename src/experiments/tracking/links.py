@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from experiments.config.store_uri import masked
-from experiments.tracking.delivery import Delivered
+from experiments.tracking.delivered import Delivered
 
 # Where `python -m experiments.ui` serves a store that has no server of its own.
 LOCAL = "http://127.0.0.1:5000"
