@@ -13,6 +13,7 @@ from experiments.config import source_hash
 from experiments.config.device import DeviceConfig
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last, flatten
+from experiments.runs.settings_diff import changed
 
 # What never changes a result.
 WITHOUT_EFFECT = {
@@ -80,12 +81,10 @@ def without_length(found: Mapping[str, Any]) -> Identity:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each thing that differs."""
-    names = sorted(before.keys() | now.keys(), key=str)
     missing = "nothing"
     return [
         f"{name}: {before.get(name, missing)!r} then, {now.get(name, missing)!r} now"
-        for name in names
-        if before.get(name, missing) != now.get(name, missing)
+        for name in sorted(changed([before, now]), key=str)
     ]
 
 
