@@ -68,7 +68,7 @@ def test_a_sweep_runs_and_is_compared_from_the_wheel(installed: Path, tmp_path: 
     done = run(installed, tmp_path, "-m", "dataset=digits", "model=logistic,mlp", "tracking=none")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("FINISHED") == 2
-    command = [installed, "-m", "experiments.compare", "--html", "page.html"]
+    command = [str(installed), "-m", "experiments.compare", "--html", "page.html"]
     subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 

@@ -101,8 +101,8 @@ def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:
             stores.setdefault(state.store, []).append(state)
         else:
             missing += delivery.meant_for(folder) is not None
-    default = store_uri(None)
     for store, delivered in stores.items():
+        default = store_uri(None)
         uri = default if masked(default) == store else store
         yield f"MLflow  {links.runs(uri, delivered, metric)}"
         if served := ui_command(uri):

@@ -30,7 +30,6 @@ class Run:
     """One of the runs that are compared.
 
     Args:
-        job: the run's record.
         label: distinguishes it from the other runs.
         group: the label that it shares with runs that differ by seed alone.
         settings: its values of the settings that differ.
@@ -61,11 +60,6 @@ class Run:
         """Return the value after the last epoch."""
         points = self.points(metric)
         return points[max(points)] if points else None
-
-    @property
-    def seconds(self) -> float:
-        """Return the time of all epochs."""
-        return sum(self.points("time/epoch_seconds").values())
 
     @property
     def seed(self) -> tuple[str, ...]:
@@ -105,12 +99,7 @@ class Comparison:
 
 
 def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None) -> Comparison:
-    """Lay runs side by side.
-
-    Args:
-        jobs: the runs' records.
-        metric: the metric to compare them by.
-        mode: whether its smallest or its largest value is best; by default its name decides.
+    """Lay runs side by side, compared by a metric; without a mode its name decides which value is best.
 
     Raises:
         ConfigError: no run has an epoch or the metric, no value of it is finite, the runs have no metric in common, or

@@ -6,7 +6,6 @@ import base64
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +17,7 @@ from experiments.tracking.figures import PICTURES, label, pixels
 FEW = 3  # up to so many runs show their own mistakes; of more, the best run shows its
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """An image that a run got wrong.
-
-    Args:
-        image: a `data:` address.
-        label: the true class.
-        answer: the predicted class.
-        sure: the probability of the answer, in percent.
-    """
-
-    image: str
-    label: str
-    answer: str
-    sure: str
-
-
-def mistakes(comparison: Comparison) -> Iterator[tuple[str, list[Mistake]]]:
+def mistakes(comparison: Comparison) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Yield the label and the mistakes of the best run, or of each of few; runs that kept none are left out."""
     for run in comparison.runs if len(comparison.runs) <= FEW else [comparison.best]:
         kept = _kept(run.job.folder)
@@ -53,10 +35,14 @@ def _kept(folder: Path) -> Mapping[str, np.ndarray]:
         return {}
 
 
-def _mistake(kept: Mapping[str, np.ndarray], number: int) -> Mistake:
+def _mistake(kept: Mapping[str, np.ndarray], number: int) -> dict[str, str]:
     names = [str(name) for name in kept["labels"]]
     true, answer = (label(names, kept[f"worst_{which}"][number]) for which in ("true", "predicted"))
     png = io.BytesIO()
     imsave(png, pixels(kept["worst"][number]), format="png", cmap="gray", vmin=0, vmax=1)
-    image = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
-    return Mistake(image, true, answer, f"{kept['worst_probability'][number]:.0%}")
+    return {
+        "image": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}",
+        "label": true,
+        "answer": answer,
+        "sure": f"{kept['worst_probability'][number]:.0%}",
+    }

@@ -22,13 +22,7 @@ Row = Mapping[str, str]
 
 
 def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
-    """Return the page as HTML.
-
-    Args:
-        comparison: what is shown.
-        sweeps: folders that may hold parity verdicts.
-        axis: of the curves.
-    """
+    """Return the page as HTML; `sweeps` are folders that may hold parity verdicts, `axis` is that of the curves."""
     groups = seeds.groups(comparison)
     repeated = seeds.repeated(groups)
     stages = _stages(comparison)

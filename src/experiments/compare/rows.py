@@ -23,7 +23,7 @@ def rows(comparison: Comparison) -> list[dict[str, str]]:
                 row[f"best = last\n{metric}"] = _shown(best and best[1])
             else:
                 row |= {f"best\n{metric}": _shown(best and best[1]), f"last\n{metric}": _shown(last)}
-        row["seconds"] = f"{run.seconds:.1f}"
+        row["seconds"] = f"{sum(run.job.series('time/epoch_seconds')):.1f}"
         row["against\nthe first"] = change(comparison.runs[0], run, comparison.metric)
         table.append(row if all_finished else row | {"status": run.job.status})
     return table
@@ -46,12 +46,7 @@ def change(first: Run, run: Run, metric: str) -> str:
 
 
 def headline(comparison: Comparison, shown: Callable[[float], str] = repr) -> str:
-    """Return the answer in a sentence: which run is best, by how much, against the first.
-
-    Args:
-        comparison: the runs.
-        shown: formats the best value; by default in full.
-    """
+    """Return the answer in a sentence: which run is best, its value as `shown`, and by how much against the first."""
     if seeds.repeated(groups := seeds.groups(comparison)):
         return seeds.headline(groups, comparison.metric)
     best, first, metric = comparison.best, comparison.runs[0], comparison.metric

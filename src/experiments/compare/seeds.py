@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -71,13 +71,7 @@ def groups(comparison: Comparison) -> list[Group]:
 
 
 def verdicts(found: Sequence[Group], metric: str, *, last: bool = False) -> list[Verdict]:
-    """Compare each group but the first with the first, where both have runs.
-
-    Args:
-        found: the groups.
-        metric: the metric to compare.
-        last: compare the values of the last epochs instead of the best ones.
-    """
+    """Compare each group with the first, where both have runs, by their best epochs or their last ones."""
     return [_verdict(found[0], other, metric, last) for other in found[1:] if found[0].runs and other.runs]
 
 
@@ -157,13 +151,10 @@ def rows(found: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, str]]
     for group in found:
         row = {"runs alike but for the seed": group.label, "seeds": str(len(group.runs))}
         for metric in metrics:
-            row |= _moments(list(group.values(metric).values()), metric)
+            values = list(group.values(metric).values())
+            row[f"{metric} mean"] = figure(fmean(values)) if values else ""
+            row[f"{metric} sd"] = figure(stdev(values)) if len(values) > 1 else ""
         if any_left_out:
             row["left out"] = str(group.left_out or "")
         table.append(row | {"against the first": against.get(group.label, "")})
     return table
-
-
-def _moments(values: Sequence[float], metric: str) -> Mapping[str, str]:
-    mean = figure(fmean(values)) if values else ""
-    return {f"{metric} mean": mean, f"{metric} sd": figure(stdev(values)) if len(values) > 1 else ""}

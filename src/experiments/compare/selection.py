@@ -20,12 +20,7 @@ from experiments.tracking import journal, record
 
 @dataclass(frozen=True)
 class Chosen:
-    """The runs to compare.
-
-    Args:
-        jobs: their records.
-        sweeps: the folders of the sweeps that were named.
-    """
+    """The runs to compare, and the folders of the sweeps that were named."""
 
     jobs: list[JobRecord]
     sweeps: list[Path]

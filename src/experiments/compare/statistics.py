@@ -26,8 +26,7 @@ class Difference:
     """How much larger the second group's mean is than the first's.
 
     Args:
-        estimate: the difference.
-        low: the lower end of its interval.
+        low: the lower end of the interval around the estimate.
         high: the upper end.
         spreads: the standard deviation of the pairs' differences, or that of each group.
     """
@@ -49,13 +48,7 @@ class Difference:
 
 
 def difference(first: ArrayLike, second: ArrayLike, *, paired: bool) -> Difference:
-    """Compare two groups of at least two values each.
-
-    Args:
-        first: a group.
-        second: the other; in the same order where the groups are paired.
-        paired: whether values belong together; what a pair has in common (its seed) then cancels out.
-    """
+    """Compare two groups of at least two values; paired ones are in the same order, and what a pair shares cancels."""
     one, other = np.asarray(first, float), np.asarray(second, float)
     estimate = float((other - one).mean() if paired else other.mean() - one.mean())
     spreads = tuple(float(sample.std(ddof=1)) for sample in ((other - one,) if paired else (one, other)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import differing, settings
@@ -17,48 +16,34 @@ LONGEST = 5000  # characters of a tag's value
 
 @dataclass(frozen=True)
 class Best:
-    """The job with the smallest validation loss.
+    """The job with the smallest validation loss, and its values of the settings that were swept over or differ."""
 
-    Args:
-        job: its number, the name of its folder.
-        folder: its run's folder.
-        loss: its best validation loss.
-        settings: its values of the settings that were swept over or differ between the jobs.
-    """
-
-    job: str
-    folder: Path
-    loss: float
+    job: JobRecord
     settings: Mapping[str, str]
 
     @property
     def metrics(self) -> dict[str, float]:
         """Return the parent run's metrics."""
-        return {METRIC: self.loss}
+        return {METRIC: self.job.figures[METRIC]}
 
     @property
     def tags(self) -> dict[str, str]:
         """Return the parent run's tags; parameters could not change when the sweep is resumed."""
-        tags = {"best/job": self.job, "best/folder": str(self.folder)}
+        tags = {"best/job": self.job.job, "best/folder": str(self.job.folder)}
         return tags | {f"best/{key}": value[:LONGEST] for key, value in self.settings.items()}
 
     def __str__(self) -> str:
         given = "".join(f" {key}={value}" for key, value in self.settings.items())
-        return f"job {self.job}, {METRIC} {self.loss!r}{given and ':'}{given}; {relative(self.folder)}"
+        loss = f"{METRIC} {self.job.figures[METRIC]!r}{given and ':'}{given}"
+        return f"job {self.job.job}, {loss}; {relative(self.job.folder)}"
 
 
-def of(jobs: Sequence[JobRecord], varied: Sequence[str] = ()) -> Best | None:
-    """Return the best of a sweep's jobs; None where no job has a finite loss.
-
-    Args:
-        jobs: their records.
-        varied: keys that were swept over or searched; reported even where all jobs have the same value.
-    """
-    losses = {job.job: job.figures.get(METRIC, math.nan) for job in jobs}
-    finite = [job for job in jobs if math.isfinite(losses[job.job])]
+def of(jobs: Sequence[JobRecord], varied: Sequence[str]) -> Best | None:
+    """Return the best job, with the `varied` settings even where all jobs have the same; None without a finite loss."""
+    finite = [job for job in jobs if math.isfinite(job.figures.get(METRIC, math.nan))]
     if not finite:
         return None
-    job = min(finite, key=lambda job: losses[job.job])
+    job = min(finite, key=lambda job: job.figures[METRIC])
     given = settings(job)
     keys = [*varied, *differing([settings(other) for other in jobs if other.started])]
-    return Best(job.job, job.folder, losses[job.job], {key: given[key] for key in keys if key in given})
+    return Best(job, {key: given[key] for key in keys if key in given})

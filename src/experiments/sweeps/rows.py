@@ -39,12 +39,7 @@ def are_stages(jobs: Sequence[JobRecord]) -> bool:
 
 
 def stage_rows(jobs: Sequence[JobRecord], parity: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
-    """Return a row for each stage: what it gains, what the tutorial prints, what this run gave.
-
-    Args:
-        jobs: the stages' runs.
-        parity: verdicts as `experiments.parity.stage_sweep` keeps them; without any there is no such column.
-    """
+    """Return a row for each stage: what it gains, what the tutorial prints, what this run gave, and any verdicts."""
     verdicts = {pair["pair"][1]: _verdict(pair) for pair in parity}
     rows = []
     for job in jobs:

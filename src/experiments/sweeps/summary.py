@@ -31,13 +31,14 @@ Judge = Callable[[Path, Sequence[JobRecord], int | None], Sequence[Mapping[str, 
 
 
 @contextlib.contextmanager
-def finished_anyway(config: DictConfig, judge: Judge) -> Iterator[None]:
-    """Finish a sweep that ends by an error or by Ctrl-C, since Hydra then calls no callback."""
+def finishing(config: DictConfig, judge: Judge) -> Iterator[None]:
+    """Finish a sweep however it ends."""
     try:
         yield
     except BaseException as error:
         finish(config, judge, error)
         raise
+    finish(config, judge)
 
 
 def finish(config: DictConfig, judge: Judge, error: BaseException | None = None) -> None:

@@ -61,13 +61,12 @@ class Sweep:
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
             elsewhere = not isinstance(self.launcher, BasicLauncher)
-            with summary.finished_anyway(self.config, judged):
+            # Finished while this process owns the sweep: else it could be taken for one that died.
+            with summary.finishing(self.config, judged):
                 watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=elsewhere)
                 with watching as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
                     returned = self._run(arguments)
                 watch.raise_if_failed()
-            # Now, while this process owns the sweep: else it could be taken for one that died.
-            summary.finish(self.config, judged)
             return returned
 
     def _run(self, arguments: list[str]) -> Any:
