@@ -196,7 +196,7 @@ def test_a_metric_whose_name_does_not_tell_which_value_is_best_is_asked_for_it(o
     run(outputs / "a", [0.5], metric="valid/top_k")
     with pytest.raises(ConfigError) as caught:
         laid("outputs", metric="valid/top_k")
-    problem = "its name does not tell whether less or more of it is better; say --mode min or --mode max"
+    problem = "its name does not show whether less or more of it is better; add --mode min or --mode max"
     assert str(caught.value) == f"--metric valid/top_k: {problem}"
 
 
@@ -387,9 +387,9 @@ def test_one_run_each_tells_nothing_about_seeds(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.4])
     of_seeds(outputs, "b", [0.3])
     comparison = laid("outputs")
-    assert verdict_of(outputs).text == "one run of model=a tells nothing about seeds"
+    assert verdict_of(outputs).text == "no verdict from one run of model=a"
     assert seeds.notes(seeds.groups(comparison), METRIC) == [
-        "one run each: how much of a difference is the seed's, nothing tells; -m seed=0,1,2 would"
+        "one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2"
     ]
 
 
@@ -406,7 +406,7 @@ def test_a_seed_that_was_run_twice_counts_once_and_an_unfinished_run_not_at_all(
     ("ends", "expected"),
     [
         ([0.3, 0.42, math.nan], r"better by 0\.1900 \[.*\] \(95 %, 2 seeds, paired\)"),
-        ([0.3, math.inf, math.nan], "one run of model=b tells nothing about seeds"),
+        ([0.3, math.inf, math.nan], "no verdict from one run of model=b"),
         ([math.inf, math.inf, math.nan], "no run of model=b has a finite value"),
     ],
 )

@@ -125,7 +125,7 @@ def _mode(metric: str) -> Mode:
         return "min"
     if metric.endswith("accuracy") or metric.startswith("throughput/"):
         return "max"
-    problem = "its name does not tell whether less or more of it is better; say --mode min or --mode max"
+    problem = "its name does not show whether less or more of it is better; add --mode min or --mode max"
     raise ConfigError(Fault(f"--metric {metric}", problem))
 
 

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from experiments.runs import overrides
 from experiments.runs.job_record import JobRecord
-from experiments.runs.settings_diff import GROUPS, differing, follows, settings
+from experiments.runs.settings_diff import GROUPS, RESOLVED, differing, follows, settings
 
 OVERLAYS = ("stage", "experiment")  # presets over several groups: their name implies all that they set
-# A run's identity has these in another form: three streams, a digest, a device.
-RESOLVED = ("seed", "seeds", "init_from", "device")
 
 Settings = Mapping[str, str]
 
 
 def with_effect(jobs: Sequence[JobRecord]) -> list[dict[str, str]]:
     """Return each job's settings that can change a result; the data's place only where the data differ."""
-    roots = {*RESOLVED, "dataset"} if "content of dataset" in differing_versions(jobs) else set(RESOLVED)
+    roots = RESOLVED | ({"dataset"} if "content of dataset" in differing_versions(jobs) else set())
     found = []
     for job in jobs:
         given = settings(job)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.image import imsave
 
 from experiments.compare.comparison import Comparison
-from experiments.tracking.figures import PICTURES, label, pixels
+from experiments.tracking.figures import PICTURES, arrays, label, pixels
 
 FEW = 3  # up to so many runs show their own mistakes; of more, the best run shows its
 
@@ -28,9 +28,7 @@ def mistakes(comparison: Comparison) -> Iterator[tuple[str, list[dict[str, str]]
 def _kept(folder: Path) -> Mapping[str, np.ndarray]:
     """Return a run's images; empty where the file is missing or damaged."""
     try:
-        # Opened here, since numpy leaves a file open that it cannot read.
-        with (folder / PICTURES).open("rb") as file, np.load(file, allow_pickle=False) as content:
-            return dict(content)
+        return arrays(folder / PICTURES)
     except (OSError, ValueError, zipfile.BadZipFile):
         return {}
 

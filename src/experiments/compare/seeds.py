@@ -79,7 +79,7 @@ def _verdict(first: Group, other: Group, metric: str, last: bool) -> Verdict:
     one, two = first.values(metric, last=last), other.values(metric, last=last)
     count, label = min((len(one), first.label), (len(two), other.label))
     if count < 2:
-        text = f"one run of {label} tells nothing about seeds" if count else f"no run of {label} has a finite value"
+        text = f"no verdict from one run of {label}" if count else f"no run of {label} has a finite value"
         return Verdict(other.label, 0, text)
     # Late: scipy takes a second or two, which single runs need not wait for.
     from experiments.compare import statistics
@@ -130,7 +130,7 @@ def headline(found: Sequence[Group], metric: str) -> str:
 def notes(found: Sequence[Group], metric: str) -> list[str]:
     """Return what limits the verdicts."""
     if not repeated(found):
-        note = "one run each: how much of a difference is the seed's, nothing tells; -m seed=0,1,2 would"
+        note = "one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2"
         return [note] if len(found) > 1 else []
     lines = []
     if (compared := sum(len(group.runs) > 1 for group in found[1:])) > 1:

@@ -13,15 +13,13 @@ from experiments.config import source_hash
 from experiments.config.device import DeviceConfig
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last, flatten
-from experiments.runs.settings_diff import changed
+from experiments.runs.settings_diff import RESOLVED, changed
 
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
     "reuse",
 }
-# What counts as what it came to: the three streams, the weights' digest, the device in use and how it is used.
-RESOLVED = {"seed", "seeds", "init_from", "device"}
 SWITCHES = ("precision", "compile", "graph")
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}

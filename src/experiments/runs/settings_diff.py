@@ -12,6 +12,9 @@ from experiments.runs.job_record import JobRecord
 # Groups whose option says more than the component's name and all its arguments.
 GROUPS = ("stage", "experiment", "dataset", "model", "loss", "optim", "loader", "scheduler", "device")
 
+# A run's identity has these in another form: three streams, the weights' digest, the device in use and how it is used.
+RESOLVED = frozenset({"seed", "seeds", "init_from", "device"})
+
 
 def settings(job: JobRecord) -> dict[str, str]:
     """Return a job's chosen options and parameters; of a job that never started, what its plan or command line set."""

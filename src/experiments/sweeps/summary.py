@@ -108,8 +108,11 @@ def _end(jobs: Sequence[JobRecord], failed: int, error: BaseException | None) ->
 
 def collect(sweep: Path) -> list[JobRecord]:
     """Return the records of a sweep's jobs, in the order of their numbers; a job that never started is FAILED."""
+    # Whatever `hydra.sweep.subdir` names their folders.
+    started = {path.parent for path in sweep.rglob(journal.FILE)} - {sweep}
+    made = {path.parents[1] for path in sweep.rglob(".hydra/overrides.yaml")}
     found = []
-    for folder in job_folders(sweep):
+    for folder in sorted(started | made, key=lambda path: (int(path.name) if path.name.isdecimal() else -1, str(path))):
         name = str(folder.relative_to(sweep))
         if (folder / journal.FILE).is_file():
             run = record.read(folder)
@@ -135,13 +138,6 @@ def _ended_jobs(sweep: Path) -> list[JobRecord]:
         for name, given in sweep_plan.read(sweep).listed.items()
         if name not in names
     ]
-
-
-def job_folders(sweep: Path) -> list[Path]:
-    """Return the folders of a sweep's jobs in order, whatever `hydra.sweep.subdir` names them."""
-    started = {path.parent for path in sweep.rglob(journal.FILE)} - {sweep}
-    made = {path.parents[1] for path in sweep.rglob(".hydra/overrides.yaml")}
-    return sorted(started | made, key=lambda path: (int(path.name) if path.name.isdecimal() else -1, str(path)))
 
 
 def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[JobRecord]) -> None:

@@ -35,6 +35,15 @@ def draw(folder: Path) -> list[Path]:
     return drawn
 
 
+def arrays(path: Path) -> Mapping[str, np.ndarray]:
+    """Return the arrays of an .npz file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    # Opened here, since numpy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        return dict(content)
+
+
 def pixels(image: np.ndarray) -> np.ndarray:
     """Return an image (channels, height, width) as pixels from 0 to 1: (height, width, 3), or (height, width)."""
     scaled = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
@@ -49,7 +58,7 @@ def label(names: Sequence[str], target: np.ndarray) -> str:
 
 
 def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
-    kept = _arrays(folder / PICTURES)
+    kept = arrays(folder / PICTURES)
     if kept:
         run = record.read(folder)
         if run.series("train/loss"):
@@ -61,15 +70,8 @@ def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
             yield "confusion_matrix", _confusion(kept["confusion"], names)
         if len(kept.get("worst", ())):
             yield "worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index))
-    for epoch, layer in enumerate(_arrays(folder / WEIGHTS).get("images", ())):
+    for epoch, layer in enumerate(arrays(folder / WEIGHTS).get("images", ())):
         yield f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", _layer(layer)
-
-
-def _arrays(path: Path) -> Mapping[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as content:
-        return dict(content)
 
 
 def _first(image: np.ndarray) -> Figure:
