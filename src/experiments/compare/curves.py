@@ -89,7 +89,8 @@ def curves(comparison: Comparison, axis: str) -> list[Curve]:
         name = runs[0].label if len(runs) == 1 else f"{group} (mean of {len(runs)})"
         key: Hashable = group
         if axis != "seconds":
-            key = tuple(_rounded(points(run, metric, axis)) for run in runs for metric in comparison.metrics)
+            lines = [points(run, metric, axis) for run in runs for metric in comparison.metrics]
+            key = tuple(tuple((x, f"{y:.6g}") for x, y in line) for line in lines)  # the order of additions may differ
         found.setdefault(key, Curve([], runs)).names.append(name)
     first, *others = found.values()
     others = sorted(others, key=lambda curve: min(comparison.rank(run) for run in curve.runs))[: MOST - 1]
@@ -138,11 +139,6 @@ def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
 def _mean(lines: Sequence[Points]) -> Points:
     """Return the mean line over the epochs that all lines have."""
     return [(fmean(x for x, _ in column), fmean(y for _, y in column)) for column in zip(*lines, strict=False)]
-
-
-def _rounded(line: Points) -> Hashable:
-    """Return a line without what the order of additions can change."""
-    return tuple((x, f"{y:.6g}") for x, y in line)
 
 
 def _rows_an_epoch(run: Run) -> int:
