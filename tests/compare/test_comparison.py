@@ -32,7 +32,8 @@ def outputs(workplace: Path) -> Path:
 
 
 def laid(*names: str | Path, metric: str = METRIC, mode: Mode | None = None) -> Comparison:
-    return compare(choose([str(name) for name in names], Path("outputs")).jobs, metric, mode)
+    jobs, _ = choose([str(name) for name in names], Path("outputs"))
+    return compare(jobs, metric, mode)
 
 
 def columns(comparison: Comparison) -> list[str]:

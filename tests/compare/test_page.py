@@ -24,9 +24,9 @@ browser = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), re
 
 
 def written(folder: Path, *names: Path) -> Path:
-    chosen = choose([str(name) for name in names], folder)
+    jobs, sweeps = choose([str(name) for name in names], folder)
     path = folder / "page.html"
-    path.write_text(page.page(compare(chosen.jobs, "valid/loss"), chosen.sweeps, "epoch"), encoding="utf-8")
+    path.write_text(page.page(compare(jobs, "valid/loss"), sweeps, "epoch"), encoding="utf-8")
     return path
 
 

@@ -24,6 +24,10 @@ def figures(
     return first, 0.3 + difference + other + rng.normal(0, math.sqrt(spread**2 - 0.01**2), (trials, seeds))
 
 
+def runs_needed(effect: float, *spreads: float) -> int | None:
+    return statistics.Difference(effect, effect, effect, spreads).needed
+
+
 def expected(rate: float, trials: int) -> tuple[float, float]:
     """What of so many trials a true rate lets one see, but for one time in a thousand."""
     low, high = stats.binom.interval(0.999, trials, rate)
@@ -61,7 +65,7 @@ def test_pairs_show_a_difference_that_the_seeds_hide() -> None:
 
 @pytest.mark.parametrize("effect", [0.4, 0.8, 1.5])
 def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_has_not(effect: float) -> None:
-    needed = statistics.needed(effect, (1.0,))
+    needed = runs_needed(effect, 1.0)
     assert needed is not None
     for count, enough in ((needed, True), (needed - 1, False)):
         differences = np.random.default_rng(0).normal(effect, 1.0, (20_000, count))
@@ -74,7 +78,7 @@ def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_h
 def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
     effect: float, spreads: tuple[float, float]
 ) -> None:
-    needed = statistics.needed(effect, spreads)
+    needed = runs_needed(effect, *spreads)
     assert needed is not None
     rng = np.random.default_rng(0)
     first, second = rng.normal(0, spreads[0], (20_000, needed)), rng.normal(effect, spreads[1], (20_000, needed))
@@ -88,8 +92,8 @@ def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
 )
 def test_the_numbers_needed_are_those_of_the_published_tables(effect: float, pairs: int | None, each: int) -> None:
     """Cohen, Statistical Power Analysis for the Behavioral Sciences, two-sided at 5 %, power 80 %."""
-    assert statistics.needed(effect, (1.0,)) == pairs
-    assert statistics.needed(-effect, (1.0, 1.0)) == each
+    assert runs_needed(effect, 1.0) == pairs
+    assert runs_needed(-effect, 1.0, 1.0) == each
 
 
 def test_figures_that_are_all_the_same_are_no_evidence_of_a_difference_and_need_no_interval() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments import cli
 from experiments.compare import rows, seeds
 from experiments.compare.comparison import METRIC, Comparison, compare
-from experiments.compare.selection import Chosen, choose
+from experiments.compare.selection import choose
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing
@@ -46,10 +46,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _compare(given: argparse.Namespace) -> None:
     _check(given)
-    chosen = choose(given.what, given.output_root)
-    comparison = compare(chosen.jobs, given.metric, given.mode)
-    lines = [*_answer(comparison), *_files(comparison, chosen, given)]
-    lines += _links([job.folder for job in chosen.jobs if job.started], given.metric)
+    jobs, sweeps = choose(given.what, given.output_root)
+    comparison = compare(jobs, given.metric, given.mode)
+    lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
+    lines += _links([job.folder for job in jobs if job.started], given.metric)
     try:
         print("\n".join(lines), flush=True)
     except BrokenPipeError:  # the reader has closed the pipe; what is left is flushed into nothing
@@ -74,7 +74,7 @@ def _answer(comparison: Comparison) -> Iterator[str]:
     yield from (rows.headline(comparison), *comparison.notes, *seeds.notes(groups, comparison.metric))
 
 
-def _files(comparison: Comparison, chosen: Chosen, given: argparse.Namespace) -> Iterator[str]:
+def _files(comparison: Comparison, sweeps: Sequence[Path], given: argparse.Namespace) -> Iterator[str]:
     """Draw the curves, write the page if one is asked for, and yield where they are."""
     # Late: runs that cannot be compared are reported without waiting for matplotlib.
     from experiments.compare import curves, page
@@ -87,7 +87,7 @@ def _files(comparison: Comparison, chosen: Chosen, given: argparse.Namespace) ->
     yield f"curves  {relative(plot)}"
     if given.html:
         with replacing(given.html) as temporary:
-            temporary.write_text(page.page(comparison, chosen.sweeps, given.axis), encoding="utf-8")
+            temporary.write_text(page.page(comparison, sweeps, given.axis), encoding="utf-8")
         yield f"page    {relative(given.html)}"
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import io
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.image import imsave
 
-from experiments.compare import curves, digits, rows, seeds
+from experiments.compare import curves, rows, seeds
 from experiments.compare.comparison import Comparison
 from experiments.parity import stage_sweep
 from experiments.sweeps.rows import are_stages, stage_rows
+from experiments.tracking.figures import PICTURES, arrays, label, pixels
 
 SENTENCES = ("gain", "against the first")  # columns that hold sentences
 STAGE_COLUMNS = {"gain": "gain", "printed": "the tutorial\nprints", "ours": "this run\ngives"}
+
+FEW = 3  # up to so many runs show their own mistakes; of more, the best run shows its
 
 Row = Mapping[str, str]
 
@@ -43,7 +51,7 @@ def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
             f"{name} of each run by {curves.AXES[axis]}": curves.svg(comparison, name, axis)
             for name in comparison.metrics
         },
-        digits=list(digits.mistakes(comparison)),
+        digits=list(_mistakes(comparison)),
         parity=[(sweep.name, _verdicts(sweep)) for sweep in sweeps if (sweep / stage_sweep.FILE).is_file()],
         notes=[*comparison.notes, *seeds.notes(groups, metric)],
         number_columns=_number_columns,
@@ -94,6 +102,35 @@ def _look(head: str, text: str, numbers: set[str]) -> str | None:
     """Return a cell's CSS classes."""
     classes = {"n": head in numbers, "better": text.endswith(" better"), "words": head in SENTENCES}
     return " ".join(name for name, holds in classes.items() if holds) or None
+
+
+def _mistakes(comparison: Comparison) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Yield the label and the mistakes of the best run, or of each of few; runs that kept none are left out."""
+    for run in comparison.runs if len(comparison.runs) <= FEW else [comparison.best]:
+        kept = _kept(run.job.folder)
+        if len(kept.get("worst", ())):
+            yield run.label, [_mistake(kept, number) for number in range(len(kept["worst"]))]
+
+
+def _kept(folder: Path) -> Mapping[str, np.ndarray]:
+    """Return a run's images; empty where the file is missing or damaged."""
+    try:
+        return arrays(folder / PICTURES)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+
+
+def _mistake(kept: Mapping[str, np.ndarray], number: int) -> dict[str, str]:
+    names = [str(name) for name in kept["labels"]]
+    true, answer = (label(names, kept[f"worst_{which}"][number]) for which in ("true", "predicted"))
+    png = io.BytesIO()
+    imsave(png, pixels(kept["worst"][number]), format="png", cmap="gray", vmin=0, vmax=1)
+    return {
+        "image": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}",
+        "label": true,
+        "answer": answer,
+        "sure": f"{kept['worst_probability'][number]:.0%}",
+    }
 
 
 def _verdicts(sweep: Path) -> list[Row] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import ConfigError, Fault
@@ -18,16 +18,10 @@ from experiments.sweeps import summary
 from experiments.tracking import journal, record
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The runs to compare, and the folders of the sweeps that were named."""
+def choose(names: Sequence[str], output_root: Path) -> tuple[list[JobRecord], list[Path]]:
+    """Return the named runs, each once, in the order of the names, and which of the names are sweeps.
 
-    jobs: list[JobRecord]
-    sweeps: list[Path]
-
-
-def choose(names: Sequence[str], output_root: Path) -> Chosen:
-    """Return the named runs, each once, in the order of the names; without names those of the latest sweep.
+    Without names these are the runs of the latest sweep.
 
     Raises:
         ConfigError: a name means nothing, or a sweep has no job.
@@ -48,7 +42,7 @@ def choose(names: Sequence[str], output_root: Path) -> Chosen:
     for folder, job in jobs.items():
         if count[job.job] > 1:  # jobs of several sweeps
             jobs[folder] = replace(job, job=f"{folder.parent.name}/{folder.name}")
-    return Chosen(list(jobs.values()), sweeps)
+    return list(jobs.values()), sweeps
 
 
 def _places(name: str, output_root: Path) -> list[Path]:

@@ -43,8 +43,24 @@ class Difference:
 
     @property
     def needed(self) -> int | None:
-        """Return how many runs of each group would show a true difference of this size; None: more than MOST."""
-        return needed(self.estimate, self.spreads)
+        """Return the fewest runs of each group that show a true difference of this size with probability POWER.
+
+        None where these are more than MOST.
+        """
+        if not self.estimate:
+            return None
+        if not any(self.spreads):
+            return 2
+        squares = np.square(self.spreads)
+        n = np.arange(2, MOST + 1)
+        # Welch's degrees of freedom; n - 1 for pairs. The test statistic follows the noncentral t.
+        df = (n - 1) * (squares.sum() ** 2 / (squares**2).sum())
+        shift = abs(self.estimate) / math.hypot(*self.spreads) * np.sqrt(n)
+        limit = stats.t.ppf((1 + LEVEL) / 2, df)
+        # For a large difference the lower tail underflows to nan; it is 0.
+        power = np.nan_to_num(stats.nct.sf(limit, df, shift)) + np.nan_to_num(stats.nct.cdf(-limit, df, shift))
+        enough = np.flatnonzero(power >= POWER)
+        return int(n[enough[0]]) if len(enough) else None
 
 
 def difference(first: ArrayLike, second: ArrayLike, *, paired: bool) -> Difference:
@@ -68,21 +84,3 @@ def interval(first: ArrayLike, second: ArrayLike, *, paired: bool) -> tuple[Arra
         warnings.filterwarnings("ignore", message="Precision loss", category=RuntimeWarning)
         found = stats.ttest_ind(second, first, axis=-1, equal_var=False).confidence_interval(LEVEL)
     return found.low, found.high
-
-
-def needed(difference: float, spreads: tuple[float, ...]) -> int | None:
-    """Return the fewest runs of each group that show a true difference with probability POWER; None: more than MOST."""
-    if not difference:
-        return None
-    if not any(spreads):
-        return 2
-    squares = np.square(spreads)
-    n = np.arange(2, MOST + 1)
-    # Welch's degrees of freedom; n - 1 for pairs. The test statistic follows the noncentral t.
-    df = (n - 1) * (squares.sum() ** 2 / (squares**2).sum())
-    shift = abs(difference) / math.hypot(*spreads) * np.sqrt(n)
-    limit = stats.t.ppf((1 + LEVEL) / 2, df)
-    # For a large difference the lower tail underflows to nan; it is 0.
-    power = np.nan_to_num(stats.nct.sf(limit, df, shift)) + np.nan_to_num(stats.nct.cdf(-limit, df, shift))
-    enough = np.flatnonzero(power >= POWER)
-    return int(n[enough[0]]) if len(enough) else None
