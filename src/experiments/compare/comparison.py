@@ -7,14 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.compare.differences import (
-    differing_keys,
-    differing_versions,
-    groups_of,
-    is_seed,
-    labels_of,
-    with_effect,
-)
+from experiments.compare import differences
+from experiments.compare.differences import is_seed
 from experiments.errors import ConfigError, Fault, suggestion
 from experiments.runs.job_record import JobRecord
 from experiments.sweeps.rows import are_stages
@@ -109,10 +103,10 @@ def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None) ->
     accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
     beside = [accuracy] if accuracy != metric and any(job.metrics.get(accuracy) for job in jobs) else []
     modes: dict[str, Mode] = {accuracy: "max", metric: mode or _mode(metric)}
-    values = with_effect(jobs)
-    keys = differing_keys(jobs, values)
-    labels = labels_of(values, keys, jobs)
-    groups = groups_of(values, [key for key in keys if not is_seed(key)], jobs)
+    values = differences.with_effect(jobs)
+    keys = differences.differing_keys(jobs, values)
+    labels = differences.labels_of(values, keys, jobs)
+    groups = differences.groups_of(values, [key for key in keys if not is_seed(key)], jobs)
     runs = [
         Run(job, label, group, {key: given.get(key, "") for key in keys}, modes)
         for job, label, group, given in zip(jobs, labels, groups, values, strict=True)
@@ -149,7 +143,7 @@ def _notes(runs: Sequence[Run], metric: str) -> Iterator[str]:
     jobs = [run.job for run in runs]
     if len(runs) == 1:
         yield "one run only: there is nothing to compare it with"
-    versions = differing_versions(jobs)
+    versions = differences.differing_versions(jobs)
     if "content of dataset" in versions:
         yield "not all were trained and validated on the same data"
     losses = {job.start.params.get("loss.name") for job in jobs if job.started}

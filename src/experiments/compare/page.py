@@ -42,7 +42,7 @@ def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
         metric=metric,
         days=_days(comparison),
         direction="larger" if comparison.best.modes[metric] == "max" else "smaller",
-        answer=rows.headline(comparison, seeds.figure),
+        answer=rows.headline(comparison, seeds.rounded),
         groups=seeds.rows(groups, comparison.metrics) if repeated else [],
         stages=bool(stages),
         runs=_runs(comparison, stages),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from experiments.compare import seeds
 from experiments.compare.comparison import Comparison, Run
-from experiments.compare.seeds import figure
+from experiments.compare.seeds import rounded
 
 ROUNDING = 1e-6  # the part of a value that the order of additions can change
 
@@ -39,7 +39,7 @@ def change(first: Run, run: Run, metric: str) -> str:
         return "the same"
     if abs(difference) < ROUNDING * abs(theirs[1]):
         return f"same but for {abs(difference):.0e}"
-    text = f"{'+' if difference > 0 else '-'}{figure(abs(difference))}"
+    text = f"{'+' if difference > 0 else '-'}{rounded(abs(difference))}"
     if theirs[1]:
         text += f" ({difference / abs(theirs[1]):+.1%})"
     return f"{text} better" if (difference > 0) == (run.sign(metric) < 0) else text
@@ -60,7 +60,7 @@ def headline(comparison: Comparison, shown: Callable[[float], str] = repr) -> st
 
 
 def _shown(value: float | None) -> str:
-    return "-" if value is None else figure(value)
+    return "-" if value is None else rounded(value)
 
 
 def _best_is_last(run: Run, metric: str) -> bool:

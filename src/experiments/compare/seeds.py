@@ -53,7 +53,7 @@ class Verdict:
     text: str
 
 
-def figure(value: float) -> str:
+def rounded(value: float) -> str:
     """Return a number for a table: with four decimals, or two digits where those would be zeros."""
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
@@ -101,14 +101,14 @@ def _text(found: Difference, seeds: int, pairing: str) -> str:
         return f"{same} for every seed ({seeds} seeds, {pairing})"
     if found.decided:
         low, high = sorted((abs(found.low), abs(found.high)))
-        return f"{_amount(found.estimate)} [{figure(low)}, {figure(high)}] (95 %, {seeds} seeds, {pairing})"
+        return f"{_amount(found.estimate)} [{rounded(low)}, {rounded(high)}] (95 %, {seeds} seeds, {pairing})"
     needed = f"about {found.needed} are" if found.needed else "more than 100 are"
-    interval = f"{figure(found.estimate)} [{figure(found.low)}, {figure(found.high)}]"
+    interval = f"{rounded(found.estimate)} [{rounded(found.low)}, {rounded(found.high)}]"
     return f"cannot tell apart with {seeds} seeds; {needed} needed (better by {interval}, 95 %, {pairing})"
 
 
 def _amount(gain: float) -> str:
-    return f"{'better' if gain > 0 else 'worse'} by {figure(abs(gain))}"
+    return f"{'better' if gain > 0 else 'worse'} by {rounded(abs(gain))}"
 
 
 def repeated(found: Sequence[Group]) -> bool:
@@ -122,7 +122,7 @@ def headline(found: Sequence[Group], metric: str) -> str:
     means = {group.label: fmean(group.values(metric).values()) for group in with_runs}
     sign = with_runs[0].runs[0].sign(metric)
     best = min(means, key=lambda label: sign * means[label])
-    answer = f"best mean: {best}, {metric} {figure(means[best])}"
+    answer = f"best mean: {best}, {metric} {rounded(means[best])}"
     against = [verdict.text for verdict in verdicts(found, metric) if verdict.label == best]
     return "; ".join([answer, *(f"against the first, {found[0].label}: {text}" for text in against)])
 
@@ -152,8 +152,8 @@ def rows(found: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, str]]
         row = {"runs alike but for the seed": group.label, "seeds": str(len(group.runs))}
         for metric in metrics:
             values = list(group.values(metric).values())
-            row[f"{metric} mean"] = figure(fmean(values)) if values else ""
-            row[f"{metric} sd"] = figure(stdev(values)) if len(values) > 1 else ""
+            row[f"{metric} mean"] = rounded(fmean(values)) if values else ""
+            row[f"{metric} sd"] = rounded(stdev(values)) if len(values) > 1 else ""
         if any_left_out:
             row["left out"] = str(group.left_out or "")
         table.append(row | {"against the first": against.get(group.label, "")})
