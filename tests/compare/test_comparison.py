@@ -492,7 +492,7 @@ def test_the_command_links_to_mlflows_own_comparison_of_the_metric(
     (link,) = [line for line in lines if line.startswith("MLflow ")]
     assert "0" * 32 in link and "1" * 32 in link and "valid%2Faccuracy" in link
     assert lines[-2] == "        (start the UI first: python -m experiments.ui --uri sqlite:////there/mlflow.db)"
-    assert lines[-1] == "1 of 3 runs are not in MLflow; python -m experiments.sync uploads them"
+    assert lines[-1] == "1 of 3 runs are not in MLflow; upload them: python -m experiments.sync"
 
 
 @pytest.mark.parametrize(
