@@ -189,7 +189,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_from_its_step(
     assert sweeping.returncode == 0, said
     events = [event for event in raw_journal.read(work.job(0)) if event["event"] != "metrics"]
     assert [event["event"] for event in events] == ["start", "end", "resume", "end"]
-    assert events[1]["reason"] == "preempted, or out of time; it is queued again and goes on then"
+    assert events[1]["reason"] == "preempted, or out of time; it is queued again and resumes then"
     assert [same_run(work.job(number), straight.job(number)) for number in (0, 1)] == [True, True]
 
 

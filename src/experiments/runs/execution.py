@@ -1,44 +1,33 @@
-"""A job from its checked configuration to its result: prepare, train, keep, deliver."""
+"""A job from its checked configuration to its result: prepare, train, save, upload."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import logging
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from filelock import Timeout
-from omegaconf import OmegaConf
 
 from experiments import ranks
-from experiments.config import secrets
 from experiments.config.check import Checked
 from experiments.config.device import pick
 from experiments.config.root import RootConfig
-from experiments.config.store_uri import masked, store_uri
-from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.config.store_uri import store_uri
+from experiments.errors import ConfigError, Fault
 from experiments.runs import (
     cpu_contention,
     index,
     metadata,
     pictures,
     preparation,
-    references,
     restore,
     reuse,
-    sweep_plan,
+    run_journal,
     terminal,
     worker,
 )
-from experiments.runs.find import run_in
-from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
 from experiments.tracking import client, delivered, record
@@ -56,26 +45,28 @@ from experiments.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
 
 def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
-    """Train one job: from its start, or where its folder holds a run already, from that run's newest state.
+    """Train one job; if its folder already holds a run, from that run's newest checkpoint.
 
     Args:
         config: the checked configuration.
         job: as Hydra gives it.
-        note: makes the run's description, once nothing is left that could refuse the run.
+        note: returns the run's description; called once the run can no longer be refused.
+
+    Raises:
+        ConfigError: the configuration, the data or the folder does not allow the run.
+        TrainingError: the training had to stop.
     """
     if config.root.sweep.preview:
-        problem = "it shows what python -m experiments would start, or resume of a sweep; here is nothing to show"
+        problem = "it works with python -m experiments and with resume of a sweep, not for a single run from Python"
         raise ConfigError(Fault("sweep.preview", problem))
     with distributed.joined(partial(pick, config.root.device)) as group:
         return _train(config, job, note, group)
 
 
 def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | None) -> Result:
-    """The same in the first, or only, of the processes that train it."""
+    """Train in the first, or only, process."""
     root = config.root
     with contextlib.ExitStack() as undo:
         earlier = restore.reopen(job.folder) if (job.folder / JOURNAL).exists() else None
@@ -96,9 +87,9 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
             return done
         undo.pop_all()
     if earlier is None:
-        journal = _begin(config.values, prepared, job, note)
+        journal = run_journal.start(config.values, prepared, job, note)
     else:
-        journal = _resume(config.values, prepared, job, earlier)
+        journal = run_journal.resume(config.values, prepared, job, earlier)
     tracked = _follow(root, job)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
     if job.sweep is None and group is None:
@@ -111,7 +102,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
 
 
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
-    """Train, and save the weights and what pictures are drawn from; the journal is closed with whatever the end is."""
+    """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
     root, group = prepared.root, prepared.group
 
     def record(values: Metrics, step: int) -> None:
@@ -124,7 +115,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
     asked = StopRequest() if group is None else group.asked
     with (
         contextlib.nullcontext() if group is None else signals.put_off(),
-        _ending(journal, job.folder),
+        run_journal.ending(journal, job.folder),
         signals.workers_watched(asked),
         in_words(),
         signals.preempted_between_steps(asked),
@@ -137,59 +128,16 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
             valid = runner.valid
-            if group is not None:  # this process has its share of the rows alone
+            if group is not None:  # this process holds only its share of the rows
                 valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
             pictures.collect(runner, valid, prepared.splits, job.folder)
     return result
 
 
-def _begin(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str]) -> Journal:
-    root = prepared.root
-    try:
-        journal = Journal(job.folder)
-    except (FileExistsError, Timeout):
-        raise ConfigError(in_use(job.folder)) from None
-    except OSError as error:
-        raise ConfigError(Fault("hydra.run.dir", str(error))) from None
-    references.forget(job.folder)
-    (job.folder / ERROR).unlink(missing_ok=True)  # of an attempt that did not get so far
-    (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
-    environment = json.dumps(metadata.environment(prepared.device), indent=2)
-    (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
-    details = {
-        "name": metadata.run_name(job, root.name),
-        "experiment": root.tracking.experiment,
-        "tags": metadata.tags(job, prepared.key),
-        "params": metadata.params(values),
-        "note": note(),
-        "inputs": metadata.inputs(prepared.splits.spec),
-        "data": asdict(prepared.splits.spec),
-        "parent": str(sweep_plan.begin(job.sweep, root.tracking)) if job.sweep else None,
-        "varied": list(job.varied),
-        "overrides": list(job.overrides),
-        "identity": prepared.identity,
-        "place": asdict(metadata.place()),
-    }
-    store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
-    journal.start(store=store, **secrets.masked_deep(details))
-    return journal
-
-
-def _resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
-    """Record in the journal that the run resumes, and the settings that changed since it started."""
-    before = run_in(job.folder).start.params
-    now = secrets.masked_deep(metadata.params(values))
-    (job.folder / ERROR).unlink(missing_ok=True)
-    said = secrets.masked_deep(list(job.overrides))
-    changed = {key: value for key, value in now.items() if before.get(key) != value}
-    journal.resume(overrides=said, changed=changed, run_key=prepared.key)
-    return journal
-
-
 def _follow(root: RootConfig, job: Job) -> client.Followed | None:
     if root.tracking.name == "none":
         return None
-    if job.sweep is not None and is_held_elsewhere(job.sweep):  # by the sweep's process, whose uploader brings all jobs
+    if job.sweep is not None and is_held_elsewhere(job.sweep):  # by the sweep's process, which uploads all jobs
         followed = client.Followed(record.start_of(job.folder).store or "", Path(root.output_root).resolve())
         followed.follow(job.folder)
         return followed
@@ -199,7 +147,7 @@ def _follow(root: RootConfig, job: Job) -> client.Followed | None:
 
 
 def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result: Result) -> None:
-    """See the run arrive in MLflow; a sweep's jobs do not wait for theirs, the sweep does at its end."""
+    """Wait for the upload to MLflow; a sweep's jobs do not wait, the sweep does at its end."""
     if uploader is None:
         if root.figures:
             from experiments.tracking.figures import draw
@@ -207,40 +155,13 @@ def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result
             draw(job.folder)
         return
     if job.sweep is None:
-        # Where it was killed, another goes on where it was.
+        # If the uploader was killed, another one continues.
         if not (isinstance(uploader, client.UploaderProcess) and uploader.alive):
             uploader = client.uploader(root.tracking, root.output_root)
             uploader.follow(job.folder)
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
         result.run_id = delivered.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
-
-
-@contextlib.contextmanager
-def _ending(journal: Journal, folder: Path) -> Iterator[None]:
-    """Write the journal's end, whatever the end is."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as error:
-        journal.end("KILLED", _reason(error))
-        raise
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # the disk may be full
-            (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
-        journal.end("FAILED", secrets.masked(f"{type(error).__name__}: {error}"))
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            again = f"what was saved before is whole: python -m experiments.resume {folder}"
-            raise TrainingError(f"{error}; {again}") from error
-        raise
-    journal.end("FINISHED")
-
-
-def _reason(error: KeyboardInterrupt | SystemExit) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error.__context__, signals.Preempted):
-        return "preempted, or out of time; it is queued again and goes on then"
-    return f"exit {error.code}"
 
 
 @contextlib.contextmanager

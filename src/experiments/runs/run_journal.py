@@ -1,0 +1,107 @@
+"""The journal of a run that trains: its start, its resumption, and its end, whatever the end is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from omegaconf import OmegaConf
+
+from experiments.config import secrets
+from experiments.config.store_uri import masked, store_uri
+from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.runs import metadata, references, sweep_plan
+from experiments.runs.find import run_in
+from experiments.runs.folder import ERROR, in_use
+from experiments.runs.metadata import Job
+from experiments.runs.preparation import Preparation
+from experiments.tracking.journal import Journal
+from experiments.tracking.record import FAILED, FINISHED, KILLED
+from experiments.training import signals
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str]) -> Journal:
+    """Open the journal of a new run and write its start, its configuration and its environment.
+
+    Raises:
+        ConfigError: the folder holds a run, or cannot be written to.
+    """
+    root = prepared.root
+    try:
+        journal = Journal(job.folder)
+    except (FileExistsError, Timeout):
+        raise ConfigError(in_use(job.folder)) from None
+    except OSError as error:
+        raise ConfigError(Fault("hydra.run.dir", str(error))) from None
+    references.forget(job.folder)
+    (job.folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
+    (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
+    environment = json.dumps(metadata.environment(prepared.device), indent=2)
+    (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
+    details = {
+        "name": metadata.run_name(job, root.name),
+        "experiment": root.tracking.experiment,
+        "tags": metadata.tags(job, prepared.key),
+        "params": metadata.params(values),
+        "note": note(),
+        "inputs": metadata.inputs(prepared.splits.spec),
+        "data": asdict(prepared.splits.spec),
+        "parent": str(sweep_plan.begin(job.sweep, root.tracking)) if job.sweep else None,
+        "varied": list(job.varied),
+        "overrides": list(job.overrides),
+        "identity": prepared.identity,
+        "place": asdict(metadata.place()),
+    }
+    store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
+    journal.start(store=store, **secrets.masked_deep(details))
+    return journal
+
+
+def resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Journal) -> Journal:
+    """Write into the journal that the run resumes, and the settings that changed since it started."""
+    before = run_in(job.folder).start.params
+    now = secrets.masked_deep(metadata.params(values))
+    (job.folder / ERROR).unlink(missing_ok=True)
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
+    journal.resume(overrides=secrets.masked_deep(list(job.overrides)), changed=changed, run_key=prepared.key)
+    return journal
+
+
+@contextlib.contextmanager
+def ending(journal: Journal, folder: Path) -> Iterator[None]:
+    """Write the journal's end when the training ends, fails or is interrupted.
+
+    Raises:
+        TrainingError: the disk is full or read-only; the message names the way to resume.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        journal.end(KILLED, _reason(error))
+        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the disk may be full
+            (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
+        journal.end(FAILED, secrets.masked(f"{type(error).__name__}: {error}"))
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            again = f"earlier checkpoints are whole; resume with python -m experiments.resume {folder}"
+            raise TrainingError(f"{error}; {again}") from error
+        raise
+    journal.end(FINISHED)
+
+
+def _reason(error: KeyboardInterrupt | SystemExit) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error.__context__, signals.Preempted):
+        return "preempted, or out of time; it is queued again and resumes then"
+    return f"exit {error.code}"
