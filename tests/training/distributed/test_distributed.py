@@ -231,7 +231,7 @@ def test_another_number_of_processes_is_another_training(workplace: Path) -> Non
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (kill, r"process 1 of 2 \(pid \d+\) is gone, killed by a lack of memory perhaps"),
+        (kill, r"process 1 of 2 \(pid \d+\) ended, killed by a lack of memory perhaps"),
         (partial(broken, ValueError("no more")), "process 1 of 2 failed: ValueError: no more"),
     ],
     ids=["killed", "raises"],
@@ -240,7 +240,7 @@ def test_a_process_that_ends_in_the_middle_ends_the_run_with_its_reason(fault: A
     began = time.monotonic()
     first, _ = runs("checkpoint.every_steps=2", before=partial(at_step, 11, fault))
     assert time.monotonic() - began < 30
-    assert first.code == 1 and re.search(f"^error: {told}; what was saved is whole", first.err, re.MULTILINE), first
+    assert first.code == 1 and re.search(f"^error: {told}; resume with python -m", first.err, re.MULTILINE), first
     summary = raw_journal.summary(workplace / "run")
     assert summary["status"] == "FAILED" and re.search(told, summary["reason"])
     assert [one.code for one in goes_on()] == [0, 0] and status(workplace / "run") == "FINISHED"
@@ -297,7 +297,7 @@ def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_a_bound(
 ) -> None:
     monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=3))
     first, _ = runs(before=partial(at_step, 11, partial(time.sleep, 12)))
-    assert first.code == 1 and "error: another process is gone, or did not answer for 0:00:03" in first.err
+    assert first.code == 1 and "error: another process ended, or did not answer for 0:00:03" in first.err
     assert status(workplace / "run") == "FAILED"
 
 

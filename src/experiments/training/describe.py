@@ -1,0 +1,19 @@
+"""How messages describe values and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def kind(value: Any) -> str:
+    """Return a tensor's shape, "None" for None, and the type of anything else."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text; its type where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0].strip()
