@@ -155,8 +155,8 @@ def test_a_model_without_parameters(told: Told) -> None:
         (lambda pred: None, "None"),
         (lambda pred: (pred, pred), "a tuple"),
         (lambda pred: pred.tolist(), "a list"),
-        (lambda pred: pred.sum(), "a tensor of shape ()"),
-        (lambda pred: pred[:, :2], "a tensor of shape (6, 2)"),
+        (lambda pred: pred.sum(), "a tensor of the shape ()"),
+        (lambda pred: pred[:, :2], "a tensor of the shape (6, 2)"),
     ],
 )
 def test_an_output_that_is_none(change: Any, given: str, told: Told) -> None:
@@ -167,7 +167,7 @@ def test_an_output_that_is_none(change: Any, given: str, told: Told) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(1, "a int"), (0.5, "a float"), (None, "None"), (torch.ones(6), "a tensor of shape (6,)")],
+    [(1, "a int"), (0.5, "a float"), (None, "None"), (torch.ones(6), "a tensor of the shape (6,)")],
 )
 def test_losses_and_metrics_that_are_no_scalars(value: Any, kind: str, told: Told) -> None:
     assert told(register.loss, lambda pred, target: value) == f"loss: mine returned {kind}; expected a scalar mean"

@@ -36,7 +36,6 @@ from experiments.training.cuda_graph import WARM_UP, CudaCapture, GraphedStep
 from experiments.training.meters import Sums
 from experiments.training.precision import Autocast
 from experiments.training.runner import Runner, weights_of
-from experiments.training.step import EagerStep
 from tests.support.resuming import BASE, EPOCHS, SMALL, alike, different, maker, outcome, undisturbed
 from tests.support.training import (
     BATCH,
@@ -97,8 +96,8 @@ def graphed(runner: Runner) -> Runner:
 
 def with_capture(runner: Runner, capture: Repeating) -> Runner:
     step, steered = on_a_device(runner).step, runner.scheduler is not None
-    assert isinstance(step, EagerStep)
-    runner.step = GraphedStep(step, capture, batch_size=runner.train.batch_size, steered=steered)
+    size = runner.train.batch_size
+    runner.step = GraphedStep(step.forward, step.update, capture, batch_size=size, steered=steered)
     return runner
 
 

@@ -23,6 +23,7 @@ from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.training import build_step, checks, precision
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
+from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import as_in_first
@@ -125,7 +126,7 @@ def assemble(
     checks.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward = _forward(root, model, device, splits.spec)
     checks.require_one_batch(forward, valid, metrics, root, splits.spec)
-    forward = build_step.compiled(root, forward, valid)
+    forward = compiled(forward, root.model["name"], valid) if root.device.compile else forward
     update = build_step.update(root, model, optimizer, len(train), scaler, group, before_step)
     runner = Runner(
         step=build_step.step(root, forward, update, train, steered=scheduler is not None),

@@ -18,36 +18,15 @@ class Training(Protocol):
 
     train: Batches
     valid: Batches
+    model: Any  # on `device`
+    loss: Callable[[Tensor, Tensor], Tensor]  # (pred, target) -> scalar mean
+    optimizer: Any
+    device: torch.device
+    steps: int  # of one epoch
     folder: Path | None  # where files may be written; None for nowhere
     history: list[Metrics]  # the metrics of each epoch so far
-
-    @property
-    def record(self) -> Callable[[Metrics, int], None]:
-        """Records metrics at a step, the epoch."""
-
-    @property
-    def model(self) -> Any:
-        """The model, on the training's device."""
-
-    @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(pred, target) -> scalar mean."""
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimiser."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-
-    @property
-    def steps(self) -> int:
-        """Training steps of one epoch."""
-
-    @property
-    def stopped(self) -> str:
-        """Why the training stops after this epoch; empty where it does not."""
+    record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
+    stopped: str  # why the training stops after this epoch; empty where it does not
 
     def predict(self, xb: Tensor) -> Tensor:
         """Return the model's output for a batch on its device, as in evaluation."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import io
 import logging
 import re
 import time
@@ -21,7 +20,7 @@ import torch
 from experiments.errors import CheckpointError
 from experiments.files import TEMPORARY, replacing
 from experiments.training.describe import first_line
-from experiments.training.serializable import find_unserializable
+from experiments.training.serializable import find_unserializable, packed, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +131,7 @@ class Checkpoints:
 
     def _write(self, kind: str, state: State, epoch: int, step: int, kept: int) -> None:
         """Write one file and remove superseded ones; where the disk is full, warn and let the training continue."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
+        content = packed(state)
         # torch.save's pickler is a cycle that holds copies of the state. Each collection delays Python's own full ones,
         # which alone free a sweep's old configurations, so they are rare.
         self._written += 1
@@ -174,7 +171,7 @@ def _read(path: Path) -> State:
     if hashlib.sha256(content).hexdigest()[:16] != path.stem.split("-")[-1]:
         raise CheckpointError(f"{path} is damaged (its SHA-256 differs from its name)")
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = unpacked(content)
     except Exception as error:  # noqa: BLE001  # torch's reader may raise any error on other bytes
         problem = f"{path} holds something else than tensors and plain values: {first_line(error)}"
         raise CheckpointError(problem) from None

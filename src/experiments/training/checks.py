@@ -6,8 +6,8 @@ Each raises a ConfigError that names the component, what it returned or takes, a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,10 +21,42 @@ from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
 from experiments.training.meters import Metric
-from experiments.training.protocols import Loader, Model, Optimizer, Resumable
 from experiments.training.runner import figure_names
 from experiments.training.serializable import find_unserializable
 from experiments.training.step import Forward
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An nn.Module, or what trains like one."""
+
+    __call__: Callable[..., Any]
+    parameters: Callable[[], Iterable[Tensor]]
+    train: Callable[[], Any]
+    eval: Callable[[], Any]
+    to: Callable[..., Any]
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """A torch optimiser, or a custom one."""
+
+    step: Callable[[], Any]
+    zero_grad: Callable[[], Any]
+
+
+@runtime_checkable
+class Loader(Sized, Iterable[tuple[Tensor, Tensor]], Protocol):
+    """Batches (xb, yb) that can be counted."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A part whose state a checkpoint keeps."""
+
+    state_dict: Callable[[], Any]
+    load_state_dict: Callable[[Any], Any]
+
 
 # What a factory has to return, by its group.
 RETURNED: dict[str, tuple[type, str]] = {

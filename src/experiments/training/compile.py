@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiments.data.batches import Batches
 from experiments.errors import ConfigError, Fault
+from experiments.training.step import Forward
 
 KEY = "device.compile"
 
 
-def compiled(model: Any, name: str) -> Callable[[Tensor], Any]:
-    """Return a model's call, compiled when it is first used; the model stays as it is.
+def compiled(forward: Forward, name: str, valid: Batches) -> Forward:
+    """Return the same with the model's calls compiled, the first one here, before the run starts.
 
     Sizes are symbols, so that the last, smaller batch needs no graph of its own, and a resumed training gets the same
     graphs, whichever batch comes first.
 
     Raises:
-        ConfigError: the model is not an nn.Module.
+        ConfigError: torch cannot compile the model `name`.
     """
-    if not isinstance(model, nn.Module):
+    if not isinstance(forward.model, nn.Module):
         raise ConfigError(Fault(KEY, f"torch.compile needs an nn.Module; model {name} is not one. Set {KEY}=false"))
     # Else torch counts what earlier trainings of this process compiled, and stops compiling at eight.
     torch.compiler.reset()
-    call: Callable[[Tensor], Any] = torch.compile(model, dynamic=True)
-    return call
+    call: Callable[[Tensor], Any] = torch.compile(forward.model, dynamic=True)
+    forward = replace(forward, compiled=call)
+    with torch.inference_mode(), in_words():  # as in evaluation, which then reuses it
+        xb, _ = next(valid.epoch(0))
+        forward.predict(xb.to(forward.device))
+    return forward
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from experiments.config.registry import Component
 from experiments.errors import Fault, TrainingError
 from experiments.seeds import noise_state, same_noise
 from experiments.training.describe import first_line
-from experiments.training.step import EagerStep
+from experiments.training.step import EagerStep, Forward
+from experiments.training.update import Update
 
 KEY = "device.graph"
 WARM_UP = 3  # eager steps before the capture, in which libraries and optimisers initialise; torch's own number
@@ -58,27 +59,27 @@ class CudaCapture:
         return graph.replay
 
 
-class GraphedStep:
+class GraphedStep(EagerStep):
     """A step that is captured once and then replayed.
 
     The capture fixes what Python decides in a step; so a change of the optimiser's settings is an error, except for a
     learning rate that a scheduler sets: the optimiser reads it on the device, in eager steps too.
 
     Args:
-        step: the eager one.
+        forward: predictions and losses.
+        update: of the weights.
         capture: how it is captured.
         batch_size: rows of a full batch; others are eager steps.
         steered: whether a scheduler sets the learning rates.
     """
 
-    def __init__(self, step: EagerStep, capture: Capture, *, batch_size: int, steered: bool) -> None:
-        self.step, self.capture, self.batch_size = step, capture, batch_size
-        self.forward, self.update, device = step.forward, step.update, step.forward.device
-        self.warmed_up = 0
+    def __init__(self, forward: Forward, update: Update, capture: Capture, *, batch_size: int, steered: bool) -> None:
+        super().__init__(forward, update)
+        self.capture, self.batch_size, self.warmed_up = capture, batch_size, 0
         # CUDA's fused optimisers read a float32.
-        dtype = torch.float32 if device.type == "cuda" else torch.float64
+        dtype = torch.float32 if forward.device.type == "cuda" else torch.float64
         groups = self._groups if steered else []
-        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=device) for group in groups]
+        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=forward.device) for group in groups]
         self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
@@ -119,7 +120,7 @@ class GraphedStep:
         for group in self._groups:
             group.update({key: value for key, value in settings.items() if key in group and group.get("fused")})
         try:
-            return self.step(xb, yb, number)
+            return super().__call__(xb, yb, number)
         finally:
             for group, old in zip(self._groups, before, strict=True):
                 group.update({key: old[key] for key in ("lr", *settings) if key in old})

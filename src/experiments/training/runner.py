@@ -23,7 +23,7 @@ from experiments.training.checkpoint import Checkpoints
 from experiments.training.meters import Metric, Progress, Sums
 from experiments.training.result import Metrics, Result, lowest
 from experiments.training.signals import StopRequest
-from experiments.training.step import Step
+from experiments.training.step import EagerStep
 from experiments.training.torch_private import mark_stepped
 
 Record = Callable[[Metrics, int], None]
@@ -48,7 +48,7 @@ class Runner:
         checkpoints: where and when the state is saved; None for nowhere.
     """
 
-    step: Step
+    step: EagerStep
     train: Batches
     valid: Batches
     scheduler: Any = None
@@ -64,36 +64,14 @@ class Runner:
     history: list[Metrics] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        forward, self.steps = self.step.forward, len(self.train)
+        self.model, self.loss, self.device = forward.model, forward.loss, forward.device
+        self.optimizer = self.step.update.optimizer
         self.waits_for_device = self.device.type != "cpu"
         self.stop_request = StopRequest()
         self.record: Record = lambda _figures, _step: None
         self._noise: Mapping[str, Any] | None = None  # state to restore once the batches are where they were
         self.start_epoch()
-
-    @property
-    def model(self) -> Any:
-        """The model, on the training's device."""
-        return self.step.forward.model
-
-    @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(pred, target) -> scalar mean."""
-        return self.step.forward.loss
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimiser."""
-        return self.step.update.optimizer
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are wanted."""
-        return self.step.forward.device
-
-    @property
-    def steps(self) -> int:
-        """Training steps of one epoch."""
-        return len(self.train)
 
     def fit(self, epochs: int, *, record: Record | None = None, stop_request: StopRequest | None = None) -> Result:
         """Evaluate, then train and evaluate up to epoch `epochs`, unless a callback stops it.

@@ -12,6 +12,18 @@ import torch
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
+def packed(value: Any) -> bytes:
+    """Return what torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> Any:
+    """Return what was packed, on the CPU."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
 def find_unserializable(state: Any, where: str = "") -> str | None:
     """Describe the first value in a state that torch would write but not load; None where there is none."""
     if isinstance(state, torch.Tensor) or type(state) in PLAIN:
@@ -28,10 +40,8 @@ def find_unserializable(state: Any, where: str = "") -> str | None:
 
 
 def _is_loadable(value: Any) -> bool:
-    buffer = io.BytesIO()
     try:
-        torch.save(value, buffer)
-        torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+        unpacked(packed(value))
     except Exception:  # noqa: BLE001  # of the pickler, of the value's own code
         return False
     return True

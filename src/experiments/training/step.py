@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,21 +58,6 @@ class Forward:
         return loss
 
 
-class Step(Protocol):
-    """A training step; `number` counts it through the training."""
-
-    @property
-    def forward(self) -> Forward:
-        """Predictions and losses."""
-
-    @property
-    def update(self) -> Update:
-        """Of the weights."""
-
-    def __call__(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Take one step; return the predictions and the loss before its update, without gradients."""
-
-
 class EagerStep:
     """The step as Python runs it; `pause` stops in the debugger after each backward pass."""
 
@@ -80,7 +65,7 @@ class EagerStep:
         self.forward, self.update, self.pause = forward, update, pause
         # Looked up once: a small model's step takes no longer than a few of these.
         self._transforms, self._compute = forward.train_transforms, forward.compute
-        self._called, self._loss = forward.called, forward.loss
+        self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +73,7 @@ class EagerStep:
         for transform in self._transforms:
             xb = transform(xb)
         pred = self._compute(self._called, xb)
-        loss = self._compute(self._loss, pred, yb)
+        loss = self._compute(self._loss_function, pred, yb)
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()
         if self.pause:

@@ -25,9 +25,7 @@ class Update:
     Args:
         params: the model's.
         optimizer: with step() and zero_grad().
-        device: where they are.
         steps: of one epoch, to report the batch of a bad step.
-        waits: whether reading a number waits for the device.
         max_grad_norm: limit of the gradients' joint norm.
         scaler: scales the loss, with fp16; a step whose scaled gradients overflow is skipped.
         before_step: called right before the optimiser steps, to read the gradients that it gets.
@@ -38,18 +36,17 @@ class Update:
         params: Sequence[Tensor],
         optimizer: Any,
         *,
-        device: torch.device,
         steps: int,
-        waits: bool,
         max_grad_norm: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
         before_step: Callable[[], None] | None = None,
     ) -> None:
-        self.params, self.optimizer, self.steps, self.waits = params, optimizer, steps, waits
+        self.params, self.optimizer, self.steps = params, optimizer, steps
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
-        self.step = stepping(optimizer) if before_step is None else _watched(stepping(optimizer), before_step)
-        self.zero_grad, self.is_watched = clearing(optimizer), before_step is not None
-        self._first_bad_step = torch.full((), -1, device=device)
+        step, self.zero_grad, self.is_watched = stepping(optimizer), clearing(optimizer), before_step is not None
+        self.step = step if before_step is None else lambda: (before_step(), step())
+        self.waits = params[0].device.type != "cpu"  # reading a number waits for the device
+        self._first_bad_step = torch.full((), -1, device=params[0].device)
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
         """Update the weights in step `number` (counted through the training), after the backward pass.
@@ -127,14 +124,6 @@ class Update:
         with torch.no_grad():
             for p, old in zip(self.params, before, strict=True):
                 p.copy_(torch.where(masked, old, p))
-
-
-def _watched(step: Callable[[], object], before: Callable[[], None]) -> Callable[[], object]:
-    def watched() -> object:
-        before()
-        return step()
-
-    return watched
 
 
 def _start_momentum(optimizer: Any) -> None:

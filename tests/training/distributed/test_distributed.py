@@ -38,6 +38,7 @@ from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import JointUpdate
 from experiments.training.runner import Runner
+from experiments.training.serializable import packed, unpacked
 from tests.support import raw_journal, tracked
 from tests.support.commands import at_step, nothing, resumed, same_run, signalled, status
 from tests.support.forked import Ended, kill
@@ -266,7 +267,7 @@ def test_buffers_are_the_first_processs_and_batchnorm_is_told(tmp_path: Path) ->
             patch.setattr(joint.log, "warning", lambda text, *_: told.append(text))
             runner = build.assemble(root, model=model, folder=None, group=group, **given)
         runner.fit(2)
-        states = [joint._unpacked(part) for part in group.gather(joint._packed(model.state_dict()))]
+        states = [unpacked(part) for part in group.gather(packed(model.state_dict()))]
         return {"same": all(alike(states[0], state) for state in states), "told": told, "seen": len(states)}
 
     done = in_processes(2, partial(trained, action, tmp_path / "found.json"))

@@ -10,7 +10,6 @@ nn.Modules only, and wraps the model. Its exchange of gradients while others are
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable
 from itertools import groupby
@@ -27,6 +26,7 @@ from experiments.training.checkpoint import Checkpoints, State
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.result import Metrics
+from experiments.training.serializable import packed, unpacked
 from experiments.training.step import EagerStep, Forward
 from experiments.training.update import Update
 
@@ -132,9 +132,9 @@ class JointCheckpoints(Checkpoints):
 
     def save(self, state: State, *, epoch: int, step: int) -> None:
         """Save the state; no process continues or ends before it is written."""
-        parts = self.group.gather(_packed({name: state[name] for name in OWN}))
+        parts = self.group.gather(packed({name: state[name] for name in OWN}))
         if self.group.rank == 0:
-            super().save({**state, "processes": [_unpacked(part) for part in parts]}, epoch=epoch, step=step)
+            super().save({**state, "processes": [unpacked(part) for part in parts]}, epoch=epoch, step=step)
         self.group.gather(None)
 
     def save_best(self, weights: Any, *, epoch: int) -> None:
@@ -184,14 +184,3 @@ def _by_dtype(model: Any) -> list[list[Tensor]]:
     buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
     dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
     return [[buffer for buffer in buffers if buffer.dtype == dtype] for dtype in dtypes]
-
-
-def _packed(state: State) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes) -> State:
-    """Return it on the CPU."""
-    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
