@@ -12,7 +12,6 @@ import itertools
 import random
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,14 +69,15 @@ def no_reads() -> Iterator[None]:
         yield
 
 
-class Repeating:
+class Repeating(CudaCapture):
     """Repeats the work in Python in place of a CUDA graph."""
 
     def __init__(self) -> None:
         self.captured = self.replayed = 0
 
-    def aside(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        yield
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
         self.captured += 1

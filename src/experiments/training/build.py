@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments import ranks
 from experiments.config.registry import Registry, register
-from experiments.config.root import LoaderSettings, RootConfig, channels_last
+from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
@@ -26,7 +26,7 @@ from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
-from experiments.training.distributed.step import as_in_first
+from experiments.training.distributed.step import AsInFirst
 from experiments.training.meters import ProgressBar
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
@@ -66,7 +66,8 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     checks.require_shape(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
-    checks.require_parameters(model, name)
+    if not list(model.parameters()):
+        raise ConfigError(Fault("model", f"{name} has no parameters, so there is nothing to train"))
     return model
 
 
@@ -97,24 +98,16 @@ def assemble(
     checkpoints: Checkpoints | None = None,
     before_step: Callable[[], None] | None = None,
 ) -> Runner:
-    """Return a runner of what the configuration names, and seed the noise stream.
+    """Return a runner of what the configuration names, with a model from the CPU, and seed the noise stream.
 
-    Args:
-        root: the checked configuration.
-        splits: the dataset.
-        model: built, on the CPU.
-        device: where to compute.
-        seeds: the three streams.
-        folder: where callbacks may write files; None for nowhere.
-        group: the processes that train together, each on its share of a batch; None for one process.
-        checkpoints: where and when the state is saved; None for nowhere.
-        before_step: called right before the optimiser steps; the step is eager then, without a progress bar.
+    Callbacks may write files into `folder`. The processes of `group` train together, each on its share of a batch.
+    `before_step` is called right before the optimiser steps; the step is eager then, without a progress bar.
 
     Raises:
         ConfigError: the parts do not fit together.
     """
     checks.require_targets(root, splits.spec)
-    model = _placed(model, root, device)
+    model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     if before_step is None and not ranks.follows():
         train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
@@ -128,6 +121,7 @@ def assemble(
     checks.require_one_batch(forward, valid, metrics, root, splits.spec)
     forward = compiled(forward, root.model["name"], valid) if root.device.compile else forward
     update = build_step.update(root, model, optimizer, len(train), scaler, group, before_step)
+    first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
         step=build_step.step(root, forward, update, train, steered=scheduler is not None),
         train=train,
@@ -135,7 +129,7 @@ def assemble(
         scheduler=scheduler,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).metadata.get("per", "epoch"),
         metrics=metrics,
-        callbacks=list(callbacks.values()) if group is None else as_in_first(callbacks.values(), group),
+        callbacks=[*first, *callbacks.values(), *first],
         mean_over=root.evaluation.mean,
         all_reduce=list if group is None else group.all_reduce,
         folder=folder,
@@ -185,17 +179,6 @@ def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
     made = _bound(registry, settings)(*given)
     checks.require_returned(made, registry.group, settings["name"])
     return made
-
-
-def _placed(model: Any, root: RootConfig, device: torch.device) -> Any:
-    """Return the model on its device, in the configured memory format."""
-    model = model.to(device)
-    if not channels_last(root):
-        return model
-    if not isinstance(model, torch.nn.Module):
-        problem = f"needs an nn.Module; model {root.model['name']} is not one. Set device.channels_last=false"
-        raise ConfigError(Fault("device.channels_last", problem))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
 
 def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:

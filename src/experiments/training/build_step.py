@@ -1,4 +1,4 @@
-"""Build the training step: its update, and the way it is taken, which `device` and the processes decide."""
+"""Build the training step: where its model is, its update, and how it is taken, as `device` and the processes need."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from typing import Any
 import torch
 
 from experiments.config.registry import register
-from experiments.config.root import RootConfig
+from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, Fault
 from experiments.training import cuda_graph
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.step import EagerStep, Forward
 from experiments.training.update import Update
+
+
+def placed(model: Any, root: RootConfig, device: torch.device) -> Any:
+    """Return the model on its device, in the configured memory format."""
+    model = model.to(device)
+    if not channels_last(root):
+        return model
+    if not isinstance(model, torch.nn.Module):
+        problem = f"needs an nn.Module; model {root.model['name']} is not one. Set device.channels_last=false"
+        raise ConfigError(Fault("device.channels_last", problem))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
 
 def update(

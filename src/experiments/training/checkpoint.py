@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ NAME = re.compile(r"(last|best)-(\d{5,})-(\d{6,})-([0-9a-f]{16})\.pt")
 State = dict[str, Any]
 
 
+@dataclass(eq=False)
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -45,19 +47,15 @@ class Checkpoints:
         best: also keep the weights of the epoch with the lowest validation loss.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        key: str = "",
-        every_epochs: int | None = 1,
-        every_steps: int | None = None,
-        every_seconds: float | None = None,
-        best: bool = True,
-    ) -> None:
-        self.folder, self.key = folder, key
-        self.every_epochs, self.every_steps, self.every_seconds = every_epochs, every_steps, every_seconds
-        self.best = best
+    folder: Path
+    _: KW_ONLY
+    key: str = ""
+    every_epochs: int | None = 1
+    every_steps: int | None = None
+    every_seconds: float | None = None
+    best: bool = True
+
+    def __post_init__(self) -> None:
         self._saved_at = time.monotonic()
         self._written = 0
 

@@ -5,8 +5,9 @@ Each raises a ConfigError that names the component, what it returned or takes, a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -88,12 +89,6 @@ def require_splits(value: Any, name: str) -> None:
     _raise([Fault("dataset", problem) for problem in problems])
 
 
-def require_parameters(model: Any, name: str) -> None:
-    """Check that a model has something to train."""
-    if not list(model.parameters()):
-        raise ConfigError(Fault("model", f"{name} has no parameters, so there is nothing to train"))
-
-
 def require_metric_names(names: Iterable[str], key: str) -> None:
     """Check that MLflow takes these names of metrics."""
     _raise([Fault(key, f"{name!r} is not allowed as a metric's name: {RULE}") for name in names if not is_valid(name)])
@@ -159,20 +154,16 @@ def require_one_batch(
     forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
 ) -> None:
     """Check by one batch, without a backward pass, that data, model, loss and metrics fit together."""
-    try:
+    problem = f"{root.loader['name']} cannot read dataset {spec.name}"
+    with _refused("loader", problem, (TypeError, ValueError, DataError)):
         xb, yb = next(valid.epoch(0))
-    except (TypeError, ValueError, DataError) as error:
-        raise ConfigError(Fault("loader", f"{root.loader['name']} cannot read dataset {spec.name}: {error}")) from error
     xb, yb = xb.to(forward.device), yb.to(forward.device)
     pred = _predictions(forward, root.model["name"], spec, xb)
     measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
     measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
-        try:
+        with _refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
             value = function(pred, yb)
-        except (RuntimeError, ValueError, IndexError) as error:
-            problem = f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
-            raise ConfigError(Fault(key, f"{problem}: {describe.first_line(error)}")) from error
         if not isinstance(value, Tensor) or value.ndim:
             raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
 
@@ -180,18 +171,25 @@ def require_one_batch(
 def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
     """Return the model's predictions, checked to be (rows, the dataset's outputs)."""
     forward.model.eval()
-    try:
-        with torch.no_grad():
-            pred = forward.predict(xb)
-    except (RuntimeError, ValueError, IndexError) as error:
-        problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {describe.first_line(error)}"
-        raise ConfigError(Fault("model", problem)) from error
+    problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}"
+    with torch.no_grad(), _refused("model", problem):
+        pred = forward.predict(xb)
     expected = (len(xb), spec.outputs)
     if isinstance(pred, Tensor) and pred.shape == expected:
         return pred
     kind = "classes" if spec.classes else "target columns"
     problem = f"dataset {spec.name} has {spec.outputs} {kind}, so expected shape {expected} for {len(xb)} rows"
     raise ConfigError(Fault("model", f"{name} returned {describe.kind(pred)}; {problem}"))
+
+
+@contextlib.contextmanager
+def _refused(
+    key: str, problem: str, errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError)
+) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise ConfigError(Fault(key, f"{problem}: {describe.first_line(error)}")) from error
 
 
 def _raise(faults: Sequence[Fault]) -> None:

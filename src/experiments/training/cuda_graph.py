@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,16 +23,6 @@ from experiments.training.update import Update
 
 KEY = "device.graph"
 WARM_UP = 3  # eager steps before the capture, in which libraries and optimisers initialise; torch's own number
-
-
-class Capture(Protocol):
-    """Captures a step."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Return the context of a warm-up step."""
-
-    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Return a call that does this work, which is not done yet, on the same memory."""
 
 
 class CudaCapture:
@@ -66,14 +55,13 @@ class GraphedStep(EagerStep):
     learning rate that a scheduler sets: the optimiser reads it on the device, in eager steps too.
 
     Args:
-        forward: predictions and losses.
-        update: of the weights.
-        capture: how it is captured.
         batch_size: rows of a full batch; others are eager steps.
         steered: whether a scheduler sets the learning rates.
     """
 
-    def __init__(self, forward: Forward, update: Update, capture: Capture, *, batch_size: int, steered: bool) -> None:
+    def __init__(
+        self, forward: Forward, update: Update, capture: CudaCapture, *, batch_size: int, steered: bool
+    ) -> None:
         super().__init__(forward, update)
         self.capture, self.batch_size, self.warmed_up = capture, batch_size, 0
         # CUDA's fused optimisers read a float32.

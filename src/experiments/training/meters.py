@@ -103,11 +103,7 @@ class Sums:
 
 
 class Progress:
-    """How far the running epoch is.
-
-    Args:
-        sums: the losses and metrics of its training steps so far.
-    """
+    """How far the running epoch is; `sums` are those of its training steps so far."""
 
     def __init__(self, sums: Sums) -> None:
         self.sums = sums

@@ -167,12 +167,12 @@ class Runner:
         Only the loop's own is `stoppable`: within a callback the epoch is half done, and would be repeated.
         """
         self.model.eval()
-        sums = self._sums(by_rows=self.mean_over == "samples")
+        sums, compute = self._sums(by_rows=self.mean_over == "samples"), self.step.forward.compute
         for xb, yb in (batches or self.valid).epoch(epoch):
             if self.waits_for_device:
                 xb, yb = self.move(xb), self.move(yb)
             pred = self.predict(xb)
-            sums.add(pred, yb, self.step.forward.loss_of(pred, yb))
+            sums.add(pred, yb, compute(self.step.forward.loss, pred, yb))
             if stoppable and self.stop_request.reason is not None:
                 self._stop(self.stop_request.reason)
         return sums.means()

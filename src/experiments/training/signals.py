@@ -31,11 +31,7 @@ REPORT_SECONDS = 1.0
 
 @dataclass
 class StopRequest:
-    """A signal's request that a training stops after its step with its state saved.
-
-    Args:
-        reason: what to raise then; None for no request.
-    """
+    """A signal's request that a training stops after its step with its state saved, and raises `reason`."""
 
     reason: BaseException | None = None
 

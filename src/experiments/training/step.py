@@ -52,11 +52,6 @@ class Forward:
         pred: Tensor = self.compute(self.called, xb)
         return pred
 
-    def loss_of(self, pred: Tensor, yb: Tensor) -> Tensor:
-        """Return the loss of predictions, a scalar."""
-        loss: Tensor = self.compute(self.loss, pred, yb)
-        return loss
-
 
 class EagerStep:
     """The step as Python runs it; `pause` stops in the debugger after each backward pass."""

@@ -23,8 +23,6 @@ class Update:
     """Steps the optimiser.
 
     Args:
-        params: the model's.
-        optimizer: with step() and zero_grad().
         steps: of one epoch, to report the batch of a bad step.
         max_grad_norm: limit of the gradients' joint norm.
         scaler: scales the loss, with fp16; a step whose scaled gradients overflow is skipped.
@@ -46,6 +44,7 @@ class Update:
         step, self.zero_grad, self.is_watched = stepping(optimizer), clearing(optimizer), before_step is not None
         self.step = step if before_step is None else lambda: (before_step(), step())
         self.waits = params[0].device.type != "cpu"  # reading a number waits for the device
+        self._fused = bool(getattr(optimizer, "defaults", {}).get("fused"))
         self._first_bad_step = torch.full((), -1, device=params[0].device)
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
@@ -85,10 +84,6 @@ class Update:
                 f"fp16 cannot hold the gradients: they overflow at every scale, down to {self.scaler.get_scale():g}; "
                 "device.precision=bf16 has float32's range"
             )
-
-    @property
-    def _fused(self) -> bool:
-        return bool(getattr(self.optimizer, "defaults", {}).get("fused"))
 
     def _checked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
         finite = math.isfinite(sum([term.item() for term in terms]))

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from experiments import ranks
@@ -37,13 +36,9 @@ class LostError(TrainingError):
 
 
 class Group:
-    """The processes that train together, as one of them sees them.
+    """The processes that train together, as one of them sees them; `store` is torch's, which outlives each.
 
     All of them have to call each method that exchanges something, in the same order.
-
-    Args:
-        store: torch's, which outlives each of them.
-        device: what this process computes on.
     """
 
     def __init__(self, store: Any, device: torch.device) -> None:
@@ -53,29 +48,32 @@ class Group:
         self._turns = 0
         self.people = self.gather((socket.gethostname(), os.getpid()))
 
+    def exchange(self, collective: Callable[..., Any], *given: Any, **options: Any) -> None:
+        """Call one of torch.distributed's collectives.
+
+        Raises:
+            LostError: another process ended or does not answer.
+        """
+        try:
+            collective(*given, **options)
+        except RuntimeError as error:
+            if self.rank:
+                time.sleep(ASK_SECONDS)  # so that the first process does not take this one for the lost one
+                raise LostError("another process ended") from error
+            unknown = f"another process ended, or did not answer for {TIMEOUT}: {first_line(error)}"
+            raise LostError(f"{self._lost_process() or unknown}; resume with python -m experiments.resume") from error
+
     def gather(self, value: Any) -> list[Any]:
         """Return the plain values that the processes pass, by their numbers."""
         found: list[Any] = [None] * self.world
-        with self._losing():
-            dist.all_gather_object(found, value)
+        self.exchange(dist.all_gather_object, found, value)
         return found
 
     def from_first(self, value: Any = None) -> Any:
         """Return the plain value that the first process passes."""
         box = [value]
-        with self._losing():
-            dist.broadcast_object_list(box, src=0)
+        self.exchange(dist.broadcast_object_list, box, src=0)
         return box[0]
-
-    def add(self, tensor: Tensor) -> None:
-        """Replace a tensor by the sum over all processes."""
-        with self._losing():
-            dist.all_reduce(tensor)
-
-    def largest(self, tensor: Tensor) -> None:
-        """Replace a tensor by the elementwise maximum over all processes."""
-        with self._losing():
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
 
     def all_reduce(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all processes, number by number, and agree on whether to stop.
@@ -99,11 +97,6 @@ class Group:
         if wish:
             self.agreed.reason = KeyboardInterrupt() if wish == signal.SIGINT else SystemExit(128 + wish)
 
-    def copy_first(self, tensor: Tensor) -> None:
-        """Replace a tensor by the first process's."""
-        with self._losing():
-            dist.broadcast(tensor, src=0)
-
     def after_first_here(self, action: Callable[[], Any]) -> Any:
         """Do something after the first process of this machine has, which may have downloaded what it needs."""
         self._turns += 1
@@ -123,18 +116,6 @@ class Group:
             with contextlib.suppress(RuntimeError):  # torchrun may have ended as well
                 self.store.set(_key(self.rank), words)
 
-    @contextlib.contextmanager
-    def _losing(self) -> Iterator[None]:
-        """Raise torch's error for a lost process as one that says which."""
-        try:
-            yield
-        except RuntimeError as error:
-            if self.rank:
-                time.sleep(ASK_SECONDS)  # so that the first process does not take this one for the lost one
-                raise LostError("another process ended") from error
-            unknown = f"another process ended, or did not answer for {TIMEOUT}: {first_line(error)}"
-            raise LostError(f"{self._lost_process() or unknown}; resume with python -m experiments.resume") from error
-
     def _lost_process(self) -> str | None:
         until = time.monotonic() + ASK_SECONDS
         while time.monotonic() < until:
@@ -150,11 +131,7 @@ class Group:
 
 @contextlib.contextmanager
 def joined(device: Callable[[], torch.device]) -> Iterator[Group | None]:
-    """Yield the group of processes that torchrun has started; None where there is none.
-
-    Args:
-        device: returns what this process computes on, called where there is a group.
-    """
+    """Yield the group of processes that torchrun has started; None where there is none, and `device` is not called."""
     if ranks.world() == 1:
         yield None
         return

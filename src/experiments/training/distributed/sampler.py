@@ -36,8 +36,6 @@ class ShareOrder(Order):
     Args:
         whole: the order of all rows.
         batch_size: rows of a batch of all processes together.
-        rank: the process's number.
-        world: the number of processes.
     """
 
     def __init__(self, whole: Order, batch_size: int, rank: int, world: int) -> None:

@@ -11,12 +11,13 @@ nn.Modules only, and wraps the model. Its exchange of gradients while others are
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from experiments.data.batches import Batches
@@ -40,10 +41,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class JointUpdate(Update):
     """The update by the gradients of all processes' shares.
 
-    Args:
-        model: its buffers (a BatchNorm's statistics, for example) become the first process's.
-        group: the processes.
-        arguments: as in Update.
+    The model's buffers, a BatchNorm's statistics for example, become the first process's.
     """
 
     def __init__(self, model: Any, group: Group, *arguments: Any, **settings: Any) -> None:
@@ -58,35 +56,33 @@ class JointUpdate(Update):
             TrainingError: as in Update, in all processes.
         """
         bad = loss.detach() * 0  # NaN for what is not finite
-        params = self._with_gradients()
-        for dtype, of_one in groupby(sorted(params, key=lambda p: str(p.dtype)), key=lambda p: p.dtype):
-            grads = [p.grad for p in of_one]
-            flat = torch.cat([bad.to(dtype).view(1), *(grad.reshape(-1) for grad in grads)]) * self.weight
-            self.group.add(flat)
+        for grads in _by_dtype(self._gradients()):
+            flat = torch.cat([bad.to(grads[0].dtype).view(1), *(grad.reshape(-1) for grad in grads)]) * self.weight
+            self.group.exchange(dist.all_reduce, flat)
             bad = bad + flat[0]
             for grad, part in zip(grads, torch.split(flat[1:], [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
         super().__call__(loss + bad, number)
-        for buffers in _by_dtype(self.model):
+        for buffers in _by_dtype(self.model.buffers() if isinstance(self.model, nn.Module) else ()):
             flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
-            self.group.copy_first(flat)
+            self.group.exchange(dist.broadcast, flat, src=0)
             for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.copy_(part.view_as(buffer))
 
-    def _with_gradients(self) -> list[Any]:
-        """Return the parameters with a gradient in any process, zero where this one has none; agree on a stop.
+    def _gradients(self) -> Iterator[Tensor]:
+        """Yield each gradient that any process has, zero where this one has none; agree on a stop.
 
         Exchanged between CPUs, so that nothing waits for an accelerator.
         """
         flags = torch.tensor([self.group.wish, *(p.grad is not None for p in self.params)], dtype=torch.int32)
-        self.group.largest(flags)
+        self.group.exchange(dist.all_reduce, flags, op=dist.ReduceOp.MAX)
         wish, *has = flags.tolist()
         self.group.agree(wish)
-        found: list[Any] = [p for p, some in zip(self.params, has, strict=True) if some]
-        for p in found:
-            if p.grad is None:
+        for p, some in zip(self.params, has, strict=True):
+            if some and p.grad is None:
                 p.grad = torch.zeros_like(p)
-        return found
+            if p.grad is not None:
+                yield p.grad
 
 
 class JointStep(EagerStep):
@@ -159,11 +155,6 @@ class AsInFirst(Callback):
         runner.stop(stopped)
 
 
-def as_in_first(callbacks: Iterable[Callback], group: Group) -> list[Callback]:
-    """Return callbacks whose metrics and stops are the first process's, in every process."""
-    return [AsInFirst(group), *callbacks, AsInFirst(group)]
-
-
 def warn_of_batch_norm(model: Any, name: str) -> None:
     """Warn that a model with BatchNorm does not train exactly as in one process."""
     if isinstance(model, nn.Module) and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
@@ -179,8 +170,8 @@ def part_of(state: State, rank: int) -> State:
     return {**state, **state["processes"][rank]}
 
 
-def _by_dtype(model: Any) -> list[list[Tensor]]:
-    """Return a model's buffers, those of a dtype together."""
-    buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
-    dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
-    return [[buffer for buffer in buffers if buffer.dtype == dtype] for dtype in dtypes]
+def _by_dtype(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        found[tensor.dtype].append(tensor)
+    return list(found.values())
