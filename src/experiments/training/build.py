@@ -27,7 +27,7 @@ from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
-from experiments.training.meters import ProgressBar
+from experiments.training.meters import Metric, ProgressBar
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
@@ -112,18 +112,15 @@ def assemble(
     if before_step is None and not ranks.follows():
         train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
     optimizer = _made(register.optim, root.optim, model.parameters())
-    scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
     scheduler = _scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
     checks.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
-    forward = _forward(root, model, device, splits.spec)
-    checks.require_one_batch(forward, valid, metrics, root, splits.spec)
-    forward = compiled(forward, root.model["name"], valid) if root.device.compile else forward
-    update = build_step.update(root, model, optimizer, len(train), scaler, group, before_step)
+    forward = _forward(root, model, device, splits.spec, valid, metrics)
+    steered = scheduler is not None
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
-        step=build_step.step(root, forward, update, train, steered=scheduler is not None),
+        step=build_step.step(root, forward, optimizer, train, group, before_step, steered=steered),
         train=train,
         valid=valid,
         scheduler=scheduler,
@@ -206,9 +203,12 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
     return callbacks
 
 
-def _forward(root: RootConfig, model: Any, device: torch.device, spec: DataSpec) -> Forward:
+def _forward(
+    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+) -> Forward:
+    """Return how predictions and losses are computed, after one batch of it."""
     found = transforms(root, spec)
-    return Forward(
+    forward = Forward(
         model=model,
         loss=_bound(register.loss, root.loss),
         device=device,
@@ -216,6 +216,8 @@ def _forward(root: RootConfig, model: Any, device: torch.device, spec: DataSpec)
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
     )
+    checks.require_one_batch(forward, valid, metrics, root, spec)
+    return compiled(forward, root.model["name"], valid) if root.device.compile else forward
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
 from experiments.errors import ConfigError, Fault
-from experiments.training import cuda_graph
+from experiments.training import cuda_graph, precision
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.step import EagerStep, Forward
@@ -30,32 +30,34 @@ def placed(model: Any, root: RootConfig, device: torch.device) -> Any:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
 
-def update(
+def step(
     root: RootConfig,
-    model: Any,
+    forward: Forward,
     optimizer: Any,
-    steps: int,
-    scaler: torch.amp.GradScaler | None,
+    train: Batches,
     group: Group | None,
     before_step: Callable[[], None] | None,
-) -> Update:
-    """Return the update of the weights; `steps` are those of one epoch."""
-    make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
-    limit = root.max_grad_norm
-    return make(
-        list(model.parameters()), optimizer, steps=steps, max_grad_norm=limit, scaler=scaler, before_step=before_step
-    )
-
-
-def step(root: RootConfig, forward: Forward, update: Update, train: Batches, *, steered: bool) -> EagerStep:
+    *,
+    steered: bool,
+) -> EagerStep:
     """Return the step: a process's share, a CUDA graph, or eager; `steered` is whether there is a scheduler."""
+    model, chosen = forward.model, root.optim["name"]
+    scaler = precision.scaler(root.device, forward.device, optimizer, chosen)
+    make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
+    update = make(
+        list(model.parameters()),
+        optimizer,
+        steps=len(train),
+        max_grad_norm=root.max_grad_norm,
+        scaler=scaler,
+        before_step=before_step,
+    )
     if isinstance(update, joint.JointUpdate):
-        joint.warn_of_batch_norm(forward.model, root.model["name"])
+        joint.warn_of_batch_norm(model, root.model["name"])
         return joint.JointStep(forward, update, train)
-    if not root.device.graph or update.is_watched:
+    if not root.device.graph or before_step is not None:
         return EagerStep(forward, update, pause=root.inspect.breakpoint)
-    component = register.optim.get(root.optim["name"])
-    if refused := cuda_graph.faults(update.optimizer, component, scaled=update.scaler is not None):
+    if refused := cuda_graph.faults(optimizer, register.optim.get(chosen), scaled=scaler is not None):
         raise ConfigError(*refused)
     capture = cuda_graph.CudaCapture(forward.device)
     return cuda_graph.GraphedStep(forward, update, capture, batch_size=train.batch_size, steered=steered)

@@ -41,7 +41,7 @@ class Update:
     ) -> None:
         self.params, self.optimizer, self.steps = params, optimizer, steps
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
-        step, self.zero_grad, self.is_watched = stepping(optimizer), clearing(optimizer), before_step is not None
+        step, self.zero_grad = stepping(optimizer), clearing(optimizer)
         self.step = step if before_step is None else lambda: (before_step(), step())
         self.waits = params[0].device.type != "cpu"  # reading a number waits for the device
         self._fused = bool(getattr(optimizer, "defaults", {}).get("fused"))
