@@ -1,4 +1,4 @@
-"""Build the training step: where its model is, its update, and how it is taken, as `device` and the processes need."""
+"""Build the training step: the model on its device, the update, and an eager, graphed or shared step."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Runner:
         done, steps, step = self.progress.step, self.steps, self.step
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
-                xb, yb = self.move(xb), self.move(yb)
+                xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
             pred, loss = step(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
@@ -170,16 +170,12 @@ class Runner:
         sums, compute = self._sums(by_rows=self.mean_over == "samples"), self.step.forward.compute
         for xb, yb in (batches or self.valid).epoch(epoch):
             if self.waits_for_device:
-                xb, yb = self.move(xb), self.move(yb)
+                xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
             pred = self.predict(xb)
             sums.add(pred, yb, compute(self.step.forward.loss, pred, yb))
             if stoppable and self.stop_request.reason is not None:
                 self._stop(self.stop_request.reason)
         return sums.means()
-
-    def move(self, tensor: Tensor) -> Tensor:
-        """Return the tensor on the training's device, without waiting for it."""
-        return tensor.to(self.device, non_blocking=True)
 
     def predict(self, xb: Tensor) -> Tensor:
         """Return the model's output for a batch on its device, as in evaluation."""

@@ -55,7 +55,7 @@ class JointUpdate(Update):
         Raises:
             TrainingError: as in Update, in all processes.
         """
-        bad = loss.detach() * 0  # NaN for what is not finite
+        bad = loss.detach() * 0  # NaN where the loss is not finite
         for grads in _by_dtype(self._gradients()):
             flat = torch.cat([bad.to(grads[0].dtype).view(1), *(grad.reshape(-1) for grad in grads)]) * self.weight
             self.group.exchange(dist.all_reduce, flat)
