@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from experiments import ranks
 from experiments.errors import TrainingError, UserError
@@ -140,7 +139,7 @@ def joined(device: Callable[[], torch.device]) -> Iterator[Group | None]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         backend = "cpu:gloo,cuda:nccl"
-    store, rank, world = next(rendezvous("env://", timeout=TIMEOUT))
+    store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]  # not in its __all__
     store.set_timeout(TIMEOUT)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     group = Group(store, chosen)
