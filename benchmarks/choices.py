@@ -1,7 +1,7 @@
-"""What each choice of the default path gives: an epoch of the runner as it is, against one with that choice undone.
+"""Measure what each choice of the default path gains: an epoch of the runner as it is, against one without that choice.
 
-Both take turns in one process, an epoch each on the same threads, validation and journal included, after one pair to
-warm up. A ratio is default / undone of a pair: below 1 the default is faster.
+Both take turns in one process, one epoch each, with the same number of threads. Validation and journal are included.
+One pair warms up first. A ratio is default / undone of a pair: below 1 the default is faster.
 
     python benchmarks/choices.py --source data/mnist/mnist.pkl.gz
 """
@@ -32,7 +32,7 @@ UNDONE = {
     "cnn_adaptive, in_memory": (CNN, "loader=dataloader"),
     "cnn_adaptive, channels_last": (CNN, "device.channels_last=false"),
     "cnn_adaptive, fused": (CNN, "optim.fused=false"),
-    "cnn_adaptive, float32": (CNN, "device.precision=bf16"),  # not undone, but the question is the same
+    "cnn_adaptive, float32": (CNN, "device.precision=bf16"),  # not undone, but it answers the same question
 }
 
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def epoch(overrides: list[str], folder: Path) -> Callable[[], float]:
-    """Seconds of the next epoch of a run as the command line assembles it, recorded in a journal."""
+    """Return the seconds of the next epoch of a run, assembled as from the command line and recorded in a journal."""
     root = configured(overrides).root
     device.set_up(root.device, deterministic=root.deterministic)
     prepared = preparation.prepare(root, overrides)

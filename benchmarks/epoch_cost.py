@@ -1,9 +1,9 @@
-"""What an epoch costs in the product against the tutorial's own loop, written out by hand: stages 1, 7 and 12.
+"""Measure an epoch of this package against the tutorial's loop, written out by hand: stages 1, 7 and 12.
 
-Ours is the runner that the product assembles from the stage's configuration, with its metrics, its checks and its
-journal on disk. Plain is what the tutorial's text does at that stage and no more, with a validation after each epoch:
-batches of 128, without gradients, the loss alone. Both take turns in one process, an epoch each, on the same number of
-threads, over copies of the same rows, after one pair to warm up. A ratio is ours / plain of a pair.
+Ours is the runner that this package assembles from the stage's configuration, with its metrics, its checks and its
+journal on disk. Plain does what the tutorial's text does at that stage and no more, with a validation after each epoch:
+batches of 128, without gradients, the loss only. Both take turns in one process, one epoch each, with the same number
+of threads, over copies of the same rows. One pair warms up first. A ratio is ours / plain of a pair.
 
     python benchmarks/epoch_cost.py --source data/mnist/mnist.pkl.gz
 """
@@ -39,7 +39,7 @@ def main() -> None:
     """Time the three stages and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="epochs of each, beside the warm-up (default 7)")
-    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is fetched")
+    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is downloaded")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--stages", nargs="+", choices=PLAIN, default=list(PLAIN), help="only these")
     parser.add_argument("--json", type=Path, help="keep the seconds here")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Splits]:
-    """An epoch of the stage's own runner, recorded in a journal; and the data it runs on."""
+    """Return an epoch of the stage's runner, recorded in a journal, and the data it uses."""
     root = configured([*overrides, f"stage={stage}"]).root
     prepared = preparation.prepare(root, overrides)
     runner = prepared.runner(folder)
@@ -80,7 +80,7 @@ def product(stage: str, overrides: list[str], folder: Path) -> tuple[Epoch, Spli
 
 
 def tensors(splits: Splits) -> Epoch:
-    """Stage 1: bare tensors, the update by hand."""
+    """Return stage 1: bare tensors, the update by hand."""
     (x_train, y_train), (x_valid, y_valid) = splits.train.floats(), splits.valid.floats()
     weights = (torch.randn(784, 10) / math.sqrt(784)).requires_grad_()
     bias = torch.zeros(10, requires_grad=True)
@@ -114,7 +114,7 @@ def tensors(splits: Splits) -> Epoch:
 
 
 def dataloader(splits: Splits) -> Epoch:
-    """Stage 7: nn.Linear in a module, optim.SGD, a DataLoader over a TensorDataset, not shuffled."""
+    """Return stage 7: nn.Linear in a module, optim.SGD, a DataLoader over a TensorDataset, not shuffled."""
 
     class Logistic(nn.Module):
         def __init__(self) -> None:
@@ -146,7 +146,7 @@ def dataloader(splits: Splits) -> Epoch:
 
 
 def wrapped_dataloader(splits: Splits) -> Epoch:
-    """Stage 12: the convolutional network, momentum, shuffled, its batches reshaped by a wrapper; the loop is `fit`."""
+    """Return stage 12: the CNN, momentum, shuffled batches, reshaped by a wrapper; the loop is `fit`."""
 
     class WrappedDataLoader:
         def __init__(self, dl: DataLoader[tuple[Tensor, ...]], func: Callable[..., tuple[Tensor, Tensor]]) -> None:

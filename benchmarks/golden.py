@@ -1,9 +1,9 @@
-"""Freeze what trainings, verdicts and exported scripts are, and compare them later to the last bit.
+"""Freeze the results of trainings, verdicts and exported scripts, and compare them later to the last bit.
 
-A change that is to move code and no number is checked by it: write before, check after, on the same machine with the
-same libraries. All is made by the commands of the package that this Python has, and read from the runs' journals, so
-that this file stays the same whatever becomes of the code. Seconds and rows a second are left out. A script that
-differs in comments and docstrings alone is told as "words only" and counts as the same.
+Use it for a change that should move code but no number: write before, check after, on the same machine with the same
+libraries. The commands of the installed package make all results, which are read from the runs' journals, so this file
+can stay the same when the code changes. Seconds and rows per second are left out. A script that differs only in
+comments and docstrings is reported as "words only" and counts as the same.
 
     python benchmarks/golden.py write FOLDER
     python benchmarks/golden.py check FOLDER     # list what differs; exit code 1 if anything does
@@ -30,16 +30,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT.parent / "shared" / "data" / "mnist.pkl.gz"
 STAGES = sorted(path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml"))
-# Nothing of the one who checks: no store, components or Hydra settings of their own.
+# Nothing of the user's environment: no store, components or Hydra settings.
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "EXPERIMENTS_", "HYDRA_"))
 }
 COMPONENTS = "EXPERIMENTS_COMPONENTS"
-ONE_THREAD = "device.threads=1"  # how sums are divided among threads decides their last bits
+ONE_THREAD = "device.threads=1"  # the division of sums among threads decides their last bits
 QUIET = ("tracking=none", "figures=false", ONE_THREAD, "device=cpu")
 TIMES = ("time/", "throughput/")
 
-# Each setting goes another way through the loop. The first stops early and takes its best weights back.
+# Each setting uses another path through the loop. The first one stops early and restores its best weights.
 SETTINGS = {
     "noise": "dataset=mnist_5k model=mlp model.depth=2 model.dropout=0.3 transforms=random_shift optim=sgd_momentum "
     "scheduler=one_cycle epochs=12 callbacks=early_stopping callbacks.early_stopping.patience=1 "
@@ -55,7 +55,7 @@ SETTINGS = {
     "batches": "dataset=digits model=mlp evaluation.mean=batches loader.batch_size=50 loader.valid_batch_size=99",
     "synthetic": "dataset=synthetic dataset.shape=[3,12,10] model=cnn_adaptive optim=sgd_momentum",
 }
-# What is trained for an epoch, and then for another by experiments.resume.
+# The run that trains for one epoch, then for another by experiments.resume.
 RESUMED = "dataset=mnist_5k model=mlp model.dropout=0.2 transforms=random_shift optim=adam"
 OWN = {
     "my_net": "dataset=digits model=my_net model.width=64",
@@ -64,15 +64,15 @@ OWN = {
 }
 
 Figures = dict[str, str]
-Part = Callable[[], Mapping[str, str]]  # makes texts by file name
+Part = Callable[[], Mapping[str, str]]  # makes the texts by file name
 
 
 class Golden:
-    """Makes the frozen texts, in a folder of its own.
+    """Makes the frozen texts, in a separate folder.
 
     Args:
         place: an empty folder.
-        mnist: the tutorial's file; None where it is not there.
+        mnist: the tutorial's file; None if it is missing.
     """
 
     def __init__(self, place: Path, mnist: Path | None) -> None:
@@ -81,9 +81,9 @@ class Golden:
         self.failed: list[str] = []
 
     def parts(self) -> dict[str, Part]:
-        """What makes each part, by the part's name.
+        """Return the function that makes each part, by the part's name.
 
-        A stage is exported on each data: on MNIST its script reads the tutorial's file, else rows of its own.
+        A stage is exported on each data set: on MNIST its script reads the tutorial's file, otherwise rows from a file.
         """
         data = {"mnist_5k": "dataset=mnist_5k"} | ({"mnist": f"dataset.source={self.mnist.name}"} if self.mnist else {})
         exported = {name: {stage: f"stage={stage} {override}" for stage in STAGES} for name, override in data.items()}
@@ -107,7 +107,7 @@ class Golden:
         return {f"stages-{name}.json": _text({key: value for run in found for key, value in run.items()})}
 
     def settings(self) -> Mapping[str, str]:
-        """Train each setting, and one run in two commands. Keep that one's script as it is made from its folder."""
+        """Train each setting, and one run in two commands. Keep the script of that run as exported from its folder."""
         folder = self.folder("settings")
         found = self.trained(folder, SETTINGS)
         self.trained(folder, {"resumed": f"{RESUMED} epochs=1"})
@@ -117,11 +117,11 @@ class Golden:
         return {"settings.json": _text(found), "scripts/runs/resumed.py": script}
 
     def own(self) -> Mapping[str, str]:
-        """Train with each of the examples' components."""
+        """Train with each component of the examples."""
         return {"own.json": _text(self.trained(self.folder("own"), OWN))}
 
     def parity(self) -> Mapping[str, str]:
-        """Compare each stage with the one before. Its exit code is 1 where a verdict is not the expected one."""
+        """Compare each stage with the one before. Its exit code is 1 if a verdict is not the expected one."""
         words = ["--stages", "dataset=mnist_5k", ONE_THREAD]
         lines = self.call(self.folder("parity"), "experiments.parity", words, allowed=(0, 1)).splitlines()
         rule = next((line for line in lines if line.startswith("---")), "")
@@ -130,7 +130,7 @@ class Golden:
         return {"parity.json": _text([line[:seconds].rstrip() for line in lines[:end]] + lines[end:])}
 
     def scripts(self, part: str, settings: Mapping[str, str]) -> Mapping[str, str]:
-        """Export each of these settings. One that no script can hold is refused, with exit code 2, and has no file."""
+        """Export each of these settings. One that no script can express is refused with exit code 2 and has no file."""
         folder = self.folder(f"scripts-{part}")
         texts = {
             f"scripts/{part}/{name}.py": self.call(
@@ -141,7 +141,7 @@ class Golden:
         return {name: text for name, text in texts.items() if text}
 
     def trained(self, folder: Path, settings: Mapping[str, str]) -> Figures:
-        """Train with each of these settings, each in the folder of its name, and read the figures."""
+        """Train with each of these settings, each in the folder of its name, and read the metrics."""
         found: Figures = {}
         for name, words in settings.items():
             self.call(folder, "experiments", [*words.split(), *QUIET, f"hydra.run.dir={name}"], own=name)
@@ -149,7 +149,7 @@ class Golden:
         return found
 
     def folder(self, name: str) -> Path:
-        """Make a folder to work in, with the data and components beside. So no path of this machine gets into texts."""
+        """Create a working folder with data and components beside it, so that texts contain no path of this machine."""
         folder = self.place / name
         folder.mkdir()
         for path in [*(ROOT / "examples").glob("my_*.py"), *([self.mnist] if self.mnist else [])]:
@@ -159,9 +159,9 @@ class Golden:
     def call(
         self, folder: Path, module: str, words: Sequence[str], *, own: str = "", allowed: Sequence[int] = (0,)
     ) -> str:
-        """Run a command, with the example's components if it is one's name, and give what it prints.
+        """Run a command, with the example's components if the name is an example's, and return its output.
 
-        An exit code that is not allowed is noted as a failure; what comes after goes on.
+        An exit code that is not allowed is noted as a failure; the following parts still run.
         """
         environment = ENVIRONMENT | ({COMPONENTS: f"{own}.py"} if own in OWN else {})
         command = [sys.executable, "-m", module, *words]
@@ -176,7 +176,7 @@ class Golden:
 
 
 def _figures(journal: Path) -> Figures:
-    """Read a run's figures, each as its shortest exact text, how it ended, and which weights it left."""
+    """Read a run's metrics, each as its shortest exact text, its status, and the weights it left."""
     name, found = journal.parent.name, Figures()
     for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
         event = json.loads(line)
@@ -193,7 +193,7 @@ def _figures(journal: Path) -> Figures:
 
 
 def _digest(weights: Path) -> str:
-    """Identify the bytes of all tensors. They are what early stopping goes back to, which no figure of an epoch says.
+    """Identify the bytes of all tensors. Early stopping restores them, and no metric of an epoch shows them.
 
     torch keeps each in a file `NAME/data/NUMBER` of a zip archive; the archive's other bytes may change with torch.
     """
@@ -203,12 +203,12 @@ def _digest(weights: Path) -> str:
 
 
 def _text(content: Figures | list[str]) -> str:
-    """Write one thing a line, so that a line tells which it is and a diff is short."""
+    """Write one value per line with its name, so that a diff is short."""
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def code(text: str) -> str:
-    """Reduce a script to what it does: no comments, no docstrings. What is no Python stays as it is."""
+    """Reduce a script to its code: no comments, no docstrings. Text that is not Python stays as it is."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
@@ -220,7 +220,7 @@ def code(text: str) -> str:
 
 
 def compare(folder: Path, part: str, made: Mapping[str, str]) -> Iterator[str]:
-    """Tell each difference of a part from its frozen files, those that are not made any more among them."""
+    """Report each difference of a part from its frozen files, including files that are no longer made."""
     frozen = [path.relative_to(folder).as_posix() for path in folder.glob(f"{part.replace('-', '/', 1)}/*.py")]
     for name in sorted({*made, *frozen}):
         path = folder / name
@@ -236,25 +236,25 @@ def compare(folder: Path, part: str, made: Mapping[str, str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write or check; exit code 1 where something differs or a command fails."""
+    """Write or check; exit code 1 if something differs or a command fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("write", "check"))
-    parser.add_argument("folder", type=Path, help="of the golden files; for write empty, or not there yet")
+    parser.add_argument("folder", type=Path, help="of the golden files; for write, empty or new")
     parser.add_argument("--mnist", type=Path, default=MNIST, help="the tutorial's mnist.pkl.gz (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="PART", help="only these parts: settings, scripts-own, ...")
     given = parser.parse_args()
     folder: Path = given.folder
     if given.action == "write" and folder.is_dir() and any(folder.iterdir()):
-        parser.error(f"{folder} has files already, and what is frozen is not written over")
+        parser.error(f"{folder} already contains files, which are not overwritten; name a new folder")
     mnist = given.mnist.resolve() if given.mnist.is_file() else None
     if mnist is None:
-        print(f"skipped: the stages on the whole of MNIST, for {given.mnist} is not there", flush=True)
+        print(f"skipped: the stages on the whole of MNIST, because {given.mnist} was not found", flush=True)
     began, differing = time.perf_counter(), list[str]()
     with tempfile.TemporaryDirectory(prefix="golden-") as place:
         golden = Golden(Path(place), mnist)
         parts = golden.parts()
         if unknown := {*(given.only or ())} - {*parts}:
-            parser.error(f"no part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+            parser.error(f"unknown part: {', '.join(sorted(unknown))}; available: {', '.join(parts)}")
         for part in given.only or parts:
             made = parts[part]()
             if given.action == "check":

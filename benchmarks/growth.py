@@ -1,18 +1,18 @@
-"""How times grow: with samples, with epochs, and with the runs in the store. What is linear should be seen linear.
+"""Measure how times grow: with samples, with epochs, and with the runs in the store. Linear growth should look linear.
 
-samples: an epoch over 10,000, 100,000 and 1,000,000 synthetic rows of 28x28 floats, its time as the journal has it,
-the shortest of three, in microseconds a row.
+samples: an epoch over 10,000, 100,000 and 1,000,000 synthetic rows of 28x28 floats: the journal's time, the shortest of
+three, in microseconds per row.
 
-epochs: tracked runs of 1, 10, 100 and 1,000 tiny epochs, from start to exit in seconds; what an epoch of each takes in
-milliseconds, by the times in its journal, all that is between two epochs included; and the same for the epochs here and
-there in the longest run.
+epochs: tracked runs of 1, 10, 100 and 1,000 tiny epochs, from start to exit in seconds; the milliseconds of an epoch in
+each, by the times in its journal, including everything between two epochs; and the same for selected epochs of the
+longest run.
 
-runs: one tiny tracked run from start to exit, with 1, 10, 100 and 1,000 runs in the SQLite store and in the folder of
-outputs before it. The runs are made by sweeps of the command line, as a user's would be.
+runs: one tiny tracked run from start to exit, with 1, 10, 100 and 1,000 runs in the SQLite store and in the output
+folder before it. Sweeps of the command line make these runs, as for a user.
 
---pairs is how often each whole process is timed, beside the warm-up; the median is told.
+--pairs is the number of times each whole process is timed, beside the warm-up; the median is reported.
 
-`step` is a figure over the one before it. A picture of all three is drawn with --picture.
+`step` is a value divided by the one before it. --picture draws a plot of all three.
 
     python benchmarks/growth.py --picture growth.png
 """
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 else:
     import pairs
 
-EPOCHS = 4  # of a run over many samples; the first warms up
-AROUND = 20  # epochs, whose mean tells what one takes there
+EPOCHS = 4  # of a run over many samples; the first one warms up
+AROUND = 20  # epochs, whose mean is the time of one epoch there
 TINY = ["dataset=synthetic", "dataset.train=64", "dataset.valid=64", "limit_batches=1", "device.threads=1"]
 Points = list[tuple[int, float]]
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def with_samples(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Microseconds of an epoch a row."""
+    """Return the microseconds of an epoch per row."""
     points: Points = []
     for size in sorted(options.samples):
         tracked(folder, ["dataset=synthetic", f"dataset.train={size}", f"epochs={EPOCHS}", "tracking=none"])
@@ -71,8 +71,8 @@ def with_samples(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def with_epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of a run, milliseconds of an epoch in it, and of an epoch by its place in the longest run."""
-    tracked(folder, [*TINY, "epochs=1"])  # makes the store
+    """Return seconds of a run, milliseconds of an epoch in it, and of an epoch by its place in the longest run."""
+    tracked(folder, [*TINY, "epochs=1"])  # creates the store
     seconds: dict[int, list[float]] = {}
     each: Points = []
     times: list[int] = []
@@ -93,12 +93,12 @@ def with_epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def with_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of one more tracked run, by the runs that are in the store before it."""
+    """Return the seconds of one more tracked run, by the number of runs in the store before it."""
     points, all_seconds, there = [], {}, 0
     for number in sorted(options.runs):
         while there < number:
             more = min(number - there, 1000)
-            # No two of them alike, so that each has a key of its own among the outputs.
+            # All different, so that each has a separate run key among the outputs.
             sweep = ["-m", f"seed=range({there},{there + more})", "epochs=1", "figures=false"]
             pairs.python(["-m", "experiments", *sweep, *TINY], folder)
             pairs.settle(folder)
@@ -111,7 +111,7 @@ def with_runs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def tracked(folder: Path, arguments: Sequence[str]) -> float:
-    """Seconds of the command line with these, with nothing of an earlier one beside it."""
+    """Return the seconds of the command line with these overrides, with no process of an earlier one beside it."""
     pairs.settle(folder)
     seconds = pairs.seconds(["-m", "experiments", *arguments], folder)
     pairs.settle(folder)
@@ -119,12 +119,12 @@ def tracked(folder: Path, arguments: Sequence[str]) -> float:
 
 
 def newest(folder: Path) -> dict[str, Any]:
-    """The summary of the run that began last."""
+    """Return the summary of the run that started last."""
     return raw_journal.summary(max(folder.glob("outputs/runs/*/*")))
 
 
 def table(points: Points, size: str, unit: str) -> dict[str, Any]:
-    """Print sizes, figures and steps; the same for a file."""
+    """Print sizes, values and steps; return the same for a file."""
     steps = ["", *(f"{b / a:.2f}" if a else "" for (_, a), (_, b) in pairwise(points))]
     rows = [(f"{number:,}", f"{value:.3f}", step) for (number, value), step in zip(points, steps, strict=True)]
     print(tabulate(rows, [size, unit, "step"], disable_numparse=True, stralign="right"), end="\n\n", flush=True)
@@ -132,7 +132,7 @@ def table(points: Points, size: str, unit: str) -> dict[str, Any]:
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
-    """A small picture: a panel for each kind, sizes along a logarithmic axis, figures from zero."""
+    """Draw a small plot: a panel for each kind, sizes on a logarithmic axis, values from zero."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4 * len(content), 3), layout="constrained")

@@ -1,9 +1,9 @@
-"""bf16 against float32: an epoch of the adaptive network, and what the training comes to, seed by seed.
+"""Measure bf16 against float32: an epoch of the adaptive network, and the final losses, seed by seed.
 
-For each seed one tracked run with `device.precision=bf16` and one with float32, in turn, each a command of its own, on
-the whole MNIST. What an epoch takes is the median of a run's own from the fourth on, as its journal has it; a ratio is
-bf16 / float32 of one seed. The final validation losses are compared as samples: how far bf16's mean is from float32's,
-in standard deviations of float32's over the seeds.
+For each seed there is one tracked run with `device.precision=bf16` and one with float32, in turn, each a separate
+command, on the whole MNIST. The time of an epoch is the median of a run's epochs from the fourth on, by its journal; a
+ratio is bf16 / float32 of one seed. The final validation losses are compared as samples: the distance of bf16's mean
+from float32's, in standard deviations of float32's over the seeds.
 
     python benchmarks/half_precision.py --source data/mnist/mnist.pkl.gz
 """
@@ -30,17 +30,17 @@ STEADY = 3  # epochs before those that count
 
 
 def main() -> None:
-    """Print how long an epoch takes, and how far apart the losses are."""
+    """Print the time of an epoch, and the distance of the losses."""
     parser = pairs.parser(__doc__, pairs=10, what="seeds, a run of each precision with every one")
     parser.add_argument("--epochs", type=int, default=6, help="of a run (default 6)")
     options = parser.parse_args()
     if options.epochs <= STEADY:
-        parser.error(f"--epochs has to be above {STEADY}")
+        parser.error(f"--epochs must be above {STEADY}")
     source = f"dataset.source='{pairs.source(options)}'"
     losses: dict[str, list[float]] = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory(prefix="half-precision-") as name:
         folder = Path(name)
-        pairs.python(["-m", "experiments", source, "limit_batches=1", "epochs=1"], folder)  # makes the cache, the store
+        pairs.python(["-m", "experiments", source, "limit_batches=1", "epochs=1"], folder)  # creates cache and store
 
         def seconds(precision: str) -> float:
             run = [f"device.precision={precision}", f"seed={len(losses[precision])}", f"epochs={options.epochs}"]

@@ -1,11 +1,12 @@
-"""A sweep of 1,000 tiny jobs: what its preview and its memory cost against Hydra's own for an empty task.
+"""Measure a sweep of 1,000 tiny jobs: the cost of its preview and of its memory, against Hydra's for an empty task.
 
 preview: `sweep.preview=true` of all jobs, from start to exit, against an empty Hydra task over the same configuration
-with the same jobs, Hydra's own sweeper and nothing of ours. Both compose every job; ours checks it too, the other makes
+with the same jobs, Hydra's sweeper and no code of ours. Both compose every job; ours also checks it, the other creates
 its folder.
 
-memory: the highest resident set of the sweep's own process with all jobs, less that with ten of them: what grows; ours,
-tracked in MLflow, against the empty task's. In the end every job has to stand in the sweep's summary, FINISHED.
+memory: the highest resident set of the sweep's process with all jobs, minus that with ten of them, so only the growth
+counts. Ours, tracked in MLflow, is compared with the empty task's. At the end every job must be in the sweep's summary,
+FINISHED.
 
     python benchmarks/large_sweep.py
     python benchmarks/large_sweep.py --jobs 50      # to try it
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def compared(folder: Path, jobs: int) -> dict[str, float]:
-    """Seconds of the preview and of Hydra, MB that each grew by; told."""
+    """Return and print the seconds of the preview and of Hydra, and the MB by which each grew."""
     empty = folder / "empty.py"
     empty.write_text(EMPTY, encoding="utf-8")
     hydra = [str(empty), "-m", *ALONE, *TINY, "epochs=1"]
@@ -61,21 +62,21 @@ def compared(folder: Path, jobs: int) -> dict[str, float]:
     found |= {"growth_mb": peak - few_peak, "hydra_growth_mb": hydra_growth}
     print(f"preview {preview:.1f} s, Hydra's empty task {composed:.1f} s: ratio {preview / composed:.3f}")
     print(f"memory from {FEW} to {jobs} jobs: ours {peak - few_peak:+.1f} MB, Hydra's {hydra_growth:+.1f} MB")
-    print(f"the sweep itself {seconds:.1f} s; {right} of {jobs} jobs stand in its summary as FINISHED", flush=True)
+    print(f"the sweep itself {seconds:.1f} s; {right} of {jobs} jobs are FINISHED in its summary", flush=True)
     return found
 
 
 def measured(arguments: list[str], folder: Path, jobs: int) -> tuple[float, float]:
-    """Seconds from start to exit, and the highest resident set in MB."""
+    """Return the seconds from start to exit, and the highest resident set in MB."""
     pairs.settle(folder)
     began = perf_counter()
     peak, _ = memory.peaks([*arguments, f"seed=range({jobs})"], folder)
-    seconds = perf_counter() - began  # with the wait for the uploader's pictures, which `figures=false` leaves out
+    seconds = perf_counter() - began  # includes the wait for the uploader's plots, which `figures=false` leaves out
     return seconds, peak / memory.MB
 
 
 def require_right(sweep: Path, jobs: int) -> int:
-    """How many rows of the summary are right by the jobs' journals; all have to be."""
+    """Return how many rows of the summary agree with the jobs' journals; all must."""
     lines = (sweep / "summary.md").read_text(encoding="utf-8").splitlines()
     rows = {cells[0]: cells for line in lines if (cells := [cell.strip() for cell in line.strip("| ").split("|")])}
     right = 0
@@ -84,7 +85,7 @@ def require_right(sweep: Path, jobs: int) -> int:
         row = rows.get(str(number), [])
         right += bool(row) and row[-1] == "FINISHED" and f"{figures['best/valid_loss']:.4f}" in row
     if right != jobs:
-        raise SystemExit(f"only {right} of {jobs} jobs are right in {sweep / 'summary.md'}")
+        raise SystemExit(f"only {right} of {jobs} jobs are correct in {sweep / 'summary.md'}")
     return right
 
 

@@ -1,16 +1,17 @@
-"""How much memory a training process takes: against a plain script, over many epochs, and with many samples.
+"""Measure the memory of a training process: against a plain script, over many epochs, and with many samples.
 
-peak: the resident set at its highest, of the training process alone, as the system tells it at its end; two epochs of
-the adaptive network on the whole MNIST, as the command line trains them, against `plain.py`, in turn. A ratio is
-ours / plain of a pair. The uploader beside it is told, its drawing of the pictures included.
+peak: the highest resident set of the training process alone, as the system reports it at its end, for two epochs of the
+adaptive network on the whole MNIST, trained from the command line, against `plain.py`, in turn. A ratio is ours / plain
+of a pair. The peak of the uploader, including its drawing of plots, is also reported.
 
-epochs: a run of 1,000 tiny epochs tells its resident set after each fiftieth; how much it grew from the 50th on.
+epochs: a run of 1,000 tiny epochs reports its resident set after every fiftieth; the result is its growth from the 50th
+on.
 
-samples: peaks of runs over 10,000, 100,000 and 1,000,000 synthetic rows of 28x28 floats. What the first 10,000 cost
-cannot be told from a small run, since the libraries and the batches in flight take more and vary. So the cost of a row
-is the slope between two sizes, and `1M / 10k` is what a million rows cost on the line through all three, piece by
-piece, over what 10,000 do: 100 where the pieces are equally steep. Rows are generated, so a row is in memory twice at
-the peak; --sizes and --shape make it smaller.
+samples: peaks of runs over 10,000, 100,000 and 1,000,000 synthetic rows of 28x28 floats. A small run cannot show the
+cost of the first 10,000 rows, because the libraries and the batches in flight take more, and vary. The cost of a row is
+therefore the slope between two sizes. `1M / 10k` is the cost of a million rows on the line through all three, piece by
+piece, divided by the cost of 10,000: 100 if the pieces are equally steep. Rows are generated, so a row is in memory
+twice at the peak; --sizes and --shape make it smaller.
 
     python benchmarks/memory.py --source data/mnist/mnist.pkl.gz
 """
@@ -39,7 +40,7 @@ TINY = ["dataset=synthetic", "dataset.train=64", "dataset.valid=64", "limit_batc
 UPLOADER = "experiments.tracking.uploader"
 MB = 1 << 20
 EACH = 50  # epochs
-# The command line's own training, which tells its resident set as it goes; the argument after -c is a file.
+# The command line's training, which reports its resident set as it runs; the argument after -c is a file.
 WATCHED = f"""
 import os, sys
 from pathlib import Path
@@ -58,16 +59,16 @@ main()
 
 
 def main() -> None:
-    """Print a line for each reading."""
+    """Print a line for each measurement."""
     parser = pairs.parser(__doc__, pairs=7, what="processes of each kind")
     parser.add_argument("--epochs", type=int, default=1000, help="of the long run (default 1000)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="numbers of rows")
-    parser.add_argument("--shape", default="1,28,28", help="of a synthetic picture (default 1,28,28)")
+    parser.add_argument("--shape", default="1,28,28", help="of a synthetic image (default 1,28,28)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each size (default 3)")
     parser.add_argument("--only", choices=["peak", "epochs", "samples"], help="only this one")
     options = parser.parse_args()
     if not Path("/proc/self/status").exists():
-        raise SystemExit("it reads /proc, which this system has not")
+        raise SystemExit("this benchmark reads /proc, which this system does not have")
     content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="memory-") as name:
         folder = Path(name)
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def against_plain(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Peaks of the same training, ours and plain."""
+    """Return the peaks of the same training, ours and plain."""
     source = pairs.source(options)
     pairs.python(["-m", "experiments", "limit_batches=1", "epochs=1", f"dataset.source='{source}'"], folder)
     uploaders: list[float] = []
@@ -98,7 +99,7 @@ def against_plain(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def over_epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The resident set of one long run, as its epochs go by."""
+    """Return the resident set of one long run over its epochs."""
     told = folder / "resident.txt"
     command = ["-c", WATCHED, str(told), *TINY, f"epochs={options.epochs + 1}"]
     _, uploader = peaks(command, folder)
@@ -115,7 +116,7 @@ def over_epochs(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def over_samples(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Peaks by the number of rows, and what a row costs between them."""
+    """Return the peaks by the number of rows, and the cost of a row between them."""
     row = 4 * math.prod(int(side) for side in options.shape.split(","))
     found: dict[int, list[float]] = {size: [] for size in sorted(options.sizes)}
     for _ in range(options.repeats):
@@ -128,7 +129,7 @@ def over_samples(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for size, peak in at.items():
         print(f"{'samples':22} {size:,} rows: {peak:.0f} MB at the peak", flush=True)
     for (small, large), slope in zip(pairwise(at), slopes, strict=True):
-        print(f"{'':22} {small:,} to {large:,}: {slope * MB / row:.3f} times a row's own bytes each")
+        print(f"{'':22} {small:,} to {large:,}: {slope * MB / row:.3f} times a row's bytes each")
     sizes = list(at)
     ratio = 1 + (at[sizes[-1]] - at[sizes[0]]) / (slopes[0] * sizes[0])
     rows = sizes[-1] / sizes[0]
@@ -137,8 +138,8 @@ def over_samples(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def peaks(arguments: list[str], folder: Path) -> tuple[int, int]:
-    """The highest resident set of a Python process, in bytes, and of the uploader it started (0 where none was)."""
-    # What this process has resident counts as the other's, from before its program is loaded: so torch is not here.
+    """Return the highest resident set, in bytes, of a Python process and of the uploader it started (0 if none)."""
+    # This process's resident set counts as the child's before its program is loaded: so torch is not imported here.
     assert "torch" not in sys.modules
     with (folder / "errors.txt").open("w+") as errors:
         command = [sys.executable, *arguments]
@@ -155,14 +156,14 @@ def peaks(arguments: list[str], folder: Path) -> tuple[int, int]:
         if started.returncode:
             errors.seek(0)
             raise SystemExit(f"{' '.join(arguments)[:200]} failed:\n{errors.read()[-2000:]}")
-    while size := peak_of(beside):  # it draws
+    while size := peak_of(beside):  # it draws plots
         highest = max(highest, size)
         time.sleep(pairs.POLL_SECONDS)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), highest
 
 
 def uploader_of(parent: int) -> int | None:
-    """The process id of the uploader that a process has started."""
+    """Return the process id of the uploader that a process started."""
     try:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
         return next(
@@ -173,7 +174,7 @@ def uploader_of(parent: int) -> int | None:
 
 
 def peak_of(process: int | None) -> int:
-    """The highest resident set of a living process so far, in bytes; 0 of one that is gone."""
+    """Return the highest resident set of a running process so far, in bytes; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     except OSError:

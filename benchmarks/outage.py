@@ -1,10 +1,10 @@
-"""What a training feels of its tracker's death: step times with a server killed in epoch 2 of 6, against a living one.
+"""Measure step times of a training whose tracking server is killed in epoch 2 of 6, against a live server.
 
-Each run is stage 12 on synthetic digits, on one thread, in a process and a folder of its own, tracked by a real
-`mlflow server` on 127.0.0.1 with SQLite behind it; the two kinds take turns in going first. A step lasts from the end
-of the one before to its own end, so that whatever waits in between is in it; the first of each epoch, which validation
-precedes, is left out. Recording is what the training does at an epoch's end to tell its figures: journal, terminal, a
-look at how the uploader fares. A ratio is killed / alive of a pair.
+Each run is stage 12 on synthetic digits, with one thread, in a separate process and folder, tracked by a real
+`mlflow server` on 127.0.0.1 with SQLite. The two kinds take turns in going first. A step lasts from the end of the step
+before to its end, so it includes all waiting in between. The first step of each epoch follows a validation and is left
+out. Recording is what the training does at an epoch's end to report its metrics: journal, terminal, a check of the
+uploader's state. A ratio is killed / alive of a pair.
 
     python benchmarks/outage.py
 """
@@ -39,7 +39,7 @@ FIGURES = {
 
 
 def main() -> None:
-    """Print a line for each figure."""
+    """Print a line for each result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind (default 3)")
     parser.add_argument("--rows", type=int, default=20_000, help="training rows of an epoch (default 20000)")
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
-    """The times of one run beside a server of its own, which is killed in epoch 2 if so wanted."""
+    """Return the times of one run with a separate server, which is killed in epoch 2 if requested."""
     with tempfile.TemporaryDirectory(prefix="outage-") as folder, _server(Path(folder)) as (server, address):
         command = [sys.executable, str(Path(__file__).resolve()), "--inside", *OVERRIDES, f"dataset.train={rows}"]
         command += [f"tracking.uri={address}", "tracking.wait_seconds=5"]
@@ -81,14 +81,14 @@ def _clocked(rows: int, *, kill: bool) -> dict[str, Any]:
             elif line.startswith("{"):
                 found: dict[str, Any] = json.loads(line)
         if training.wait() != 0:
-            raise SystemExit("the training did not end well")
+            raise SystemExit("the training failed")
         return found
 
 
 def _train(overrides: list[str]) -> None:
-    """One training with its steps timed, in this process; its times as the last line."""
+    """Run one training with its steps timed, in this process; print its times as the last line."""
     import experiments
-    from experiments.tracking import client, delivery
+    from experiments.tracking import client, delivered
     from experiments.training.runner import Runner
     from experiments.training.step import EagerStep
 
@@ -112,19 +112,19 @@ def _train(overrides: list[str]) -> None:
 
         return fit(self, epochs, record=timed_record, **options)
 
-    EagerStep.__call__, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]  # no hook is there
+    EagerStep.__call__, Runner.fit = timed_step, timed_fit  # type: ignore[assignment, method-assign]  # there is no hook
     result = experiments.run(overrides)
     assert result.folder is not None
     steps = [float(seconds) for epoch in ends for seconds in np.diff(epoch)]
-    arrived = bool(delivery.state(result.folder).ended)
+    arrived = bool(delivered.state(result.folder).ended)
     print(json.dumps({"steps": steps, "records": records, "arrived": arrived}), flush=True)
     for uploader in client._uploaders.values():
-        uploader._process.kill()  # it would go on for a while, beside the next run
+        uploader._process.kill()  # it would continue for a while, beside the next run
 
 
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """An MLflow server in a session of its own, since its workers outlive it otherwise."""
+    """Start an MLflow server in a separate session, because its workers outlive it otherwise."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""Eight trainings at once against one after the other: `hydra/launcher=joblib` and the basic launcher, in pairs.
+"""Measure eight trainings at once against one after the other: `hydra/launcher=joblib` and the basic launcher.
 
 Each side is one whole command, from start to exit: `cnn_adaptive` on `mnist_5k` with eight seeds, tracked in MLflow,
-one thread a job on both sides, so that both come to the same bits. What is told is the ratio of the seconds; on two
-cores, the less it is above a half the better.
+one thread per job on both sides, so both give the same bits. The ratio of the seconds is reported; on two cores, the
+closer it is to a half the better.
 
     python benchmarks/parallel.py
     python benchmarks/parallel.py --epochs 2 --pairs 1      # to try it
@@ -23,7 +23,7 @@ LAUNCHERS = ("joblib", "basic")
 
 
 def main() -> None:
-    """Measure, tell, keep."""
+    """Measure, print, keep."""
     parser = pairs.parser(__doc__, pairs=5, what="commands of each kind")
     parser.add_argument("--epochs", type=int, default=40, help="of each training (default 40)")
     parser.add_argument("--jobs", type=int, default=8, help="how many trainings (default 8)")

@@ -1,15 +1,15 @@
-"""An epoch of the product against a tight loop, the tutorial's plain loop and other trainers, on the same task.
+"""Measure an epoch of this package against a tight loop, the tutorial's loop and other trainers, on the same task.
 
-Ours is a run as a user has it: the default configuration, tracked in MLflow in a SQLite store, its uploader beside it.
-`tight` is a bare loop that does as little as can be done, `plain` the tutorial's; the others are each written as their
-own documentation has it, without progress bars (benchmarks/contenders/). Two models on all of MNIST: 50,000 rows in
-shuffled batches of 64, then 10,000 validated, float32, on the CPU, on the same number of threads.
+Ours is a run as a user has it: the default configuration, tracked in MLflow in a SQLite store, with its uploader.
+`tight` is a bare loop that does the minimum, `plain` the tutorial's; the others are each written as in their
+documentation, without progress bars (benchmarks/contenders/). Two models on all of MNIST: 50,000 rows in
+shuffled batches of 64, then 10,000 validated, float32, on the CPU, with the same number of threads.
 
-Each contender lives in a process of its own and trains on and on. All rest but the one whose turn it is, which is some
-two seconds: five epochs of the logistic model, one of the CNN. A pair is a turn of ours and one of the other directly
-after it, or in every second round directly before it; an epoch is all from one epoch's beginning to the next one's,
-logs and checkpoints included. The first three epochs of each, or the first turn, warm up and are not
-counted. In the end each model's validation accuracy is taken the same way, and must be that of a trained one.
+Each contender runs in a separate process and trains continuously. All are paused except the one whose turn it is. A
+turn takes about two seconds: five epochs of the logistic model, one of the CNN. A pair is a turn of ours and one of the
+other directly after it, or in every second round directly before it. An epoch lasts from its start to the start of the
+next one, logs and checkpoints included. The first three epochs of each, or the first turn, warm up and are not counted.
+At the end each model's validation accuracy is computed in the same way, and must be that of a trained model.
 
     pip install -c constraints.txt -r benchmarks/requirements.txt -e .
     python -m benchmarks.peers --source data/mnist/mnist.pkl.gz
@@ -37,19 +37,19 @@ from typing import Any
 from benchmarks.contenders.gate import END, GO, Final, Told, take_part
 from benchmarks.contenders.task import RECIPES, Task, keep_rows
 
-NOT_THEIRS = ("MLFLOW_", "EXPERIMENTS_", "HYDRA_")  # settings of the one who measures
+NOT_THEIRS = ("MLFLOW_", "EXPERIMENTS_", "HYDRA_")  # settings of the user
 PARTING_SECONDS = 30.0
-SAME = 1e-4  # two ways to take one accuracy over 10,000 rows may differ by the rounding of a float32 mean
+SAME = 1e-4  # two computations of one accuracy over 10,000 rows may differ by the rounding of a float32 mean
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part.
+    """A participant.
 
     Args:
-        title: in the picture.
+        title: in the plot.
         where: module and function below `benchmarks.contenders`.
-        package: what has to be installed.
+        package: that must be installed.
     """
 
     title: str
@@ -86,18 +86,18 @@ class Process:
         self.process = spawning.Process(target=take_part, args=given)
         self.process.start()
         other.close()
-        self.answer()  # it is about to begin
+        self.answer()  # it is ready to start
 
     def answer(self) -> Any:
-        """What it says next."""
+        """Return its next message."""
         try:
             return self.connection.recv()
         except EOFError:
             log = (self.folder / "log").read_text(encoding="utf-8", errors="replace")
-            raise SystemExit(f"{self.name} ended before its time:\n{log[-2000:]}") from None
+            raise SystemExit(f"{self.name} ended too early:\n{log[-2000:]}") from None
 
     def turn(self) -> float:
-        """One turn; the seconds of an epoch in it."""
+        """Run one turn; return the seconds of an epoch in it."""
         self.connection.send(GO)
         told = self.answer()
         assert isinstance(told, Told)
@@ -105,7 +105,7 @@ class Process:
         return told.seconds
 
     def end(self) -> Final:
-        """Let it finish; what it says in the end."""
+        """Let it finish; return its final report."""
         self.connection.send(END)
         final = self.answer()
         assert isinstance(final, Final)
@@ -114,18 +114,18 @@ class Process:
 
 
 def main() -> None:
-    """Measure, print a line for each contender, keep the figures and draw them."""
+    """Measure, print a line for each contender, keep the results and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="for each contender and model (default 7)")
     parser.add_argument("--warm-up", type=int, default=3, help="epochs of each before them, in whole turns (default 3)")
-    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is fetched")
-    parser.add_argument("--threads", type=int, help="of torch, for all (default: torch's own choice)")
+    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is downloaded")
+    parser.add_argument("--threads", type=int, help="of torch, for all (default: torch's default)")
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES), help="only these")
     parser.add_argument("--only", nargs="+", choices=OTHERS, default=OTHERS, help="only these against ours")
     parser.add_argument("--json", type=Path, help="keep every pair's seconds here")
     parser.add_argument("--picture", type=Path, help="draw the ratios here")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaving in good order: no process, no folder stays
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a clean exit: no process, no folder stays
     others = [name for name in options.only if installed(name)]
     for name in [name for name in os.environ if name.startswith(NOT_THEIRS)]:
         del os.environ[name]
@@ -146,11 +146,11 @@ def main() -> None:
 
         draw(kept, {name: contender.title for name, contender in CONTENDERS.items()}, options.picture)
     if kept["problems"]:
-        raise SystemExit("the figures do not count: " + "; ".join(kept["problems"]))
+        raise SystemExit("the results are invalid: " + "; ".join(kept["problems"]))
 
 
 def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict[str, Any]:
-    """All pairs of one model, printed; by contender."""
+    """Measure and print all pairs of one model; return them by contender."""
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in others}
     warm_up = ceil(warm_up / task.recipe.epochs)
     with started(task, others, pairs, warm_up) as processes:
@@ -183,7 +183,7 @@ def measure(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> dict
 
 @contextmanager
 def started(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> Iterator[dict[str, Process]]:
-    """Every contender's process, at the gate of its first epoch; none is left behind."""
+    """Start every contender's process, up to the gate of its first epoch; end all of them on exit."""
     processes: dict[str, Process] = {}
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
         try:
@@ -201,20 +201,20 @@ def started(task: Task, others: Sequence[str], pairs: int, warm_up: int) -> Iter
 
 
 def found_wrong(task: Task, processes: dict[str, Process], finals: dict[str, Final]) -> Iterator[str]:
-    """Whoever did not train and validate, on the same number of threads: nobody is quick by not working."""
+    """Report every contender that did not train and validate, or used another number of threads."""
     for name, final in finals.items():
         if final.accuracy < task.recipe.accuracy:
             yield f"{name} did not train: accuracy {final.accuracy:.4f}, {task.recipe.accuracy} is expected"
         own = processes[name].accuracy
         if own is not None and abs(own - final.accuracy) > SAME:
-            yield f"{name} says {own:.4f} of its validation accuracy; it is {final.accuracy:.4f}"
+            yield f"{name} reports a validation accuracy of {own:.4f}; it is {final.accuracy:.4f}"
     threads = {name: final.threads for name, final in finals.items()}
     if len(set(threads.values())) > 1:
         yield f"the contenders have different numbers of threads: {threads}"
 
 
 def installed(name: str) -> bool:
-    """Whether a contender can take part; told where it cannot."""
+    """Return whether a contender can take part; print why if it cannot."""
     package = CONTENDERS[name].package
     try:
         metadata.version(package)
@@ -225,13 +225,13 @@ def installed(name: str) -> bool:
 
 
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """Of everything that takes part."""
+    """Return the versions of all participants."""
     packages = {"torch", "mlflow", *(CONTENDERS[name].package for name in names)}
     return {package: metadata.version(package) for package in sorted(packages)} | {"python": platform.python_version()}
 
 
 def machine(threads: int | None) -> dict[str, Any]:
-    """What it ran on."""
+    """Return a description of the machine."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -241,7 +241,7 @@ def machine(threads: int | None) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as well as the system tells it."""
+    """Return the processor's name, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The adversary: stage 12's network and momentum as a plain script of the tutorial's kind, with nothing to track it.
+"""The comparison script: stage 12's network and momentum as a plain script in the tutorial's style, without tracking.
 
 python benchmarks/plain.py data/mnist/mnist.pkl.gz
 """
@@ -35,7 +35,7 @@ class Lambda(nn.Module):
 
 
 def loss_batch(xb: Tensor, yb: Tensor, opt: optim.Optimizer | None = None) -> tuple[float, int]:
-    """The loss of a batch and its rows; with an optimiser, a step."""
+    """Return the loss of a batch and its rows; with an optimiser, take a step."""
     loss = F.cross_entropy(model(xb.view(-1, 1, 28, 28)), yb)
     if opt is not None:
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own is not annotated

@@ -1,8 +1,8 @@
-"""What it costs never to lose a run: the time inside journal, checkpoint and fsync calls, and the uploader's start.
+"""Measure the cost of never losing a run: the time in journal, checkpoint and fsync calls, and the uploader's start.
 
-Each run is stage 12 on the whole data, in a process of its own, in an empty
-folder. The first part times every call into the journal and the checkpoints (their fsync included) and sets it against
-the epochs. The second takes turns: a first epoch with MLflow, whose uploader starts beside it, against one without.
+Each run is stage 12 on the whole data, in a separate process, in an empty folder. The first part times every call to
+the journal and the checkpoints (their fsync included) and divides it by the time of the epochs. The second part
+compares, in turn, a first epoch with MLflow, whose uploader starts beside it, with one without.
 
     python benchmarks/reliability_cost.py --source data/mnist/mnist.pkl.gz
 """
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _clocked(*overrides: str) -> dict[str, Any]:
-    """One training with MLflow in a process and a folder of its own, its calls timed."""
+    """Run one training with MLflow in a separate process and folder, with its calls timed."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--inside", STAGE, "figures=false", *overrides]
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
@@ -62,7 +62,7 @@ def _clocked(*overrides: str) -> dict[str, Any]:
 
 
 def _first_epoch(*overrides: str) -> float:
-    """The seconds of the first epoch of the command line's own run."""
+    """Return the seconds of the first epoch of a run from the command line."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments", STAGE, "figures=false", *overrides]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -71,7 +71,7 @@ def _first_epoch(*overrides: str) -> float:
 
 
 def _timed(overrides: list[str]) -> dict[str, Any]:
-    """Train, with a clock around what keeps the run."""
+    """Train, and time the calls that store the run."""
     import experiments
     from experiments.tracking import client
     from experiments.tracking.journal import Journal

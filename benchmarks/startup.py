@@ -1,8 +1,8 @@
-"""How long the command line makes one wait, against a Hydra task that does nothing, over the same configuration.
+"""Measure how long the command line takes to start, against an empty Hydra task with the same configuration.
 
-Whole processes from start to exit, in turn, so that both meet the same load; the first pair warms up and is not
-counted. `--help`, `--cfg job`, and what the shell asks when Tab is pressed. A ratio is ours / empty of a pair. At the
-end it is told whether any of them imported torch or MLflow.
+Whole processes are timed from start to exit, in turn, so that both have the same load; the first pair warms up and is
+not counted. The commands are `--help`, `--cfg job`, and the query of the shell when Tab is pressed. A ratio is ours /
+empty of a pair. At the end, the script reports whether any of them imported torch or MLflow.
 
     python benchmarks/startup.py
 """
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-# As empty as a task over this configuration can be: it names our sweeper, which Hydra has to know.
+# The emptiest task with this configuration: it names our sweeper, which Hydra must know.
 EMPTY = """
 import hydra
 from hydra.core.plugins import Plugins
@@ -39,7 +39,7 @@ task()
 """
 OURS = ["-m", "experiments"]
 COMMANDS = [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]]
-# What is on the line when Tab is pressed, as bash hands it over.
+# The command line when Tab is pressed, as bash passes it.
 ENVIRONMENT = os.environ | {"COMP_LINE": "experiments model="}
 HEAVY = ("torch", "mlflow")
 
@@ -69,20 +69,20 @@ def main() -> None:
 
 
 def seconds(arguments: list[str], folder: str) -> float:
-    """Of a whole Python process, in a folder of its own."""
+    """Return the seconds of a whole Python process, in a separate folder."""
     start = time.perf_counter()
     run(arguments, folder)
     return time.perf_counter() - start
 
 
 def imported(arguments: list[str], folder: str) -> set[str]:
-    """The modules that a process imports, as Python itself reports them."""
+    """Return the modules that a process imports, as Python reports them."""
     report = run(["-X", "importtime", *arguments], folder).stderr
     return set(re.findall(r"^import time:.*\|\s+([\w.]+)$", report, flags=re.MULTILINE))
 
 
 def run(arguments: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-    """A Python process with these arguments, which has to succeed."""
+    """Run a Python process with these arguments; it must succeed."""
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True)
 

@@ -1,22 +1,22 @@
-"""What a sweep's next job costs beside its training and beside Hydra, and what an epoch costs beside its steps.
+"""Measure the overhead of a sweep's next job, beside its training and Hydra, and of an epoch, beside its steps.
 
 A job: multiruns of 100 tiny jobs and of one, tracked in MLflow, from start to exit, against an empty Hydra task over
-the same configuration with the same jobs and nothing of ours called by Hydra. In milliseconds a job it is
+the same configuration with the same jobs, where Hydra calls no code of ours. The overhead in milliseconds per job is
 
     (ours(100) - ours(1)) / 99 - (empty(100) - empty(1)) / 99 - training
 
-where training is what the journals' own `time/epoch_seconds` say, one step and one validation batch. It includes the
-check of every job before the first, the job's folder and journal, the uploader beside it, and the wait at the end until
-all runs are in MLflow. With `--figures` each job also leaves what its pictures are drawn from; the drawing itself comes
-after the sweep, and makes the measurement a long one.
+where training is the journals' `time/epoch_seconds`, one step and one validation batch. It includes the check of every
+job before the first, the job's folder and journal, the uploader beside it, and the wait at the end until all runs are
+in MLflow. With `--figures` each job also leaves the file from which its plots are drawn; the drawing itself follows the
+sweep, and makes the measurement long.
 
 An epoch: a tracked run of 200 tiny epochs and one of one epoch, from start to exit, against the same steps and
-validations in a bare loop, whose process reads its own clock:
+validations in a bare loop, whose process measures its time itself:
 
     (ours(200) - ours(1)) / 199 - bare
 
-It includes figures and sums, journal (synced), checkpoint, terminal, and MLflow. All trainings here are on one thread,
-since steps so tiny are no work for two.
+It includes metrics and sums, journal (synced), checkpoint, terminal, and MLflow. All trainings here use one thread,
+because steps so tiny have no work for two.
 
     python benchmarks/sweep_overhead.py
 """
@@ -45,7 +45,7 @@ else:
 TINY = ["dataset=synthetic", "dataset.train=64", "dataset.valid=64", "limit_batches=1", "device.threads=1"]
 # Hydra's own sweeper, and no callback of ours.
 ALONE = ["hydra/sweeper=basic", "~hydra.callbacks.experiments"]
-# What an epoch of TINY does, as one would write it; the argument is how many.
+# An epoch of TINY as a plain loop; the argument is the number of epochs.
 BARE = """
 import sys, time
 import torch
@@ -73,17 +73,17 @@ print((time.perf_counter() - began) / epoch)
 
 
 def main() -> None:
-    """Print milliseconds a job and an epoch."""
+    """Print milliseconds per job and per epoch."""
     parser = pairs.parser(__doc__, pairs=7, what="measurements of each kind")
     parser.add_argument("--jobs", type=int, default=100, help="of a sweep (default 100)")
     parser.add_argument("--epochs", type=int, default=200, help="of a run (default 200)")
     parser.add_argument("--only", choices=["job", "epoch"], help="only this one")
-    parser.add_argument("--figures", action="store_true", help="with pictures of each job of a sweep")
+    parser.add_argument("--figures", action="store_true", help="with plots of each job of a sweep")
     options = parser.parse_args()
     content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="sweep-overhead-") as name:
         folder = Path(name)
-        pairs.python(["-m", "experiments", *TINY, "epochs=1"], folder)  # makes the store
+        pairs.python(["-m", "experiments", *TINY, "epochs=1"], folder)  # creates the store
         if options.only != "epoch":
             content["job"] = job(folder, options)
         if options.only != "job":
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def job(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of each further job: ours, an empty one's, its training, and what is left."""
+    """Return the milliseconds of each further job: ours, an empty one, its training, and the rest."""
     jobs: int = options.jobs
     tiny = [*TINY, "epochs=1", f"figures={str(options.figures).lower()}"]
     empty = folder / "empty.py"
@@ -117,7 +117,7 @@ def job(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def epoch(folder: Path, epochs: int, number: int) -> dict[str, Any]:
-    """Milliseconds of each further epoch: ours, a bare loop's, and what is left."""
+    """Return the milliseconds of each further epoch: ours, a bare loop's, and the rest."""
 
     def ours() -> float:
         many, one = (tracked(folder, [*TINY, f"epochs={count}"]) for count in (epochs, 1))
@@ -134,18 +134,18 @@ def epoch(folder: Path, epochs: int, number: int) -> dict[str, Any]:
 
 
 def trained(folder: Path, jobs: int) -> list[float]:
-    """Seconds of the training in each job of the newest sweep that has so many."""
+    """Return the seconds of the training in each job of the newest sweep with this many jobs."""
     sweeps = [plan.parent for plan in folder.glob(f"outputs/sweeps/*/*/{sweep_plan.PLAN}")]
     plans = {path: json.loads((path / sweep_plan.PLAN).read_text(encoding="utf-8")) for path in sweeps}
     sweep = max(path for path, plan in plans.items() if len(plan["listed"]) == jobs)
     summaries = [raw_journal.summary(path.parent) for path in sweep.glob(f"*/{journal.FILE}")]
     if [summary["status"] for summary in summaries] != ["FINISHED"] * jobs:
-        raise SystemExit(f"not all jobs of {sweep.name} have ended well")
+        raise SystemExit(f"not all jobs of {sweep.name} are FINISHED")
     return [sum(summary["series"]["time/epoch_seconds"]) for summary in summaries]
 
 
 def tracked(folder: Path, arguments: list[str]) -> float:
-    """Seconds of the command line with these, with nothing of an earlier one beside it."""
+    """Return the seconds of the command line with these overrides, with no process of an earlier one beside it."""
     pairs.settle(folder)
     seconds = pairs.seconds(["-m", "experiments", *arguments], folder)
     pairs.settle(folder)

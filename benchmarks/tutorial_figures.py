@@ -1,9 +1,9 @@
-"""Whether the stages come out at the figures that the tutorial prints.
+"""Check that the stages reach the metrics that the tutorial prints.
 
 Trains the fourteen stages with many seeds, each as a user would (`experiments.run`), and prints a Markdown table. The
-printed figures come from unseeded runs, so each should lie between our 1st and 99th percentile, or, since few seeds
-give no such percentile, within 4 robust standard deviations (1.48 x the median absolute deviation) of our median.
-A seed takes one to two minutes on one core. The exit code is 1 where a printed figure is outside.
+printed metrics come from unseeded runs, so each should be between our 1st and 99th percentile. Few seeds give no such
+percentile; then it should be within 4 robust standard deviations (1.48 x the median absolute deviation) of our median.
+A seed takes one to two minutes on one core. The exit code is 1 if a printed metric is outside.
 
     python benchmarks/tutorial_figures.py --source data/mnist/mnist.pkl.gz --json figures.json
 """
@@ -32,21 +32,21 @@ Figures = dict[str, list[float]]
 Trained = dict[str, dict[str, Figures]]
 
 STAGES = sorted(Path(file.name).stem for file in resources.files("experiments.conf").joinpath("stage").iterdir())
-HEADERS = ["stage", "figure", "tutorial", "median", "min", "max", "1st-99th percentile", "robust sd", "verdict"]
+HEADERS = ["stage", "metric", "tutorial", "median", "min", "max", "1st-99th percentile", "robust sd", "verdict"]
 ROBUST = 1.48  # times the median absolute deviation: the standard deviation, for a normal distribution
 WIDEST = 4  # robust standard deviations
 OUTSIDE = "OUTSIDE"
 
 
 def main() -> None:
-    """Train what is missing, print the table."""
+    """Train what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=12, help="train with the seeds 0 .. SEEDS-1 (default 12)")
-    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is fetched")
+    parser.add_argument("--source", type=Path, help="a local mnist.pkl.gz; otherwise it is downloaded")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    parser.add_argument("--json", type=Path, help="keep the raw figures here; seeds in it are not trained again")
+    parser.add_argument("--json", type=Path, help="keep the raw metrics here; seeds in it are not trained again")
     options = parser.parse_args()
-    # A handler, though one that prints nothing, keeps the runs' own lines off the terminal.
+    # A handler that prints nothing keeps the runs' lines off the terminal.
     logging.getLogger().addHandler(logging.NullHandler())
     overrides = ["tracking=none", "figures=false", f"device.threads={options.threads}"]
     if options.source:
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def train(seed: int, overrides: list[str]) -> dict[str, Figures]:
-    """Every stage's recorded figures with one seed; stage 13 goes on from this seed's stage 12."""
+    """Return every stage's recorded metrics with one seed; stage 13 starts from this seed's stage 12."""
     figures = {}
     with tempfile.TemporaryDirectory(prefix="tutorial-figures-") as output_root:
         for stage in STAGES:
@@ -78,14 +78,14 @@ def train(seed: int, overrides: list[str]) -> dict[str, Figures]:
 
 
 def keep(trained: Trained, path: Path) -> None:
-    """Write the raw figures, whole or not at all."""
+    """Write the raw metrics, completely or not at all."""
     temporary = path.with_name(f"{path.name}.part")
     temporary.write_text(json.dumps(trained, indent=1), encoding="utf-8")
     temporary.replace(path)
 
 
 def rows(seeds: list[dict[str, Figures]]) -> Iterator[list[str]]:
-    """The table's rows: one for each printed figure, with one for each epoch where there are two."""
+    """Yield the table's rows: one for each printed metric, with one for each epoch if there are two."""
     for stage in STAGES:
         for name, printed in compose.compose([f"stage={stage}"]).tutorial.prints.items():
             epochs = [printed] if isinstance(printed, float) else list(printed)
@@ -95,7 +95,7 @@ def rows(seeds: list[dict[str, Figures]]) -> Iterator[list[str]]:
 
 
 def compare(printed: float, ours: np.ndarray) -> list[str]:
-    """A printed figure, ours over the seeds (seeds,), and the verdict."""
+    """Return a printed metric, ours over the seeds (seeds,), and the verdict."""
     median = float(np.median(ours))
     sd = ROBUST * float(np.median(np.abs(ours - median)))
     low, high = np.percentile(ours, [1, 99])

@@ -1,20 +1,20 @@
-"""What the shell waits for: whole processes, from start to exit, tracked in MLflow, against plain untracked scripts.
+"""Measure whole processes, from start to exit: tracked in MLflow, against plain untracked scripts.
 
-run: two epochs of the adaptive network with momentum on the whole MNIST, as the command line does it, against
-`plain.py`, the same training as the tutorial would write it: a pickle read, a DataLoader over a TensorDataset of
-float32, SGD as it comes, a validation and a print each epoch.
+run: two epochs of the adaptive network with momentum on the whole MNIST, from the command line, against `plain.py`, the
+same training as the tutorial would write it: a pickle, a DataLoader over a TensorDataset of float32, the default SGD, a
+validation and a print each epoch.
 
-stages: `experiment=tutorial`, all fourteen in one multirun, against all fourteen in one plain script. That is what
-`experiments.export_script` writes for each stage, one after the other in one file, so that both do the same work and
-print the same losses, which is checked to the last bit. It is made as fast as it goes: the data is read once and
-requests not imported; stage 12 is trained once, by what stage 13 starts from; an order of rows is given to a
-DataLoader as a list (a tensor is slower, the tutorial's `shuffle=True` is not faster than a list); the fused SGD stays,
-which the tutorial does not have. The parity check at the end of such a sweep (`sweep.parity`) has no like in a plain
-script and is switched off; with --parity it is in ours.
+stages: `experiment=tutorial`, all fourteen in one multirun, against all fourteen in one plain script. That script is
+what `experiments.export_script` writes for each stage, one after the other in one file, so both do the same work and
+print the same losses, which is checked to the last bit. It is made as fast as possible: the data is read once and
+requests is not imported; stage 12 is trained once, by the run from which stage 13 starts; an order of rows is passed to
+a DataLoader as a list (a tensor is slower, the tutorial's `shuffle=True` is not faster than a list); the fused SGD
+stays, which the tutorial does not have. The parity check at the end of such a sweep (`sweep.parity`) has no equivalent
+in a plain script and is switched off; --parity switches it on in ours.
 
-The two take turns, in a folder whose MNIST cache and SQLite store are there already. A command ends when its figures
-are in MLflow; the pictures come after it, and each measurement begins when they are done: `drawn` tells how much later
-that was. A ratio is ours / plain of a pair.
+The two take turns, in a folder whose MNIST cache and SQLite store already exist. A command ends when its metrics are in
+MLflow; the plots follow, and each measurement starts when they are finished: `drawn` reports how much later that was. A
+ratio is ours / plain of a pair.
 
     python benchmarks/whole_process.py --source data/mnist/mnist.pkl.gz
 """
@@ -73,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="whole-process-") as name:
         folder = Path(name)
         began = ["limit_batches=1", "epochs=1", f"dataset.source='{source}'"]
-        pairs.python(["-m", "experiments", *began], folder)  # makes the cache and the store
+        pairs.python(["-m", "experiments", *began], folder)  # creates the cache and the store
         if options.only != "stages":
             ours = ["-m", "experiments", *RUN]
             plain = [str(Path(__file__).with_name("plain.py")), str(source)]
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def measured(label: str, ours: list[str], plain: list[str], folder: Path, number: int) -> dict[str, Any]:
-    """Pairs of the two commands, told and for the file."""
+    """Run pairs of the two commands; print them, and return them for the file."""
     drawn: list[float] = []
 
     def tracked() -> float:
@@ -107,7 +107,7 @@ def measured(label: str, ours: list[str], plain: list[str], folder: Path, number
 
 
 def one_script(folder: Path, source: Path) -> str:
-    """All stages as one plain script, its argument the packed MNIST; stage 12 is the first half of stage 13's."""
+    """Return all stages as one plain script, its argument the packed MNIST; stage 13's part starts with stage 12."""
     names = [name for name in STAGES if not name.startswith("12_")]
     scripts = json.loads(pairs.python(["-c", EXPORT, f"dataset.source='{source}'", *names], folder).stdout)
     parts = [LOADS_ONCE]
@@ -115,16 +115,16 @@ def one_script(folder: Path, source: Path) -> str:
         part = text
         for old, new in ((LOADS, ""), ("import requests\n", ""), ("from pathlib import Path\n", "")):
             if old not in part:
-                raise SystemExit(f"an exported script has no longer:\n{old}")
+                raise SystemExit(f"an exported script no longer contains:\n{old}")
             part = part.replace(old, new)
         parts.append(SAMPLER.sub("sampler=None if order is None else order.tolist()", part))
     if not any("order.tolist()" in part for part in parts):
-        raise SystemExit("the exported scripts give a DataLoader its order in another way now")
+        raise SystemExit("the exported scripts no longer pass a DataLoader its order as expected")
     return "\n\n".join(parts)
 
 
 def same_losses(folder: Path, printed: str) -> tuple[int, int]:
-    """In how many epochs the newest sweep and the plain script have the same losses, and of how many."""
+    """Return how many epochs of the newest sweep and the plain script have the same losses, and how many there are."""
     theirs = [(float(train), float(valid)) for train, valid in PRINTED.findall(printed)]
     sweep = max(folder.glob("outputs/sweeps/*/*"))
     ours = []

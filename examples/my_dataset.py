@@ -1,8 +1,8 @@
-"""An own dataset: a map-style PyTorch Dataset, as it would stand in any project.
+"""A custom dataset: a map-style PyTorch Dataset, as in any project.
 
     EXPERIMENTS_COMPONENTS=examples/my_dataset.py python -m experiments dataset=stripes model=cnn_adaptive
 
-The default loader reads every item once and keeps it; `loader=dataloader` asks the Dataset for each item anew.
+The default loader reads every item once and keeps it; `loader=dataloader` reads each item from the Dataset every time.
 """
 
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ import experiments
 
 
 class Stripes(Dataset[tuple[Tensor, int]]):
-    """Noisy pictures of 20x30 with horizontal (0), vertical (1) or diagonal (2) stripes."""
+    """Noisy images of 20x30 with horizontal (0), vertical (1) or diagonal (2) stripes."""
 
     def __init__(self, size: int, *, seed: int, noise: float) -> None:
         self.size, self.seed, self.noise = size, seed, noise
@@ -35,6 +35,6 @@ class Stripes(Dataset[tuple[Tensor, int]]):
 
 @experiments.register.dataset("stripes")
 def stripes(*, size: Annotated[int, Ge(3)] = 900, noise: float = 0.5) -> dict[str, Any]:
-    """What `experiments.Splits.of` takes: the splits, and what need not be counted."""
+    """Return the arguments of `experiments.Splits.of`: the splits, and metadata that need not be counted."""
     train, valid = Stripes(size, seed=0, noise=noise), Stripes(size // 3, seed=1, noise=noise)
     return {"train": train, "valid": valid, "classes": 3, "labels": ["horizontal", "vertical", "diagonal"]}

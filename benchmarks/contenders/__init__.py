@@ -1,1 +1,1 @@
-"""The loops that `benchmarks/peers.py` compares: each trains one task in a process of its own, an epoch a turn."""
+"""The loops that `benchmarks/peers.py` compares. Each trains one task in a separate process, one epoch per turn."""

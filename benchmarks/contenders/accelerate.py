@@ -10,7 +10,7 @@ from benchmarks.contenders.task import Task
 
 
 def train(task: Task, gate: Gate) -> None:
-    """As its "Add Accelerate to your code" and its example on pictures have it."""
+    """Train as in its "Add Accelerate to your code" and its example on images."""
     accelerator = Accelerator(cpu=True)
     network = task.network()
     model, opt, train_dl, valid_dl = accelerator.prepare(network, task.sgd(network), *task.loaders())

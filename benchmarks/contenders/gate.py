@@ -1,9 +1,9 @@
-"""Epochs in turns: a contender's side of the benchmark, and its process.
+"""Epochs in turns: the contender's side of the benchmark, and its process.
 
-A gate is called at each boundary between two epochs. At the end of a turn, which is one epoch or some, it answers with
-the seconds of an epoch since it last let the contender go, and lets it go again when the benchmark says so. So an
-epoch's seconds hold all that a trainer does from one epoch to the next, its hooks, logs and checkpoints too, and
-nothing of what others do meanwhile.
+A gate is called at each boundary between two epochs. A turn is one or more epochs. At the end of a turn the gate
+reports the seconds per epoch since it last released the contender, and releases it again when the benchmark asks for
+it. The seconds of an epoch therefore include everything that a trainer does from one epoch to the next, with its hooks,
+logs and checkpoints, and nothing that others do meanwhile.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ GO, END = "go", "end"
 
 @dataclass(frozen=True)
 class Told:
-    """What a contender answers at the end of a turn.
+    """A contender's report at the end of a turn.
 
     Args:
         seconds: of an epoch.
-        accuracy: the contender's own validation accuracy; None where it takes none.
+        accuracy: the contender's validation accuracy; None if it computes none.
     """
 
     seconds: float
@@ -40,12 +40,12 @@ class Told:
 
 @dataclass(frozen=True)
 class Final:
-    """What a contender answers at the end.
+    """A contender's report at the end.
 
     Args:
-        accuracy: of its model on the validation rows, computed here, the same way for all.
+        accuracy: of its model on the validation rows, computed here, in the same way for all.
         threads: of torch.
-        note: what else is to be told.
+        note: additional text to report.
     """
 
     accuracy: float
@@ -54,11 +54,11 @@ class Final:
 
 
 class Gate:
-    """Lets a contender through.
+    """Release a contender turn by turn.
 
     Args:
         connection: to the benchmark.
-        turns: how many there will be.
+        turns: the number of turns.
         each: epochs of a turn.
     """
 
@@ -66,17 +66,17 @@ class Gate:
         self.connection, self.epochs, self.each = connection, turns * each, each
         self.model: Any = None
         self.note = ""
-        self.shape: tuple[int, ...] | None = None  # of one input, where the model takes another than the task's
-        # The contender's own processes: they rest while it waits, since what they do is part of its epochs.
+        self.shape: tuple[int, ...] | None = None  # of one input, if the model takes another shape than the task's
+        # The contender's child processes are paused while it waits, because their work is part of its epochs.
         self.helpers: Callable[[], Iterable[int]] = lambda: ()
         self._passed = 0
         self._began = time.perf_counter()
 
     def turn(self, model: Any, accuracy: float | None = None) -> None:
-        """Call it before each epoch, and once after the last; it waits where a turn is over.
+        """Wait at the end of a turn. Call it before each epoch, and once after the last.
 
         Args:
-            model: what is trained.
+            model: the model that is trained.
             accuracy: on the validation rows, after the epoch that ends here.
         """
         self._passed += 1
@@ -89,7 +89,7 @@ class Gate:
         try:
             self.connection.send(told)
             said = self.connection.recv()
-        finally:  # the benchmark may be gone
+        finally:  # the benchmark may have ended
             for helper in self.helpers():
                 os.kill(helper, signal.SIGCONT)
         assert said in (GO, END)
@@ -97,15 +97,15 @@ class Gate:
 
 
 def take_part(connection: Connection, module: str, function: str, task: Task, turns: int, folder: Path) -> None:
-    """A contender's process, from its start to its end.
+    """Run a contender's process from its start to its end.
 
     Args:
         connection: to the benchmark.
         module: below `benchmarks.contenders`.
         function: of that module, `(task, gate)`; it trains `gate.epochs` epochs.
         task: what to train.
-        turns: how many.
-        folder: of its own; it works there, and what it prints goes to `log` there.
+        turns: the number of turns.
+        folder: the contender's working folder; its output goes to `log` there.
     """
     os.chdir(folder)
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
@@ -129,7 +129,7 @@ def take_part(connection: Connection, module: str, function: str, task: Task, tu
 
 
 def accuracy(model: Any, task: Task, shape: tuple[int, ...] | None) -> float:
-    """The share of the validation rows that a trained model reads right."""
+    """Return the share of the validation rows that a trained model classifies correctly."""
     import torch
 
     rows = task.floats()

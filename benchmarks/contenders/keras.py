@@ -1,11 +1,11 @@
-"""Keras 3 on its torch backend: the model in Keras's own layers, compiled and fitted."""
+"""Keras 3 on its torch backend: the model in Keras layers, compiled and fitted."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = "torch"  # read at the import
+os.environ["KERAS_BACKEND"] = "torch"  # read at import
 import keras
 from benchmarks.contenders.gate import Gate
 from benchmarks.contenders.task import BATCH_SIZE, VALID_BATCH_SIZE, Task
@@ -21,20 +21,20 @@ class Turns(keras.callbacks.Callback):
         self.accuracy: float | None = None
 
     def on_epoch_begin(self, _epoch: int, _logs: Any = None) -> None:
-        """Before each epoch."""
+        """Call the gate before each epoch."""
         self.gate.turn(self.model, self.accuracy)
 
     def on_epoch_end(self, _epoch: int, logs: Any = None) -> None:
-        """What the epoch's validation found."""
+        """Keep the accuracy of the epoch's validation."""
         self.accuracy = logs["val_accuracy"]
 
     def on_train_end(self, _logs: Any = None) -> None:
-        """After the last epoch."""
+        """Call the gate after the last epoch."""
         self.gate.turn(self.model, self.accuracy)
 
 
 def network(task: Task) -> Any:
-    """The task's model, in Keras's own order of the axes, (height, width, channels), which is its faster one here."""
+    """Build the task's model with Keras's order of the axes, (height, width, channels), the faster one here."""
     if len(task.recipe.shape) == 1:
         return keras.Sequential([keras.Input(task.recipe.shape), layers.Dense(10)])
     made = [keras.Input((28, 28, 1))]

@@ -18,10 +18,10 @@ warnings.filterwarnings("ignore")
 
 
 class Classifier(lightning.LightningModule):
-    """As lightning.ai's "Lightning in 15 minutes" writes one, with a validation step.
+    """A classifier as in lightning.ai's "Lightning in 15 minutes", with a validation step.
 
-    The training loss is logged as an epoch's mean, as the product does; by Lightning's default MLflow would get it each
-    fifty steps, which takes longer.
+    The training loss is logged as an epoch's mean, as this package does. By Lightning's default, MLflow would get it
+    every fifty steps, which takes longer.
     """
 
     def __init__(self, task: Task) -> None:
@@ -30,25 +30,25 @@ class Classifier(lightning.LightningModule):
         self.network = task.network()
 
     def forward(self, x: Tensor) -> Any:
-        """Logits."""
+        """Return the logits."""
         return self.network(x)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        """The loss, logged."""
+        """Compute and log the loss."""
         x, y = batch
         loss = F.cross_entropy(self.network(x), y)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
-        """Loss and accuracy, logged."""
+        """Compute and log loss and accuracy."""
         x, y = batch
         logits = self.network(x)
         self.log("valid_loss", F.cross_entropy(logits, y))
         self.log("valid_accuracy", (logits.argmax(dim=1) == y).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Plain SGD."""
+        """Return plain SGD."""
         return self.task.sgd(self.network)
 
 
@@ -59,22 +59,22 @@ class Turns(lightning.Callback):
         self.gate = gate
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Before each epoch; the sanity check of the validation was no epoch."""
+        """Call the gate before each epoch; the sanity check of the validation is not an epoch."""
         accuracy = float(trainer.callback_metrics["valid_accuracy"]) if trainer.current_epoch else None
         self.gate.turn(pl_module, accuracy)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """After the last epoch."""
+        """Call the gate after the last epoch."""
         self.gate.turn(pl_module, float(trainer.callback_metrics["valid_accuracy"]))
 
 
 def without_logger(task: Task, gate: Gate) -> None:
-    """The Trainer as quick as its user can have it: no logger, no checkpoints."""
+    """Train with the fastest Trainer that a user can configure: no logger, no checkpoints."""
     _train(task, gate, logger=False, enable_checkpointing=False)
 
 
 def with_mlflow(task: Task, gate: Gate) -> None:
-    """The Trainer with its MLflow logger, in a SQLite store, and its checkpoints."""
+    """Train with the Trainer, its MLflow logger in a SQLite store, and its checkpoints."""
     from lightning.pytorch.loggers import MLFlowLogger
 
     _train(task, gate, logger=MLFlowLogger("peers", tracking_uri="sqlite:///mlflow.db"))
@@ -94,7 +94,7 @@ def _train(task: Task, gate: Gate, **options: Any) -> None:
 
 
 def fabric(task: Task, gate: Gate) -> None:
-    """The plain loop with Fabric's five lines."""
+    """Train with the plain loop and Fabric's five lines."""
     fabric = lightning.Fabric(accelerator="cpu")
     fabric.launch()
     network = task.network()

@@ -1,4 +1,4 @@
-"""Two loops without any framework: as tight as we can write it, and as the tutorial writes it."""
+"""Two loops without a framework: one as tight as possible, and one as the tutorial writes it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from benchmarks.contenders.gate import Gate
 from benchmarks.contenders.task import BATCH_SIZE, Task
 from torch import Tensor, optim
 
-GATHERED = 10  # batches at once: 2 MB as float32, what stays in a core's cache
+GATHERED = 10  # batches at once: 2 MB as float32, which fits a core's cache
 TIGHT_VALID_BATCH_SIZE = 1000
 
 
 def tight(task: Task, gate: Gate) -> None:
-    """Bytes gathered and converted many batches at once, a fused optimiser, nothing read or computed beside the step.
+    """Gather and convert many batches at once, use a fused optimiser, and read or compute nothing else in a step.
 
-    The validation takes the loss and the accuracy of batches of 1,000, and reads both at its end. No other contender
-    may do this little: there is no training loss, no log, no checkpoint and no check.
+    The validation computes loss and accuracy in batches of 1,000 and reads both at its end. Every other contender does
+    more: here there is no training loss, no log, no checkpoint and no check.
     """
     rows = task.stored()
     x, y = rows["x_train"], rows["y_train"]
     valid = task.floats()
     model = task.network()
     if len(task.recipe.shape) == 3:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub leaves this form out
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
     opt = task.sgd(model, fused=True)
     accuracy = None
     for _ in range(gate.epochs):
@@ -52,7 +52,7 @@ def tight(task: Task, gate: Gate) -> None:
 
 
 def plain(task: Task, gate: Gate) -> None:
-    """The tutorial's `fit` (stage 9): a DataLoader, each loss read as a number, the validation loss alone."""
+    """Train with the tutorial's `fit` (stage 9): a DataLoader, each loss read as a number, only the validation loss."""
     train_dl, valid_dl = task.loaders()
     model = task.network()
     opt = task.sgd(model)

@@ -23,7 +23,7 @@ class Classifier(BaseModel):
         self.network = task.network()
 
     def forward(self, xb: Tensor, yb: Tensor, mode: str) -> Any:
-        """The loss to train, or predictions and targets to measure."""
+        """Return the loss in training, or predictions and targets in evaluation."""
         pred = self.network(xb)
         return {"loss": F.cross_entropy(pred, yb)} if mode == "loss" else (pred, yb)
 
@@ -32,13 +32,13 @@ class LossAndAccuracy(BaseMetric):
     """Both means over the validation rows."""
 
     def process(self, _batch: Any, samples: Sequence[Any]) -> None:
-        """One batch's sums."""
+        """Add the sums of one batch."""
         pred, yb = samples
         loss = F.cross_entropy(pred, yb, reduction="sum")
         self.results.append((loss.item(), (pred.argmax(dim=1) == yb).sum().item(), len(yb)))
 
     def compute_metrics(self, results: list[tuple[float, int, int]]) -> dict[str, float]:
-        """The means."""
+        """Return the means."""
         losses, hits, rows = (sum(column) for column in zip(*results, strict=True))
         return {"loss": losses / rows, "accuracy": hits / rows}
 
@@ -52,17 +52,17 @@ class Turns(Hook):
         self.gate = gate
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Before each epoch."""
+        """Call the gate before each epoch."""
         accuracy = runner.message_hub.get_scalar("val/accuracy").current() if runner.epoch else None
         self.gate.turn(runner.model.network, accuracy)
 
     def after_train(self, runner: Any) -> None:
-        """After the last epoch."""
+        """Call the gate after the last epoch."""
         self.gate.turn(runner.model.network, runner.message_hub.get_scalar("val/accuracy").current())
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.epochs` epochs with the default hooks, but one line of log an epoch, not one each ten steps."""
+    """Train `gate.epochs` epochs with the default hooks, but with one log line per epoch, not one every ten steps."""
     train_dl, valid_dl = task.loaders()
     sgd = {"type": "SGD", "lr": task.recipe.lr, "momentum": task.recipe.momentum}
     runner = Runner(

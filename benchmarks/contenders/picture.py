@@ -1,4 +1,4 @@
-"""The picture of `benchmarks/peers.py`: how much longer an epoch of each takes than one of ours."""
+"""The plot of `benchmarks/peers.py`: how much longer an epoch of each contender takes than one of ours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TITLES = {"logistic": "logistic regression", "cnn_adaptive": "three convolutions
 
 
 def draw(kept: Mapping[str, Any], titles: Mapping[str, str], path: Path) -> None:
-    """One panel a model.
+    """Draw one panel per model.
 
     Args:
-        kept: what the benchmark keeps.
-        titles: of the contenders, by name; `ours` is the product's.
-        path: of the picture.
+        kept: the results that the benchmark keeps.
+        titles: of the contenders, by name; `ours` is this package's.
+        path: of the image file.
     """
     models = kept["models"]
     most = max(len(found) for found in models.values())

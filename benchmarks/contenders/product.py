@@ -1,4 +1,4 @@
-"""The product: a run as its users start one from Python, in MLflow, in a SQLite store, by the uploader beside it."""
+"""This package: a run as its users start one from Python, tracked in MLflow in a SQLite store, with its uploader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.training.runner import Runner
 
 
 def ours(task: Task, gate: Gate) -> None:
-    """The default configuration but for the model, its optimiser, and where the data lies."""
+    """Train the default configuration, except for the model, its optimiser, and the data's place."""
     run_epoch, fit = Runner.run_epoch, Runner.fit
 
     def turn(runner: Runner) -> None:
@@ -29,8 +29,8 @@ def ours(task: Task, gate: Gate) -> None:
         turn(runner)
         return result
 
-    Runner.run_epoch, Runner.fit = gated_epoch, gated_fit  # type: ignore[method-assign,assignment]  # no hook is there
-    # The uploader brings an epoch to the store while the next one trains; that has to be one of ours.
+    Runner.run_epoch, Runner.fit = gated_epoch, gated_fit  # type: ignore[method-assign,assignment]  # there is no hook
+    # The uploader sends an epoch to the store while the next one trains; that one must be one of ours.
     gate.helpers = lambda: [uploader._process.pid for uploader in client._uploaders.values()]
     overrides = [*task.recipe.overrides, f"epochs={gate.epochs}", f"dataset.root={task.data}", "device=cpu"]
     overrides += [] if task.threads is None else [f"device.threads={task.threads}"]

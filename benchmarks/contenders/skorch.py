@@ -1,4 +1,4 @@
-"""Skorch: a NeuralNetClassifier with its default callbacks, on a split that is given."""
+"""Skorch: a NeuralNetClassifier with its default callbacks and a predefined split."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Turns(Callback):
         self.gate = gate
 
     def on_epoch_begin(self, net: Any, **_: Any) -> None:
-        """Before each epoch; its own row of the history is there already."""
+        """Call the gate before each epoch; its row of the history already exists."""
         self.gate.turn(net.module_, net.history[-2, "valid_acc"] if len(net.history) > 1 else None)
 
     def on_train_end(self, net: Any, **_: Any) -> None:
-        """After the last epoch."""
+        """Call the gate after the last epoch."""
         self.gate.turn(net.module_, net.history[-1, "valid_acc"])
 
 
 def train(task: Task, gate: Gate) -> None:
-    """Train `gate.epochs` epochs; skorch takes the losses and the validation accuracy of each by itself."""
+    """Train `gate.epochs` epochs; skorch computes the losses and the validation accuracy of each."""
     train_rows, valid_rows = task.datasets()
     net = NeuralNetClassifier(
         task.network(),

@@ -1,4 +1,4 @@
-"""What all contenders train: two models on all of MNIST, 50,000 rows in shuffled batches of 64, 10,000 to validate."""
+"""The task of all contenders: two models on all of MNIST, 50,000 rows in shuffled batches of 64, 10,000 to validate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ VALID_BATCH_SIZE = 128
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model as the product's command line names it, and the numbers it is trained with.
+    """A model's name on this package's command line, and the numbers it is trained with.
 
     Args:
-        overrides: the product's.
+        overrides: of this package.
         shape: of one input.
         lr: SGD's learning rate.
         momentum: SGD's.
-        epochs: of one turn, which is to be some two seconds: our uploader sends that often, and in the turns of others
-            time goes on for it, so that it would send in every epoch otherwise.
-        accuracy: what the model must reach on the validation rows, or something did not train. (With a rate of 0.5 the
-            last batches of an epoch can cost the logistic model some points of its 0.92.)
+        epochs: of one turn, which should take about two seconds. Our uploader sends every two seconds, and this time
+            also passes during the turns of others. With shorter turns it would send in every epoch.
+        accuracy: the least accuracy of a trained model on the validation rows. (With a rate of 0.5 the last batches of
+            an epoch can cost the logistic model some points of its 0.92.)
     """
 
     overrides: tuple[str, ...]
@@ -44,12 +44,12 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Task:
-    """One model's training, as a contender receives it.
+    """One model's training, as a contender gets it.
 
     Args:
         model: its name.
-        data: a folder with `rows.pt` (see `keep_rows`) and the product's own cache of MNIST.
-        threads: of torch; None for torch's own choice.
+        data: a folder with `rows.pt` (see `keep_rows`) and this package's cache of MNIST.
+        threads: of torch; None for torch's default.
     """
 
     model: str
@@ -58,11 +58,11 @@ class Task:
 
     @property
     def recipe(self) -> Recipe:
-        """The numbers it is trained with."""
+        """Return the numbers that the model is trained with."""
         return RECIPES[self.model]
 
     def network(self) -> nn.Module:
-        """The model in plain torch, its weights fresh."""
+        """Build the model in plain torch, with fresh weights."""
         if self.model == "logistic":
             return nn.Linear(784, 10)
         return nn.Sequential(
@@ -77,34 +77,34 @@ class Task:
         )
 
     def sgd(self, network: nn.Module, *, fused: bool | None = None) -> optim.SGD:
-        """The optimiser; unless `fused` is given, as everybody writes it."""
+        """Build the optimiser, as users normally write it unless `fused` is given."""
         return optim.SGD(network.parameters(), lr=self.recipe.lr, momentum=self.recipe.momentum, fused=fused)
 
     def stored(self) -> dict[str, Tensor]:
-        """The rows as they are stored: pixels are bytes, (rows, 784)."""
+        """Return the rows as they are stored: pixels are bytes, (rows, 784)."""
         rows: dict[str, Tensor] = torch.load(self.data / "rows.pt")
         return rows
 
     def floats(self) -> dict[str, Tensor]:
-        """The rows as the tutorial has them: pixels are float32 below 1, in the model's shape."""
+        """Return the rows as in the tutorial: pixels are float32 below 1, in the model's shape."""
         rows = self.stored()
         for name in ("x_train", "x_valid"):
             rows[name] = rows[name].float().div_(256).view(-1, *self.recipe.shape)
         return rows
 
     def datasets(self) -> tuple[TensorDataset, TensorDataset]:
-        """Training and validation rows, float32."""
+        """Return the training and validation rows, float32."""
         rows = self.floats()
         return TensorDataset(rows["x_train"], rows["y_train"]), TensorDataset(rows["x_valid"], rows["y_valid"])
 
     def loaders(self) -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, ...]]]:
-        """Training batches, shuffled, and validation batches."""
+        """Return shuffled training batches, and validation batches."""
         train, valid = self.datasets()
         return DataLoader(train, BATCH_SIZE, shuffle=True), DataLoader(valid, VALID_BATCH_SIZE)
 
 
 def keep_rows(folder: Path, source: Path | None) -> None:
-    """Read MNIST by the product's own means, and leave its rows in a folder for every contender."""
+    """Read MNIST with this package, and write its rows to a folder for every contender."""
     from experiments.components.datasets.mnist import mnist
 
     splits = mnist(root=str(folder), source=str(source) if source else None)

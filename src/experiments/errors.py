@@ -1,4 +1,4 @@
-"""What is told to a user as one message, without a traceback."""
+"""Errors that a user reads as one message, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Something a user can mend; the message says what, where, and what was expected."""
+    """An error that the user can fix; the message names what was given, where, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a configuration.
+    """One fault of a configuration.
 
     Args:
-        key: where, as it would be written on the command line (`optim.lr`).
-        problem: what is wrong with it, with the value and what was expected.
+        key: its place, as written on the command line (`optim.lr`).
+        problem: what is wrong, with the value and what was expected.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Fault:
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that cannot be run; carries every fault that was found."""
+    """A configuration that cannot be run; holds every fault."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults
@@ -42,20 +42,26 @@ class RegistrationError(UserError, ValueError):
 
 
 class DataError(UserError):
-    """A data set that cannot be had or is not what it says it is."""
+    """A data set that is unavailable or has other content than expected."""
 
 
 class CheckpointError(UserError):
-    """A run that cannot go on: its checkpoints are damaged, foreign, or of another training."""
+    """A run that cannot resume: its checkpoints are damaged, foreign, or of another training."""
 
 
 class TrainingError(UserError):
-    """A training that had to stop; what was measured until then is kept."""
+    """A training that had to stop; its metrics until then are kept."""
 
 
 def suggestion(name: object, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `names`, and all of them: the end of an error message."""
+    """Return the end of an error message: `; did you mean 'x'?` with the nearest of `names`, then all of them."""
     known = sorted(names)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"{hint} available: {', '.join(known) or 'nothing'}"
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error's message that has any text; the error's type if there is none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), "" if isinstance(error, str) else type(error).__name__)

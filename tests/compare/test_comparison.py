@@ -32,7 +32,13 @@ def outputs(workplace: Path) -> Path:
 
 
 def laid(*names: str | Path, metric: str = METRIC, mode: Mode | None = None) -> Comparison:
-    return compare(choose([str(name) for name in names], Path("outputs")), metric, mode)
+    jobs, _ = choose([str(name) for name in names], Path("outputs"))
+    return compare(jobs, metric, mode)
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """The settings that differ."""
+    return list(comparison.runs[0].settings)
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -84,15 +90,13 @@ def test_the_message_lists_sweeps_experiments_and_runs(outputs: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         laid("x")
     assert str(caught.value) == (
-        "x: nothing is called so; available: the latest of 1 sweeps: outputs/sweeps/a; MLflow experiments: mine; "
-        "the latest of 1 runs: outputs/sweeps/a/0; or an MLflow run id"
+        "x: no run, sweep or MLflow experiment; available: the latest of 1 sweeps: outputs/sweeps/a; "
+        "MLflow experiments: mine; the latest of 1 runs: outputs/sweeps/a/0; or an MLflow run id"
     )
 
 
 def test_without_any_sweep_one_has_to_be_named(outputs: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="outputs: there is no sweep below it; .* below outputs there are no runs yet"
-    ):
+    with pytest.raises(ConfigError, match="outputs: no sweep below it; .* no runs below outputs yet"):
         laid()
 
 
@@ -102,14 +106,14 @@ def test_without_any_sweep_one_has_to_be_named(outputs: Path) -> None:
 def test_only_settings_that_differ_and_can_change_a_result_are_columns(outputs: Path) -> None:
     run(outputs / "a", [1.0], settings={"optim.lr": "0.1", "output_root": "x"}, identity={"optim.lr": "0.1"})
     run(outputs / "b", [2.0], settings={"optim.lr": "0.2", "output_root": "y"}, identity={"optim.lr": "0.2"})
-    assert laid("outputs").keys == ["optim.lr"]
+    assert columns(laid("outputs")) == ["optim.lr"]
     assert [item.label for item in laid("outputs").runs] == ["optim.lr=0.1", "optim.lr=0.2"]
 
 
 def test_what_a_stage_settles_is_no_column_but_what_was_said_beside_it_is(outputs: Path) -> None:
     run(outputs / "a", [1.0], settings={"optim.lr": "0.1", "epochs": "1"}, tags={"stage": "01"}, overrides=["epochs=1"])
     run(outputs / "b", [2.0], settings={"optim.lr": "0.2", "epochs": "2"}, tags={"stage": "02"}, overrides=["epochs=2"])
-    assert laid("outputs").keys == ["stage", "epochs"]
+    assert columns(laid("outputs")) == ["stage", "epochs"]
     assert laid("outputs").runs[0].label == "01, epochs=1"
 
 
@@ -117,9 +121,9 @@ def test_where_the_data_lies_is_a_column_only_if_it_is_other_data(outputs: Path)
     for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
         path = {"dataset.path": f"{name}.npz"}
         run(outputs / name, [1.0], settings=path, identity={"content of dataset": content})
-    assert laid("outputs/a", "outputs/b").keys == []
+    assert columns(laid("outputs/a", "outputs/b")) == []
     other = laid("outputs/a", "outputs/c")
-    assert other.keys == ["dataset.path"]
+    assert columns(other) == ["dataset.path"]
     assert "not all were trained and validated on the same data" in other.notes
 
 
@@ -128,7 +132,7 @@ def test_other_code_machines_and_losses_are_noted(outputs: Path) -> None:
     run(outputs / "b", [2.0], settings={"loss.name": "mse"}, identity={"code of model.mlp": "2", "machine.threads": 2})
     assert laid("outputs").notes == [
         "valid/loss is one measure only if these losses are: cross_entropy, mse",
-        "the source of model.mlp was another in some runs",
+        "the source code of model.mlp differs between runs",
         "machine.threads differs: 1, 2",
     ]
 
@@ -193,7 +197,7 @@ def test_a_metric_whose_name_does_not_tell_which_value_is_best_is_asked_for_it(o
     run(outputs / "a", [0.5], metric="valid/top_k")
     with pytest.raises(ConfigError) as caught:
         laid("outputs", metric="valid/top_k")
-    problem = "its name does not tell whether less or more of it is better; say --mode min or --mode max"
+    problem = "its name does not show whether less or more of it is better; add --mode min or --mode max"
     assert str(caught.value) == f"--metric valid/top_k: {problem}"
 
 
@@ -233,7 +237,7 @@ def test_failed_unfinished_and_never_begun_jobs_are_rows_with_their_reason(outpu
     assert comparison.notes == [
         "optim.lr=2 is FAILED: it broke",
         "optim.lr=3 is RUNNING",
-        "optim.lr=4 is FAILED: it never began",
+        "optim.lr=4 is FAILED: it never started",
     ]
 
 
@@ -252,7 +256,7 @@ def test_one_run_alone_is_a_row_and_a_note(outputs: Path) -> None:
 def test_runs_without_an_epoch_cannot_be_compared(outputs: Path) -> None:
     run(outputs / "a", [], status="KILLED")
     run(outputs / "b", [], status=None)
-    with pytest.raises(ConfigError, match="none of these runs has finished an epoch: a KILLED, b RUNNING"):
+    with pytest.raises(ConfigError, match="no run has finished an epoch: a KILLED, b RUNNING"):
         laid("outputs")
 
 
@@ -268,7 +272,9 @@ def test_runs_with_no_metric_in_common_are_told_with_theirs(outputs: Path) -> No
 
 def test_an_unknown_metric_is_told_with_those_there_are(outputs: Path) -> None:
     run(outputs / "a", [1.0])
-    with pytest.raises(ConfigError, match=r"--metric valid/los: none .*; did you mean 'valid/loss'\? available: time/"):
+    with pytest.raises(
+        ConfigError, match=r"--metric valid/los: no run has this metric; did you mean 'valid/loss'\? available: time/"
+    ):
         laid("outputs", metric="valid/los")
 
 
@@ -277,7 +283,7 @@ def test_a_metric_that_is_finite_in_no_run_is_told(outputs: Path) -> None:
         run(outputs / name, [math.nan, math.inf], settings={"optim.lr": name})
     with pytest.raises(ConfigError) as caught:
         laid("outputs")
-    assert str(caught.value) == "--metric valid/loss: none of these runs has a finite value of it"
+    assert str(caught.value) == "--metric valid/loss: no run has a finite value of it"
 
 
 def test_runs_that_have_no_finite_value_or_end_without_one_are_noted(outputs: Path) -> None:
@@ -338,9 +344,8 @@ def test_groups_with_the_same_seeds_are_compared_pair_by_pair(outputs: Path) -> 
     sweep(outputs / "s", seeds=10)
     comparison = laid("outputs/s")
     (verdict,) = seeds.verdicts(seeds.groups(comparison), METRIC)
-    assert verdict.difference is not None and verdict.difference.paired
     assert re.fullmatch(
-        r"better by 0\.0[45]\d\d \[0\.0[34]\d\d, 0\.0[56]\d\d\] \(95 %, 10 seeds, paired\)", verdict.words
+        r"better by 0\.0[45]\d\d \[0\.0[34]\d\d, 0\.0[56]\d\d\] \(95 %, 10 seeds, paired\)", verdict.text
     )
     assert rows.headline(comparison).startswith("best mean: model=cnn, valid/loss 0.")
 
@@ -357,35 +362,35 @@ def verdict_of(outputs: Path) -> seeds.Verdict:
 def test_groups_of_other_seeds_are_compared_as_wholes(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.41, 0.42])
     of_seeds(outputs, "b", [0.60, 0.61, 0.63], first_seed=10)
-    assert re.fullmatch(r"worse by 0\.2033 \[.*\] \(95 %, 3 seeds, unpaired\)", verdict_of(outputs).words)
+    assert re.fullmatch(r"worse by 0\.2033 \[.*\] \(95 %, 3 seeds, unpaired\)", verdict_of(outputs).text)
 
 
 def test_too_few_seeds_are_told_with_how_many_are_needed(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.41, 0.42])
     of_seeds(outputs, "b", [0.40, 0.39, 0.39])
-    told = verdict_of(outputs).words
+    told = verdict_of(outputs).text
     assert told.startswith("cannot tell apart with 3 seeds; about 9 are needed (better by 0.0167 [-0.0213, 0.0546]")
 
 
 def test_a_difference_that_no_sensible_number_of_seeds_would_show_is_told_as_that(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.50, 0.60])
     of_seeds(outputs, "b", [0.60, 0.50, 0.401])
-    assert "more than 100 are needed" in verdict_of(outputs).words
+    assert "more than 100 are needed" in verdict_of(outputs).text
 
 
 def test_groups_that_are_the_same_in_each_seed_are_told_as_that(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.50])
     of_seeds(outputs, "b", [0.40, 0.50])
-    assert verdict_of(outputs).words == "no difference for every seed (2 seeds, paired)"
+    assert verdict_of(outputs).text == "no difference for every seed (2 seeds, paired)"
 
 
 def test_one_run_each_tells_nothing_about_seeds(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.4])
     of_seeds(outputs, "b", [0.3])
     comparison = laid("outputs")
-    assert verdict_of(outputs).words == "one run of model=a tells nothing about seeds"
+    assert verdict_of(outputs).text == "no verdict from one run of model=a"
     assert seeds.notes(seeds.groups(comparison), METRIC) == [
-        "one run each: how much of a difference is the seed's, nothing tells; -m seed=0,1,2 would"
+        "one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2"
     ]
 
 
@@ -402,7 +407,7 @@ def test_a_seed_that_was_run_twice_counts_once_and_an_unfinished_run_not_at_all(
     ("ends", "expected"),
     [
         ([0.3, 0.42, math.nan], r"better by 0\.1900 \[.*\] \(95 %, 2 seeds, paired\)"),
-        ([0.3, math.inf, math.nan], "one run of model=b tells nothing about seeds"),
+        ([0.3, math.inf, math.nan], "no verdict from one run of model=b"),
         ([math.inf, math.inf, math.nan], "no run of model=b has a finite value"),
     ],
 )
@@ -413,7 +418,7 @@ def test_last_values_that_are_not_finite_tell_nothing_about_seeds(
     for seed, end in enumerate(ends):
         run(outputs / f"b{seed}", [0.2, end], seed=seed, settings={"model.name": "b"})
     (verdict,) = seeds.verdicts(seeds.groups(laid("outputs")), METRIC, last=True)
-    assert re.fullmatch(expected, verdict.words)
+    assert re.fullmatch(expected, verdict.text)
 
 
 def test_a_verdict_that_only_holds_for_the_best_epochs_is_told_as_that(outputs: Path) -> None:
@@ -432,12 +437,12 @@ def test_a_verdict_that_only_holds_for_the_best_epochs_is_told_as_that(outputs: 
 )  # fmt: skip
 def test_the_axis_of_the_curves(axis: str, expected: list[float], outputs: Path) -> None:
     item = laid(run(outputs / "a", [0.5, 0.4])).runs[0]
-    assert list(curves.positions(item, METRIC, axis).values()) == expected
+    assert [x for x, _ in curves.points(item, METRIC, axis)] == expected
 
 
 def test_samples_are_those_that_limit_batches_leaves(outputs: Path) -> None:
     item = laid(run(outputs / "a", [0.5, 0.4], settings={"limit_batches": "3"})).runs[0]
-    assert list(curves.positions(item, METRIC, "samples").values()) == [30, 60]
+    assert [x for x, _ in curves.points(item, METRIC, "samples")] == [30, 60]
 
 
 def test_runs_whose_figures_are_the_same_share_a_curve(outputs: Path) -> None:
@@ -487,16 +492,16 @@ def test_the_command_links_to_mlflows_own_comparison_of_the_metric(
     (link,) = [line for line in lines if line.startswith("MLflow ")]
     assert "0" * 32 in link and "1" * 32 in link and "valid%2Faccuracy" in link
     assert lines[-2] == "        (start the UI first: python -m experiments.ui --uri sqlite:////there/mlflow.db)"
-    assert lines[-1] == "1 of 3 runs are not in MLflow; python -m experiments.sync brings them there"
+    assert lines[-1] == "1 of 3 runs are not in MLflow; python -m experiments.sync uploads them"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "error: nothing: nothing is called so; "),
+        (["nothing"], "error: nothing: no run, sweep or MLflow experiment; "),
         (["--html", "no/page.html"], "error: --html no/page.html: "),
         (["--html", "outputs"], "error: --html outputs: "),
-        (["--output-root", "there"], "error: there: there is no sweep below it; "),
+        (["--output-root", "there"], "error: there: no sweep below it; "),
     ],
 )
 def test_a_mistake_is_one_message_with_exit_code_2_and_leaves_nothing(

@@ -24,9 +24,9 @@ browser = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), re
 
 
 def written(folder: Path, *names: Path) -> Path:
-    chosen = choose([str(name) for name in names], folder)
+    jobs, sweeps = choose([str(name) for name in names], folder)
     path = folder / "page.html"
-    path.write_text(page.page(compare(chosen, "valid/loss"), chosen.sweeps, "epoch"), encoding="utf-8")
+    path.write_text(page.page(compare(jobs, "valid/loss"), sweeps, "epoch"), encoding="utf-8")
     return path
 
 
@@ -116,7 +116,9 @@ def test_of_several_seeds_the_groups_come_first_and_no_run_is_marked_best(tmp_pa
     told = written(tmp_path, sweep(tmp_path / "s", seeds=4)).read_text(encoding="utf-8")
     assert told.index("Is it more than chance?") < told.index("The runs")
     assert 'class="answer">best mean: model=cnn' in told
-    assert "class=best" not in told
+    assert 'class="best"' not in told
+    alone = written(tmp_path, run(tmp_path / "alone", [0.5])).read_text(encoding="utf-8")
+    assert 'class="best"' in alone
 
 
 # In a browser

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from experiments.compare import statistics
-
-Method = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 TRUTH, SEEDS, TRIALS = 0.01, 10, 2000
 
@@ -27,35 +24,34 @@ def figures(
     return first, 0.3 + difference + other + rng.normal(0, math.sqrt(spread**2 - 0.01**2), (trials, seeds))
 
 
+def runs_needed(effect: float, *spreads: float) -> int | None:
+    return statistics.Difference(effect, effect, effect, spreads).needed
+
+
 def expected(rate: float, trials: int) -> tuple[float, float]:
     """What of so many trials a true rate lets one see, but for one time in a thousand."""
     low, high = stats.binom.interval(0.999, trials, rate)
     return low / trials, high / trials
 
 
-@pytest.mark.parametrize(
-    ("method", "same_seeds"), [(statistics.paired_interval, True), (statistics.unpaired_interval, False)]
-)
-def test_the_interval_covers_the_true_difference_as_often_as_it_says(method: Method, same_seeds: bool) -> None:
-    low, high = method(*figures(TRIALS, SEEDS, same_seeds=same_seeds))
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_interval_covers_the_true_difference_as_often_as_it_says(paired: bool) -> None:
+    low, high = statistics.interval(*figures(TRIALS, SEEDS, same_seeds=paired), paired=paired)
     least, most = expected(statistics.LEVEL, TRIALS)
     assert least <= np.mean((low <= TRUTH) & (high >= TRUTH)) <= most
 
 
 def test_intervals_that_take_the_same_seeds_for_different_ones_are_too_wide() -> None:
     """The check above can fail."""
-    low, high = statistics.unpaired_interval(*figures(TRIALS, SEEDS, same_seeds=True))
+    low, high = statistics.interval(*figures(TRIALS, SEEDS, same_seeds=True), paired=False)
     assert np.mean((low <= TRUTH) & (high >= TRUTH)) > expected(statistics.LEVEL, TRIALS)[1]
 
 
-@pytest.mark.parametrize(
-    ("judge", "method"),
-    [(statistics.paired, statistics.paired_interval), (statistics.unpaired, statistics.unpaired_interval)],
-)
-def test_a_single_comparison_is_one_of_many(judge: Callable[..., statistics.Difference], method: Method) -> None:
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_single_comparison_is_one_of_many(paired: bool) -> None:
     first, second = figures(5, SEEDS, same_seeds=True)
-    found = [judge(one, other) for one, other in zip(first, second, strict=True)]
-    low, high = method(first, second)
+    found = [statistics.difference(one, other, paired=paired) for one, other in zip(first, second, strict=True)]
+    low, high = statistics.interval(first, second, paired=paired)
     assert [item.low for item in found] == pytest.approx(low, rel=1e-12)
     assert [item.high for item in found] == pytest.approx(high, rel=1e-12)
     assert [item.estimate for item in found] == pytest.approx((second - first).mean(axis=-1), rel=1e-12)
@@ -63,13 +59,13 @@ def test_a_single_comparison_is_one_of_many(judge: Callable[..., statistics.Diff
 
 def test_pairs_show_a_difference_that_the_seeds_hide() -> None:
     first, second = figures(TRIALS, SEEDS, same_seeds=True, difference=0.03)
-    assert np.mean(statistics.paired_interval(first, second)[0] > 0) > 0.9
-    assert np.mean(statistics.unpaired_interval(first, second)[0] > 0) < 0.2
+    assert np.mean(statistics.interval(first, second, paired=True)[0] > 0) > 0.9
+    assert np.mean(statistics.interval(first, second, paired=False)[0] > 0) < 0.2
 
 
 @pytest.mark.parametrize("effect", [0.4, 0.8, 1.5])
 def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_has_not(effect: float) -> None:
-    needed = statistics.needed_pairs(effect, 1.0)
+    needed = runs_needed(effect, 1.0)
     assert needed is not None
     for count, enough in ((needed, True), (needed - 1, False)):
         differences = np.random.default_rng(0).normal(effect, 1.0, (20_000, count))
@@ -82,7 +78,7 @@ def test_so_many_pairs_as_are_needed_have_the_power_that_is_said_and_one_fewer_h
 def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
     effect: float, spreads: tuple[float, float]
 ) -> None:
-    needed = statistics.needed_each(effect, *spreads)
+    needed = runs_needed(effect, *spreads)
     assert needed is not None
     rng = np.random.default_rng(0)
     first, second = rng.normal(0, spreads[0], (20_000, needed)), rng.normal(effect, spreads[1], (20_000, needed))
@@ -96,17 +92,17 @@ def test_so_many_runs_each_as_are_needed_have_the_power_that_is_said(
 )
 def test_the_numbers_needed_are_those_of_the_published_tables(effect: float, pairs: int | None, each: int) -> None:
     """Cohen, Statistical Power Analysis for the Behavioral Sciences, two-sided at 5 %, power 80 %."""
-    assert statistics.needed_pairs(effect, 1.0) == pairs
-    assert statistics.needed_each(-effect, 1.0, 1.0) == each
+    assert runs_needed(effect, 1.0) == pairs
+    assert runs_needed(-effect, 1.0, 1.0) == each
 
 
 def test_figures_that_are_all_the_same_are_no_evidence_of_a_difference_and_need_no_interval() -> None:
-    found = statistics.paired([0.1, 0.3], [0.1, 0.3])
+    found = statistics.difference([0.1, 0.3], [0.1, 0.3], paired=True)
     assert (found.low, found.high, found.decided, found.needed) == (0, 0, False, None)
-    same = statistics.unpaired([0.25, 0.25], [0.5, 0.5])
+    same = statistics.difference([0.25, 0.25], [0.5, 0.5], paired=False)
     assert (same.low, same.high, same.decided, same.needed) == (0.25, 0.25, True, 2)
 
 
 def test_a_group_without_spread_beside_one_that_has_it_is_compared_without_a_warning() -> None:
-    found = statistics.unpaired([0.2, 0.2, 0.2], [0.5, 0.6, 0.55])
+    found = statistics.difference([0.2, 0.2, 0.2], [0.5, 0.6, 0.55], paired=False)
     assert found.low < 0.35 < found.high

@@ -25,7 +25,7 @@ from experiments.config.store_uri import masked as masked_address
 from experiments.config.store_uri import uri_fault
 from experiments.runs import metadata, sweep_plan
 from experiments.runs.sweep_plan import SweepPlan
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivered, journal
 from experiments.tracking.client import UploaderProcess
 from experiments.tracking.mlflow_store import Store
 
@@ -80,7 +80,7 @@ def wait_for_uploaders(place: Path) -> None:
     """Until every run is in its store, or its uploader has said that there is none."""
     waiting = time.monotonic() + 90
     while time.monotonic() < waiting:
-        states = [delivery.state(path.parent) for path in place.rglob(journal.FILE)]
+        states = [delivered.state(path.parent) for path in place.rglob(journal.FILE)]
         if all(state.complete or state.error for state in states):
             return
         time.sleep(0.1)

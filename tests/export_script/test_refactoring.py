@@ -1,17 +1,14 @@
-"""The tutorial inside MLflow: a stage's description shows what it changes, a sweep's parent the table."""
+"""The tutorial inside MLflow: a stage's description shows what it changes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 import experiments
 from experiments.export_script.refactoring import Refactoring
-from experiments.runs.job_record import JobRecord
-from experiments.tracking import record
-from experiments.tracking.markdown import LONGEST, shown
+from experiments.tracking.markdown import LONGEST
 from tests.support import raw_journal, small_mnist
 from tests.support.scripts import measured, run_script
 
@@ -73,30 +70,3 @@ def test_exporting_leaves_the_training_as_it_is(digits: Path, monkeypatch: pytes
 def test_a_run_that_is_no_stage_has_no_script_beside_it(digits: Path) -> None:
     folder, note = trained("model=logistic")
     assert note == "" and not (folder / "plain.py").exists()
-
-
-@pytest.mark.parametrize("length", [10, LONGEST - 40, LONGEST, 3 * LONGEST])
-def test_a_description_is_never_longer_than_what_mlflow_shows(length: int) -> None:
-    text = "\n".join(["x" * 9] * (length // 10))
-    note = shown(text, "The rest is elsewhere.", before="before\n", after="\nafter")
-    assert len(note) <= LONGEST and note.startswith("before\n") and "\nafter" in note
-    assert ("The rest is elsewhere." in note) == (text not in note)
-
-
-def test_a_stage_sweep_ends_with_the_verdicts_in_its_table(digits: Path) -> None:
-    from experiments.sweeps.summary import judged
-
-    folders = [trained(f"stage={stage}")[0] for stage in ("04_linear", "05_optim")]
-    jobs = [JobRecord.of(record.read(folder), folder.name) for folder in folders]
-    found = judged(digits, jobs, 3)
-    assert [(pair["pair"], pair["verdict"]) for pair in found] == [
-        (["03_module", "04_linear"], "equal"),
-        (["04_linear", "05_optim"], "identical"),
-    ]
-    assert json.loads((digits / "parity.json").read_text()) == found
-
-
-def test_no_verdicts_where_none_are_wanted(digits: Path) -> None:
-    from experiments.sweeps.summary import judged
-
-    assert judged(digits, [], None) == [] and not (digits / "parity.json").exists()

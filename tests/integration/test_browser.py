@@ -17,8 +17,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from experiments import ui
 from experiments.sweeps import summary
-from experiments.tracking import delivery, links
-from experiments.tracking.delivery import Delivered
+from experiments.tracking import delivered, links
+from experiments.tracking.delivered import Delivered
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")]
 
@@ -73,8 +73,8 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def delivered(sweep: Path) -> list[Delivered]:
-    return [delivery.state(job.folder) for job in summary.collect(sweep)]
+def states(sweep: Path) -> list[Delivered]:
+    return [delivered.state(job.folder) for job in summary.collect(sweep)]
 
 
 def shoot(page: Page, name: str) -> None:
@@ -84,7 +84,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: Path, address: str, page: Page) -> None:
-    printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", delivered(sweep))
+    printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep))
     page.goto(printed.replace(links.LOCAL, address))
     page.wait_for_selector(".scatterlayer .trace")
     page.wait_for_timeout(1500)
@@ -95,7 +95,7 @@ def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: P
 
 
 def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Path, address: str, page: Page) -> None:
-    printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", delivered(sweep)[0].experiment_id)
+    printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[0].experiment_id)
     page.goto(printed.replace(links.LOCAL, address))
     page.wait_for_selector("text=10_cnn")
     page.wait_for_selector(".scatterlayer .trace")
@@ -107,7 +107,7 @@ def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Pa
 
 
 def test_a_runs_page_shows_the_stages_words(sweep: Path, address: str, page: Page) -> None:
-    printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", delivered(sweep)[9:10])
+    printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[9:10])
     page.goto(printed.replace(links.LOCAL, address))
     page.wait_for_selector("text=Stage 10")
     page.wait_for_timeout(1000)

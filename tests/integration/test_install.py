@@ -64,10 +64,13 @@ def test_the_users_command_trains_on_the_whole_data(installed: Path, tmp_path: P
     assert "view    http://127.0.0.1:5000/#/experiments/1/runs/" in done.stdout
 
 
-def test_a_sweep_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+def test_a_sweep_runs_and_is_compared_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "-m", "dataset=digits", "model=logistic,mlp", "tracking=none")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("FINISHED") == 2
+    command = [str(installed), "-m", "experiments.compare", "--html", "page.html"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_without_a_network_the_5000_digits_train(installed: Path, tmp_path: Path) -> None:

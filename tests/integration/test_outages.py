@@ -16,7 +16,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivered, journal
 from tests.support import raw_journal
 from tests.support.places import Cli
 from tests.support.tracked import (
@@ -147,7 +147,7 @@ def test_eight_processes_at_once_make_one_store_with_eight_finished_runs(
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     folders = journals(workplace)
-    eventually(lambda: all(delivery.state(folder).complete for folder in folders))
+    eventually(lambda: all(delivered.state(folder).complete for folder in folders))
     found = runs(store_of(workplace))
     assert [run.info.status for run in found] == ["FINISHED"] * 8
     assert len({run.data.tags["experiments.folder"] for run in found}) == 8
@@ -183,7 +183,7 @@ def test_a_server_that_is_killed_midway_gets_the_whole_series_from_sync(
     with training(workplace, *UNHURRIED, "epochs=6", f"tracking.uri={server.address}") as run:
         run.until("epoch 2")
         (folder,) = journals(workplace)
-        eventually(lambda: bool(delivery.state(folder).run_id))
+        eventually(lambda: bool(delivered.state(folder).run_id))
         server.kill()
         assert run.end() == 0
     assert run.output.count("1 of 1 runs are not in MLflow") == 1
@@ -204,12 +204,12 @@ def test_a_run_that_is_killed_is_not_running_five_seconds_later(workplace: Path)
     with training(workplace, *TINY, "epochs=100000") as run:
         run.until("epoch 3")
         (folder,) = journals(workplace)
-        eventually(lambda: bool(delivery.state(folder).run_id))
+        eventually(lambda: bool(delivered.state(folder).run_id))
         run.kill()
         killed = time.monotonic()
         eventually(lambda: run_of(store_of(workplace), folder).info.status == "KILLED", 5)
         print(f"KILLED in MLflow after {time.monotonic() - killed:.2f} s")
-        eventually(lambda: bool(delivery.state(folder).complete))
+        eventually(lambda: bool(delivered.state(folder).complete))
     assert brought(store_of(workplace), folder) == written(folder)
 
 
@@ -230,7 +230,7 @@ def test_a_sweep_that_is_killed_half_way_goes_on_without_what_is_done(
     assert again.returncode == 0, again.stderr
     jobs = [sweep / str(number) for number in range(6)]
     assert {folder: (folder / journal.FILE).read_bytes() for folder in done} == done
-    eventually(lambda: all(delivery.state(folder).complete for folder in (sweep, *jobs)))
+    eventually(lambda: all(delivered.state(folder).complete for folder in (sweep, *jobs)))
     uri = store_of(workplace)
     parent = run_of(uri, sweep)
     children = runs(uri, ["experiments"])

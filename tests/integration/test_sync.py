@@ -10,7 +10,7 @@ import pytest
 
 import experiments
 from experiments import sync
-from experiments.tracking import client, delivery, journal
+from experiments.tracking import client, delivered, delivery, journal
 from experiments.tracking.mlflow_store import Store
 from experiments.tracking.pending import Pending
 from tests.support import raw_journal
@@ -104,7 +104,7 @@ def test_another_hosts_run_is_never_ended(outputs: Path, workplace: Path, capsys
     disown(folder, host="elsewhere", pid=12345)
     before = (folder / journal.FILE).read_bytes()
     sync.main([])
-    assert "process 12345 on elsewhere is at it" in capsys.readouterr().out
+    assert "in use by process 12345 on elsewhere" in capsys.readouterr().out
     assert (folder / journal.FILE).read_bytes() == before
     assert run_of(store_of(workplace), folder).info.status == "RUNNING"
 
@@ -225,7 +225,7 @@ def test_the_next_start_ends_and_brings_what_another_left(outputs: Path, workpla
     assert brought(uri, abandoned) == figures(abandoned)
     assert brought(uri, ended) == figures(ended)
     assert brought(uri, own) == figures(own)
-    assert all(delivery.state(folder).complete for folder in (own, abandoned, ended))
+    assert all(delivered.state(folder).complete for folder in (own, abandoned, ended))
     assert {path: (path / journal.FILE).read_bytes() for path in untouched} == untouched
     assert len(runs(uri)) == 3
     alive.close()
@@ -245,5 +245,5 @@ def test_the_run_of_a_training_is_noted_until_it_is_delivered(
     client.close_all()
     assert noted == [[folder]] * 3
     assert Pending(workplace / "outputs").runs() == []
-    assert delivery.state(folder).complete
-    assert json.loads((folder / delivery.FILE).read_text(encoding="utf-8"))["store"] == store_of(workplace)
+    assert delivered.state(folder).complete
+    assert json.loads((folder / delivered.FILE).read_text(encoding="utf-8"))["store"] == store_of(workplace)

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from experiments.tracking import delivery
+from experiments.tracking import delivered
 from tests.support import raw_journal
 from tests.support.places import Cli
 from tests.support.team_server import Postgres, TeamServer, programs
@@ -86,7 +86,7 @@ def test_eight_jobs_at_once_are_all_there(server: TeamServer, workplace: Path) -
     with at_once(workplace, server, *TINY, "epochs=5") as trainings:
         assert [one.end(400) for one in trainings] == [0] * JOBS, [one.output for one in trainings]
     folders = journals(workplace / "outputs")
-    eventually(lambda: all(delivery.state(folder).complete for folder in folders))
+    eventually(lambda: all(delivered.state(folder).complete for folder in folders))
     require_all_there_once(server, workplace)
     names = [one.name for one in MlflowClient(server.address).search_experiments()]
     assert sorted(names) == ["Default", "experiments"]
@@ -98,7 +98,7 @@ def test_a_server_that_is_restarted_midway_loses_nothing_and_doubles_nothing(
     server: TeamServer, workplace: Path, cli: Cli
 ) -> None:
     def midway() -> bool:
-        states = [delivery.state(folder) for folder in journals(workplace / "outputs")]
+        states = [delivered.state(folder) for folder in journals(workplace / "outputs")]
         return len(states) == JOBS and any(state.run_id for state in states)
 
     with at_once(workplace, server, *UNHURRIED, "epochs=6") as trainings:

@@ -11,8 +11,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from experiments.tracking import delivery, journal
-from experiments.tracking.delivery import FILE, Delivery, is_final
+from experiments.tracking import delivered, journal
+from experiments.tracking.delivered import FILE
+from experiments.tracking.delivery import Delivery, is_final
 from experiments.tracking.journal import Journal
 from experiments.tracking.mlflow_store import Store
 from tests.support.tracked import begin, brought, make_store, run_of, runs, store_of, write_run, written
@@ -104,19 +105,16 @@ def test_a_journal_that_is_sent_again_and_again_is_there_once(place: Path, store
         (folder / FILE).unlink()
 
 
-def test_figures_that_wait_for_others_come_when_it_is_time(
-    place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_that_wait_for_others_arrive_when_it_is_time(place: Path, store: Store) -> None:
     folder = place / "grows"
     grows = begin(folder, store.uri)
-    one = Delivery(folder, store)
-    monkeypatch.setattr(delivery, "SEND_SECONDS", 3600)
+    one = Delivery(folder, store, every=3600)
     one.advance()
     grows.metrics({"loss": 1.0}, 0)
     one.advance()
     one.advance()
     assert brought(store.uri, folder) == {}
-    monkeypatch.setattr(delivery, "SEND_SECONDS", 0)
+    one.every = 0
     one.advance()
     assert brought(store.uri, folder) == written(folder)
     grows.close()
@@ -146,17 +144,17 @@ def test_each_event_arrives_once_wherever_the_uploader_was_killed(
 def test_each_event_arrives_once_where_the_uploader_died_before_it_noted_how_far_it_got(
     at: int, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, real = resumed_run(place / f"unnoted_{at}", store.uri), delivery._write
+    folder, real = resumed_run(place / f"unnoted_{at}", store.uri), delivered.write
     saves: list[Path] = []
 
-    def save(where: Path, progress: delivery.Delivered) -> None:
+    def save(where: Path, progress: delivered.Delivered) -> None:
         saves.append(where)
         if len(saves) == at + 1:
             raise Dies
         real(where, progress)
 
     with monkeypatch.context() as patched:
-        patched.setattr(delivery, "_write", save)
+        patched.setattr(delivered, "write", save)
         with pytest.raises(Dies):
             deliver(folder, store)
     deliver(folder, store)
@@ -291,7 +289,7 @@ def test_pictures_that_cannot_be_drawn_do_not_hold_up_the_other_files(place: Pat
     assert one.finish()
     found = {item.path for item in store.client.list_artifacts(run_of(store.uri, folder).info.run_id)}
     assert found == {"weights", "config"}
-    assert delivery.state(folder).complete
+    assert delivered.state(folder).complete
 
 
 def test_a_damaged_figure_is_left_out_and_the_others_arrive(place: Path, store: Store) -> None:
@@ -306,13 +304,13 @@ def test_a_damaged_figure_is_left_out_and_the_others_arrive(place: Path, store: 
 
 def test_what_was_told_of_a_failure_is_forgotten_when_another_attempt_begins(tmp_path: Path) -> None:
     folder = write_run(tmp_path, None)
-    delivery.tell(folder, ValueError("out of reach\nand a lot of SQL"))
-    assert delivery.state(folder).error == "out of reach"
-    delivery.forget_error(folder)
-    assert not delivery.state(folder).error
+    delivered.report(folder, ValueError("out of reach\nand a lot of SQL"), final=False)
+    assert delivered.state(folder).error == "out of reach"
+    delivered.forget_error(folder)
+    assert not delivered.state(folder).error
 
 
 def test_a_password_in_an_error_is_not_written_down(tmp_path: Path) -> None:
     folder = write_run(tmp_path, None)
-    delivery.tell(folder, ValueError("no answer from http://me:secret@tracker:5000"))
+    delivered.report(folder, ValueError("no answer from http://me:secret@tracker:5000"), final=False)
     assert "secret" not in (folder / FILE).read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from experiments import sync
 from experiments.api import resume
 from experiments.errors import TrainingError
 from experiments.tracking import client as process
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivered, journal
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.mlflow_store import Store, StoreError
 from tests.support import fault_tracker, raw_journal
@@ -138,7 +138,7 @@ def test_a_server_that_fails_midway_does_not_stop_the_training(
 
     def metrics(own: journal.Journal, values: dict[str, float], step: int) -> None:
         if step == 2:
-            eventually(lambda: bool(delivery.state(own.path.parent).run_id))
+            eventually(lambda: bool(delivered.state(own.path.parent).run_id))
             tracker.always = 500
         real(own, values, step)
 

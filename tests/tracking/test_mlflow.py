@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 
 import experiments
 from experiments.config.store_uri import masked, store_uri
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivered, delivery, journal
 from experiments.tracking.mlflow_store import Store, StoreError
 from tests.support import raw_journal
 from tests.support.forked import forked, kill
@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         subprocess.run([sys.executable, "-m", "experiments", *arguments], cwd=folder, check=False, capture_output=True)
     waiting = time.monotonic() + 60
-    while not all(delivery.state(path.parent).complete for path in folder.rglob(journal.FILE)):
+    while not all(delivered.state(path.parent).complete for path in folder.rglob(journal.FILE)):
         assert time.monotonic() < waiting, (folder / "outputs" / "uploader.log").read_text()
         time.sleep(0.1)
     return folder
@@ -149,7 +149,7 @@ def test_a_run_that_had_to_stop_is_failed_with_its_reason(place: Path) -> None:
 def test_the_same_journal_again_changes_nothing(place: Path) -> None:
     run = single(place)
     folder = Path(run.data.tags["experiments.folder"])
-    (folder / delivery.FILE).unlink()
+    (folder / delivered.FILE).unlink()
     store = Store(f"sqlite:///{place / 'mlflow.db'}")
     assert delivery.Delivery(folder, store).advance()
     assert len(runs(place, query="tags.model = 'cnn_adaptive'")) == 1
@@ -322,6 +322,6 @@ def test_the_training_process_never_imports_mlflow(workplace: Path) -> None:
 
 def _wait_for(folder: Path) -> None:
     waiting = time.monotonic() + 30
-    while not delivery.state(folder).ended:
+    while not delivered.state(folder).ended:
         assert time.monotonic() < waiting
         time.sleep(0.05)

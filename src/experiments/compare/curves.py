@@ -1,4 +1,4 @@
-"""The curves of a comparison as a picture, by epoch, by samples seen or by seconds."""
+"""The curves of a comparison as a plot, by epoch, by training rows seen or by seconds."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.compare.comparison import Comparison, Points, Run
+from experiments.compare.comparison import Comparison, Run
 from experiments.errors import ConfigError, Fault
 
 AXES = {"epoch": "epoch", "samples": "training rows seen", "seconds": "seconds of training and validation"}
-# Okabe and Ito's colours, which nobody confuses, without the yellow that white paper swallows.
+# Okabe and Ito's colours, distinct to everybody, without the yellow that is hard to see on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-MOST = len(COLOURS) * len(STYLES)  # more curves cannot be told apart
-WIDTH = 44  # letters of a line in the legend
+MOST = len(COLOURS) * len(STYLES)  # each curve has a colour and style of its own
+WIDTH = 44  # characters of a line in the legend
 LINES = 3
+
+Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one line shows.
+    """A curve of a plot.
 
     Args:
-        names: of all whose figures these are.
+        names: the labels of all runs or groups with these values.
         runs: those that it is drawn from.
     """
 
@@ -41,46 +43,66 @@ class Curve:
 
     @property
     def label(self) -> str:
-        """The names as letters, for matplotlib reads formulas, and leaves out what begins with _."""
+        """Return the names for matplotlib, which would read `$` as a formula and leave out a leading `_`."""
         text = textwrap.fill(" = ".join(self.names), WIDTH, max_lines=LINES, placeholder=" ...")
         return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
-def positions(run: Run, metric: str, axis: str) -> Points:
-    """Where on the axis each epoch's value stands.
+def points(run: Run, metric: str, axis: str) -> Points:
+    """Return a metric's values, each with its place on the axis.
 
     Raises:
-        ConfigError: the run's journal does not tell.
+        ConfigError: the run's journal lacks the number of training rows.
     """
-    points = run.points.get(metric, {})
-    if axis == "epoch" or not points:
-        return {epoch: epoch for epoch in points}
+    values = sorted(run.points(metric).items())
+    if axis == "epoch" or not values:
+        return [(epoch, value) for epoch, value in values]
     if axis == "seconds":
-        spent = run.points.get("time/epoch_seconds", {})
-        return {epoch: sum(seconds for at, seconds in spent.items() if at <= epoch) for epoch in points}
+        spent = run.points("time/epoch_seconds")
+        return [(sum(seconds for at, seconds in spent.items() if at <= epoch), value) for epoch, value in values]
     rows = _rows_an_epoch(run)
-    return {epoch: (epoch + 1) * rows for epoch in points}
+    return [((epoch + 1) * rows, value) for epoch, value in values]
 
 
 def png(comparison: Comparison, axis: str, path: Path) -> None:
-    """All metrics side by side, as a file."""
+    """Write all metrics side by side into a file."""
     _figure(comparison, comparison.metrics, axis).savefig(path, dpi=130, format="png")
 
 
 def svg(comparison: Comparison, metric: str, axis: str) -> str:
-    """One metric as an element for a page: letters are drawn, so that they look alike everywhere."""
+    """Return one metric as an element for a page; text is drawn as outlines, so that it looks alike everywhere."""
     written = io.StringIO()
-    nothing_more = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    _figure(comparison, [metric], axis).savefig(written, format="svg", metadata=nothing_more, transparent=True)
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    _figure(comparison, [metric], axis).savefig(written, format="svg", metadata=no_metadata, transparent=True)
     text = written.getvalue()
     return text[text.index("<svg") :]
 
 
+def curves(comparison: Comparison, axis: str) -> list[Curve]:
+    """Return what is drawn: a curve for each group and for groups with the same values; of too many, the best."""
+    members: dict[str, list[Run]] = {}
+    for run in comparison.runs:
+        if run.best(comparison.metric):
+            members.setdefault(run.group, []).append(run)
+    found: dict[Hashable, Curve] = {}
+    for group, runs in members.items():
+        name = runs[0].label if len(runs) == 1 else f"{group} (mean of {len(runs)})"
+        key: Hashable = group
+        if axis != "seconds":
+            lines = [points(run, metric, axis) for run in runs for metric in comparison.metrics]
+            key = tuple(tuple((x, f"{y:.6g}") for x, y in line) for line in lines)  # the order of additions may differ
+        found.setdefault(key, Curve([], runs)).names.append(name)
+    first, *others = found.values()
+    others = sorted(others, key=lambda curve: min(comparison.rank(run) for run in curve.runs))[: MOST - 1]
+    return [curve for curve in found.values() if curve is first or curve in others]
+
+
 def _figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure:
-    """A panel a metric, and below them what is which."""
+    """Draw a panel for each metric, with the legend below them."""
     drawn = curves(comparison, axis)
     columns = len(metrics) if len(drawn) < 4 else 2 * len(metrics)
-    lines = sum(max(map(_lines, drawn[at : at + columns])) for at in range(0, len(drawn), columns))
+    heights = [curve.label.count("\n") + 1 for curve in drawn]
+    lines = sum(max(heights[at : at + columns]) for at in range(0, len(drawn), columns))
     figure = Figure(figsize=(5.2 * len(metrics), 3.2 + 0.19 * lines), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         _draw(axes, drawn, metric, axis)
@@ -94,52 +116,19 @@ def _figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure
     return figure
 
 
-def curves(comparison: Comparison, axis: str) -> list[Curve]:
-    """What is drawn: runs that differ by seed alone share a curve, and so do those whose figures are the same."""
-    members: dict[str, list[Run]] = {}
-    for run in comparison.runs:
-        if run.best(comparison.metric):
-            members.setdefault(run.group, []).append(run)
-    found: dict[Hashable, Curve] = {}
-    for group, runs in members.items():
-        name = runs[0].label if len(runs) == 1 else f"{group} (mean of {len(runs)})"
-        key: Hashable = group
-        if axis != "seconds":
-            key = tuple(_figures(run, metric, axis) for run in runs for metric in comparison.metrics)
-        found.setdefault(key, Curve([], runs)).names.append(name)
-    first, *others = found.values()
-    others = sorted(others, key=lambda curve: min(comparison.rank(run) for run in curve.runs))[: MOST - 1]
-    return [curve for curve in found.values() if curve is first or curve in others]
-
-
-def _figures(run: Run, metric: str, axis: str) -> Hashable:
-    """What stands where, but for what the order of additions can change."""
-    where = positions(run, metric, axis)
-    return tuple((where[epoch], f"{value:.6g}") for epoch, value in run.points.get(metric, {}).items())
-
-
-def _rows_an_epoch(run: Run) -> int:
-    start = run.job.start
-    if not start.data:
-        raise ConfigError(Fault("--axis samples", f"the journal of {run.label} does not tell its rows; --axis epoch"))
-    rows, params = int(start.data["sizes"]["train"]), start.params
-    limit = params.get("limit_batches", "null")
-    return rows if limit == "null" else min(rows, int(limit) * int(params["loader.batch_size"]))
-
-
 def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
-    """A line a curve; of runs that differ by seed alone, thin ones and their mean."""
+    """Draw a line for each curve; of a group of seeds, thin ones and their mean."""
     for number, curve in enumerate(drawn):
         look: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": STYLES[number // len(COLOURS)],
             "marker": MARKERS[number % len(MARKERS)],
         }
-        lines = [_line(run, metric, axis) for run in curve.runs if run.points.get(metric)]
-        for x, y in lines if len(lines) > 1 else ():
-            axes.plot(x, y, **look | {"marker": ""}, linewidth=0.7, alpha=0.4)
+        lines = [line for run in curve.runs if (line := points(run, metric, axis))]
+        for line in lines if len(lines) > 1 else ():
+            axes.plot(*zip(*line, strict=True), **look | {"marker": ""}, linewidth=0.7, alpha=0.4)
         if lines:
-            axes.plot(*_mean(lines), **look, markersize=4, linewidth=1.6, label=curve.label)
+            axes.plot(*zip(*_mean(lines), strict=True), **look, markersize=4, linewidth=1.6, label=curve.label)
     axes.set(xlabel=AXES[axis], ylabel=metric)
     if axis == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -147,16 +136,15 @@ def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _lines(curve: Curve) -> int:
-    return curve.label.count("\n") + 1
+def _mean(lines: Sequence[Points]) -> Points:
+    """Return the mean line over the epochs that all lines have."""
+    return [(fmean(x for x, _ in column), fmean(y for _, y in column)) for column in zip(*lines, strict=False)]
 
 
-def _line(run: Run, metric: str, axis: str) -> tuple[list[float], list[float]]:
-    where, points = positions(run, metric, axis), run.points[metric]
-    return [where[epoch] for epoch in sorted(points)], [points[epoch] for epoch in sorted(points)]
-
-
-def _mean(lines: Sequence[tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
-    """Over the epochs that all of them have."""
-    columns = range(min(len(x) for x, _ in lines))
-    return [fmean(x[at] for x, _ in lines) for at in columns], [fmean(y[at] for _, y in lines) for at in columns]
+def _rows_an_epoch(run: Run) -> int:
+    start = run.job.start
+    if not start.data:
+        problem = f"the journal of {run.label} lacks the number of its rows; use --axis epoch"
+        raise ConfigError(Fault("--axis samples", problem))
+    rows, limit = int(start.data["sizes"]["train"]), start.params.get("limit_batches", "null")
+    return rows if limit == "null" else min(rows, int(limit) * int(start.params["loader.batch_size"]))

@@ -1,11 +1,11 @@
-"""Which runs are meant: by folder, MLflow id, sweep or MLflow experiment; read from the journals, never from MLflow."""
+"""The runs to compare: by folder, MLflow id, sweep or MLflow experiment; read from the journals, never from MLflow."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.errors import ConfigError, Fault
@@ -18,24 +18,13 @@ from experiments.sweeps import summary
 from experiments.tracking import journal, record
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What is compared.
+def choose(names: Sequence[str], output_root: Path) -> tuple[list[JobRecord], list[Path]]:
+    """Return the named runs, each once, in the order of the names, and which of the names are sweeps.
 
-    Args:
-        jobs: the journals' summaries, each with `job`, what it is called by its folder.
-        sweeps: the folders of the sweeps that were asked for.
-    """
-
-    jobs: list[JobRecord]
-    sweeps: list[Path]
-
-
-def choose(names: Sequence[str], output_root: Path) -> Chosen:
-    """The runs that are named, each once, in the order they are named; without names those of the latest sweep.
+    Without names these are the runs of the latest sweep.
 
     Raises:
-        ConfigError: there is nothing that is called so.
+        ConfigError: a name means nothing, or a sweep has no job.
     """
     jobs: dict[Path, JobRecord] = {}
     sweeps = []
@@ -48,16 +37,16 @@ def choose(names: Sequence[str], output_root: Path) -> Chosen:
         for job in found:
             jobs.setdefault(job.folder.resolve(), job)
     if not jobs:
-        raise ConfigError(Fault(relative(sweeps[0]), "not one job of this sweep has begun"))
-    often = Counter(job.job for job in jobs.values())
+        raise ConfigError(Fault(relative(sweeps[0]), "no job of this sweep has started"))
+    count = Counter(job.job for job in jobs.values())
     for folder, job in jobs.items():
-        if often[job.job] > 1:  # jobs of several sweeps
+        if count[job.job] > 1:  # jobs of several sweeps
             jobs[folder] = replace(job, job=f"{folder.parent.name}/{folder.name}")
-    return Chosen(list(jobs.values()), sweeps)
+    return list(jobs.values()), sweeps
 
 
 def _places(name: str, output_root: Path) -> list[Path]:
-    """The folders of the runs and sweeps that one name means."""
+    """Return the folders of the runs and sweeps that a name means."""
     path = Path(name).expanduser()
     if path.is_dir():
         path = references.meant(path)
@@ -69,11 +58,11 @@ def _places(name: str, output_root: Path) -> list[Path]:
         return [find(name, output_root)]
     if found := [folder for folder in _runs_below(output_root) if record.start_of(folder).experiment == name]:
         return found
-    raise ConfigError(Fault(name, f"nothing is called so; {_there_is(output_root)}"))
+    raise ConfigError(Fault(name, f"no run, sweep or MLflow experiment; {_available(output_root)}"))
 
 
 def _runs_below(folder: Path) -> list[Path]:
-    """The runs in any depth, oldest first; of a sweep its jobs, not itself."""
+    """Return the runs at any depth, oldest first; of a sweep its jobs, not itself."""
     found = [path.parent.resolve() for path in folder.rglob(journal.FILE) if not _is_sweep(path.parent)]
     return sorted(found, key=lambda run: (record.start_of(run).time, str(run)))
 
@@ -83,29 +72,28 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def _latest_sweep(output_root: Path) -> Path:
-    """The sweep that was begun, or gone on with, last."""
-    found = sorted(_sweeps(output_root), key=lambda path: path.stat().st_mtime)
-    if not found:
-        problem = f"there is no sweep below it; name what is to be compared: {_there_is(output_root)}"
+    sweeps = _sweeps(output_root)
+    if not sweeps:
+        problem = f"no sweep below it; name the runs to compare: {_available(output_root)}"
         raise ConfigError(Fault(str(output_root), problem))
-    return found[-1].parent.resolve()
+    return sweeps[-1].resolve()
 
 
-def _sweeps(output_root: Path) -> Iterator[Path]:
-    """A file of each sweep that changes when it goes on; a sweeper of others keeps no plan."""
-    planned = {path.parent: path for path in output_root.rglob(PLAN)}
-    yield from (
-        planned | {path.parent: path for path in output_root.rglob(journal.FILE) if _is_sweep(path.parent)}
-    ).values()
+def _sweeps(output_root: Path) -> list[Path]:
+    """Return the sweeps in the order in which they were started or resumed last."""
+    changed = {path.parent: path.stat().st_mtime for path in output_root.rglob(PLAN)}
+    for path in output_root.rglob(journal.FILE):  # another sweeper keeps no plan
+        if _is_sweep(path.parent):
+            changed[path.parent] = path.stat().st_mtime
+    return sorted(changed, key=lambda sweep: changed[sweep])
 
 
-def _there_is(output_root: Path) -> str:
-    """What could be named instead, in a few words."""
+def _available(output_root: Path) -> str:
     runs = _runs_below(output_root)
     if not runs:
-        return f"below {output_root} there are no runs yet"
+        return f"no runs below {output_root} yet"
     experiments = sorted({str(record.start_of(run).experiment) for run in runs} - {"None"})
-    told = [f"MLflow experiments: {', '.join(experiments)}", f"the latest of {len(runs)} runs: {relative(runs[-1])}"]
-    if sweeps := sorted(_sweeps(output_root), key=lambda path: path.stat().st_mtime):
-        told.insert(0, f"the latest of {len(sweeps)} sweeps: {relative(sweeps[-1].parent)}")
-    return f"available: {'; '.join(told)}; or an MLflow run id"
+    known = [f"MLflow experiments: {', '.join(experiments)}", f"the latest of {len(runs)} runs: {relative(runs[-1])}"]
+    if sweeps := _sweeps(output_root):
+        known.insert(0, f"the latest of {len(sweeps)} sweeps: {relative(sweeps[-1])}")
+    return f"available: {'; '.join(known)}; or an MLflow run id"

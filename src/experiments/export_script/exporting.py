@@ -27,7 +27,7 @@ from experiments.runs.find import find, find_run, run_in
 from experiments.runs.fingerprint import differences, without_length
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
-from experiments.tracking import delivery
+from experiments.tracking import delivered
 from experiments.training import build
 
 # How the way to it is told where nothing else is given.
@@ -148,7 +148,7 @@ def _of_run(folder: Path, rows: str) -> Exported:
     before, now = without_length(run.start.identity), without_length(prepared.identity)
     changed = [line for line in differences(before, now) if weighed or not line.startswith("content of init_from")]
     notes = [f"Since that run this has changed, so its losses may be others: {line}" for line in changed]
-    run_id = delivery.state(folder).run_id or "not in MLflow"
+    run_id = delivered.state(folder).run_id or "not in MLflow"
     origin = f"the run {run.start.name} ({run_id}) in {relative(folder)}"
     return of(root, run.overrides, origin=origin, rows=rows, epochs=trained, notes=notes)
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from experiments import cli
 from experiments.errors import ConfigError, Fault
+from experiments.runs.tables import table
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,7 +105,6 @@ def _check(given: argparse.Namespace) -> None:
 
 def _stages(given: argparse.Namespace, steps: int, tolerance: float) -> int:
     """The table of all pairs; 1 where an expectation is broken."""
-    from tabulate import tabulate
     from tqdm import tqdm
 
     from experiments.parity.stage_pairs import each, pairs
@@ -122,7 +122,7 @@ def _stages(given: argparse.Namespace, steps: int, tolerance: float) -> int:
         }
         for pair in verdicts
     ]
-    _print(tabulate(rows, headers="keys", disable_numparse=True))
+    _print(table(rows))
     broken = [pair for pair in verdicts if not pair.holds]
     for pair in broken:
         _print(f"\n{pair.stage}, expected {pair.expected} ({pair.why['en']})\n{pair.verdict}")

@@ -41,7 +41,7 @@ from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
-from experiments.tracking import client, delivery
+from experiments.tracking import client, delivered, record
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
@@ -190,7 +190,7 @@ def _follow(root: RootConfig, job: Job) -> client.Followed | None:
     if root.tracking.name == "none":
         return None
     if job.sweep is not None and is_held_elsewhere(job.sweep):  # by the sweep's process, whose uploader brings all jobs
-        followed = client.Followed(delivery.meant_for(job.folder) or "", Path(root.output_root).resolve())
+        followed = client.Followed(record.start_of(job.folder).store or "", Path(root.output_root).resolve())
         followed.follow(job.folder)
         return followed
     uploader = client.uploader(root.tracking, root.output_root)
@@ -212,7 +212,7 @@ def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result
             uploader = client.uploader(root.tracking, root.output_root)
             uploader.follow(job.folder)
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
-        result.run_id = delivery.state(job.folder).run_id or None
+        result.run_id = delivered.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
 
 

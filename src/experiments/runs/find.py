@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references
 from experiments.runs.terminal import relative
-from experiments.tracking import delivery, journal, record
+from experiments.tracking import delivered, journal, record
 from experiments.tracking.record import RunRecord
 from experiments.training.result import Result
 
@@ -65,8 +65,8 @@ def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | 
     if path.is_dir():
         return references.meant(path)
     if re.fullmatch(r"[0-9a-f]{32}", name):
-        for found in output_root.rglob(delivery.FILE):
-            if delivery.state(found.parent).run_id == name:
+        for found in output_root.rglob(delivered.FILE):
+            if delivered.state(found.parent).run_id == name:
                 return found.parent
         raise ConfigError(Fault(key, f"no run below {output_root} has the MLflow id {name}"))
     return None

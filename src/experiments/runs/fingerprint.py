@@ -13,14 +13,13 @@ from experiments.config import source_hash
 from experiments.config.device import DeviceConfig
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last, flatten
+from experiments.runs.settings_diff import RESOLVED, changed
 
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
     "reuse",
 }
-# What counts as what it came to: the three streams, the weights' digest, the device in use and how it is used.
-RESOLVED = {"seed", "seeds", "init_from", "device"}
 SWITCHES = ("precision", "compile", "graph")
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
@@ -80,12 +79,10 @@ def without_length(found: Mapping[str, Any]) -> Identity:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each thing that differs."""
-    names = sorted(before.keys() | now.keys(), key=str)
     missing = "nothing"
     return [
         f"{name}: {before.get(name, missing)!r} then, {now.get(name, missing)!r} now"
-        for name in names
-        if before.get(name, missing) != now.get(name, missing)
+        for name in sorted(changed([before, now]), key=str)
     ]
 
 

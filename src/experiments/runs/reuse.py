@@ -16,7 +16,7 @@ from experiments.runs.index import finished
 from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
 from experiments.runs.references import Reference, refer
-from experiments.tracking import delivery, record
+from experiments.tracking import delivered, record
 from experiments.training import build, weights
 from experiments.training.result import Result
 
@@ -51,4 +51,4 @@ def _result(prepared: Preparation, found: Path) -> Result:
     untrained = {name: value for name, value in run.figures.items() if name.startswith("untrained/")}
     history = list(run.history)
     stopped = "" if len(history) == prepared.root.epochs else f"the run that was taken ended after {len(history)}"
-    return Result(model, untrained, history, stopped, found, delivery.state(found).run_id or None)
+    return Result(model, untrained, history, stopped, found, delivered.state(found).run_id or None)

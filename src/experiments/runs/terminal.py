@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.store_uri import masked, store_uri
-from experiments.tracking import delivery, links
+from experiments.tracking import delivered, links
 
 if TYPE_CHECKING:
     import torch
@@ -57,21 +57,19 @@ def closing(result: Result, folder: Path) -> None:
 
 
 def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
-    """Where the runs are in MLflow and how to look at them; or that they are not there yet, and what to do."""
-    there = [folder for folder in folders if folder not in missing]
-    if there:
-        delivered = [delivery.state(folder) for folder in there]
+    """Print where the runs are in MLflow and how to view them; of missing ones, how to upload them later."""
+    if states := [delivered.state(folder) for folder in folders if folder not in missing]:
         log.info("MLflow  %s", masked(uri))
-        log.info("view    %s", links.runs(uri, delivered))
-        if len(delivered) > 1:
-            log.info("all     %s", links.experiment(uri, delivered[0].experiment_id))
+        log.info("view    %s", links.runs(uri, states))
+        if len(states) > 1:
+            log.info("all     %s", links.experiment(uri, states[0].experiment_id))
         if served := ui_command(uri):
             log.info("        (start the UI first: %s)", served)
     if missing:
-        reason = delivery.state(missing[0]).error or "it has not answered yet"
+        reason = delivered.state(missing[0]).error or "it has not answered yet"
         log.warning(
             "%d of %d runs are not in MLflow (%s): %s\n"
-            "Nothing is lost, the journal in each run's folder has every figure; to bring them there later:\n"
+            "Nothing is lost, the journal in each run's folder has every metric. Upload them later:\n"
             "  python -m experiments.sync %s%s",
             len(missing),
             len(folders),

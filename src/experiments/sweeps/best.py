@@ -1,65 +1,49 @@
-"""Which of a sweep's jobs is best, as the sweep's parent run tells it: in its figures, its tags and its description."""
+"""The best of a sweep's jobs, as the sweep's parent run reports it: in its metrics, tags and description."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments.runs.job_record import JobRecord
+from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
-from experiments.sweeps.settings_diff import differing, settings
 
-FIGURE = "best/valid_loss"
+METRIC = "best/valid_loss"
 LONGEST = 5000  # characters of a tag's value
 
 
 @dataclass(frozen=True)
 class Best:
-    """The job with the least validation loss.
+    """The job with the smallest validation loss, and its values of the settings that were swept over or differ."""
 
-    Args:
-        job: its number, as its folder is called.
-        folder: where it is.
-        loss: its best validation loss.
-        settings: those that were swept over, and in which the jobs differ, as it has them.
-    """
-
-    job: str
-    folder: str
-    loss: float
+    job: JobRecord
     settings: Mapping[str, str]
 
     @property
-    def figures(self) -> dict[str, float]:
-        """What the parent run shows as its metrics."""
-        return {FIGURE: self.loss}
+    def metrics(self) -> dict[str, float]:
+        """Return the parent run's metrics."""
+        return {METRIC: self.job.figures[METRIC]}
 
     @property
     def tags(self) -> dict[str, str]:
-        """What it shows as its tags; no parameters, for these could not change where the sweep goes on."""
-        found = {"best/job": self.job, "best/folder": self.folder}
-        return found | {f"best/{key}": value[:LONGEST] for key, value in self.settings.items()}
+        """Return the parent run's tags; parameters could not change when the sweep is resumed."""
+        tags = {"best/job": self.job.job, "best/folder": str(self.job.folder)}
+        return tags | {f"best/{key}": value[:LONGEST] for key, value in self.settings.items()}
 
-    def told(self) -> str:
-        """In a line, its settings as they would be typed, and where it is."""
-        given = " ".join(f"{key}={value}" for key, value in self.settings.items())
-        return f"job {self.job}, {FIGURE} {self.loss!r}{f': {given}' if given else ''}; {relative(Path(self.folder))}"
+    def __str__(self) -> str:
+        given = "".join(f" {key}={value}" for key, value in self.settings.items())
+        loss = f"{METRIC} {self.job.figures[METRIC]!r}{given and ':'}{given}"
+        return f"job {self.job.job}, {loss}; {relative(self.job.folder)}"
 
 
-def of(jobs: Sequence[JobRecord], varied: Sequence[str] = ()) -> Best | None:
-    """The best of a sweep's jobs; None where none of them has a figure.
-
-    Args:
-        jobs: their records.
-        varied: keys that were swept over or searched, and are told even where all jobs came to have the same.
-    """
-    found = [job for job in jobs if math.isfinite(job.figures.get(FIGURE, math.nan))]
-    if not found:
+def of(jobs: Sequence[JobRecord], varied: Sequence[str]) -> Best | None:
+    """Return the best job, with the `varied` settings even where all jobs have the same; None without a finite loss."""
+    finite = [job for job in jobs if math.isfinite(job.figures.get(METRIC, math.nan))]
+    if not finite:
         return None
-    job = min(found, key=lambda job: float(job.figures[FIGURE]))
-    keys = [*varied, *differing([settings(other) for other in jobs if other.started])]
+    job = min(finite, key=lambda job: job.figures[METRIC])
     given = settings(job)
-    chosen = {key: given[key] for key in keys if key in given}
-    return Best(str(job.job), str(job.folder), job.figures[FIGURE], chosen)
+    keys = [*varied, *differing([settings(other) for other in jobs if other.started])]
+    return Best(job, {key: given[key] for key in keys if key in given})

@@ -24,7 +24,7 @@ from experiments.config.secrets import masked_deep
 from experiments.runs import index
 from experiments.runs.fingerprint import PLACES, identity
 from experiments.seeds import derive
-from experiments.tracking import delivery, journal, record
+from experiments.tracking import delivered, journal, record
 from experiments.tracking.record import Start
 
 NEWEST = 2000  # journals that are looked at
@@ -166,5 +166,5 @@ def _measured(output_root: Path, folder: Path) -> Cost | None:
 
 
 def _disk(output_root: Path, folder: Path) -> int:
-    copies = output_root / "artifacts" / (delivery.state(folder).run_id or "none")
+    copies = output_root / "artifacts" / (delivered.state(folder).run_id or "none")
     return sum(path.stat().st_size for place in (folder, copies) for path in place.rglob("*") if path.is_file())

@@ -114,10 +114,11 @@ class Hooks(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """End the parent run of another sweeper's sweep and show the table of its jobs; ours does so itself."""
+        from experiments.parity.stage_sweep import judged
         from experiments.sweeps import summary
 
         if not str(config.hydra.sweeper._target_).startswith(SWEEPERS):
-            summary.finish(config)
+            summary.finish(config, judged)
 
 
 def _show(config: DictConfig, checked: Checked) -> NoReturn:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tabulate import tabulate
-
 from experiments.runs import metadata, references
 from experiments.runs.folder import reason, refusal
+from experiments.runs.tables import table
 from experiments.runs.terminal import relative
 from experiments.sweeps.estimate import Cost, Earlier
 from experiments.sweeps.jobs import ComposedJob
@@ -71,7 +70,7 @@ class Preview:
     def show(self) -> None:
         """The table of all jobs, and what they take together."""
         names = ("job", *self.varied, "state", "time", "disk", "known from", "")
-        log.info("\n%s\n", tabulate(self._rows, headers=names, tablefmt="simple", disable_numparse=True))
+        log.info("\n%s\n", table([dict(zip(names, row, strict=True)) for row in self._rows]))
         states = ", ".join(f"{count} {name}" for name, count in self._states.items())
         log.info("%d %s: %s", len(self._rows), "job" if len(self._rows) == 1 else "jobs", states)
         log.info("%s", self._total())

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from experiments.config.check import check_sweep
 from experiments.config.root import TrackingConfig
 from experiments.errors import ConfigError, Fault, UserError
+from experiments.parity.stage_sweep import judged
 from experiments.runs import metadata, sweep_plan
 from experiments.sweeps import jobs, launchers, monitor, search, summary
 from experiments.sweeps.hooks import reject
@@ -60,12 +61,12 @@ class Sweep:
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
             elsewhere = not isinstance(self.launcher, BasicLauncher)
-            with summary.finished_anyway(self.config):
+            # Finished while this process owns the sweep: else it could be taken for one that died.
+            with summary.finishing(self.config, judged):
                 watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=elsewhere)
                 with watching as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
                     returned = self._run(arguments)
                 watch.raise_if_failed()
-            summary.finish(self.config)  # now, while the sweep is ours: else it could be taken for one that died
             return returned
 
     def _run(self, arguments: list[str]) -> Any:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments import ranks
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import TrainingError
-from experiments.tracking import delivery, journal
+from experiments.tracking import delivered, journal
 from experiments.tracking.pending import Pending
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Followed:
 
     def follow(self, folder: Path) -> None:
         """Note the run, so that the uploader takes it up."""
-        delivery.forget_error(folder)
+        delivered.forget_error(folder)
         self.pending.add(folder)
 
     def require(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class Followed:
         """
         deadline = time.monotonic() + REQUIRED_SECONDS
         size = (folder / journal.FILE).stat().st_size
-        while (state := delivery.state(folder)).store != masked(self.uri) or state.offset < size:
+        while (state := delivered.state(folder)).store != masked(self.uri) or state.offset < size:
             problem = state.error
             if problem or not self.alive or time.monotonic() > deadline:
                 reason = problem or "it does not answer"
@@ -68,7 +68,7 @@ class Followed:
 
     def warn_if_failing(self, folder: Path) -> None:
         """Say once that the store does not take a run for now."""
-        problem = "" if self._warned else delivery.state(folder).error
+        problem = "" if self._warned else delivered.state(folder).error
         if problem:
             self._warned = True
             log.warning(
@@ -132,7 +132,7 @@ class UploaderProcess(Followed):
         began = told = time.monotonic()
         while True:
             alive = self.alive
-            states = {folder: delivery.state(folder) for folder in folders}
+            states = {folder: delivered.state(folder) for folder in folders}
             missing = [folder for folder, state in states.items() if not state.ended]
             waited = time.monotonic() - began
             refused = all(states[folder].final for folder in missing)

@@ -1,4 +1,4 @@
-"""The pictures of a run, drawn from its journal and pictures.npz: no torch, no model, no data set needed.
+"""The plots of a run, drawn from its journal and pictures.npz: no torch, no model, no dataset needed.
 
     python -m experiments.tracking.figures RUN_FOLDER
 
@@ -8,11 +8,11 @@ draws them again into RUN_FOLDER/figures.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -22,64 +22,79 @@ from experiments.tracking.record import RunRecord
 FOLDER = "figures"
 PICTURES = "pictures.npz"
 WEIGHTS = "weight_images.npz"
+COLUMNS = 5
 
 
 def draw(folder: Path) -> list[Path]:
-    """Every picture that a run's folder has the numbers for; their files."""
-    target = folder / FOLDER
-    drawn: list[Path] = []
-
-    def keep(name: str, figure: Figure) -> None:
-        target.mkdir(exist_ok=True)
-        figure.savefig(target / f"{name}.png")
-        drawn.append(target / f"{name}.png")
-
-    run = record.read(folder)
-    if run.series("train/loss") and (folder / PICTURES).is_file():
-        keep("loss_curves", _curves(run))
-    if (folder / PICTURES).is_file():
-        with np.load(folder / PICTURES, allow_pickle=False) as content:
-            kept = {name: content[name] for name in content.files}
-        names = [str(name) for name in kept["labels"]]
-        keep("first_digit", _first(kept["digits"][0]))
-        keep("digits", _grid(kept["digits"], lambda index: _label(names, kept["digit_labels"][index])))
-        if "confusion" in kept:
-            keep("confusion_matrix", _confusion(kept["confusion"], names))
-        if len(kept.get("worst", ())):
-            keep("worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index)))
-    if (folder / WEIGHTS).is_file():
-        with np.load(folder / WEIGHTS, allow_pickle=False) as content:
-            for epoch, layer in enumerate(content["images"]):
-                keep(f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", _layer(layer))
+    """Draw every plot that a run's folder has the numbers for, and return their files."""
+    drawn = []
+    for name, figure in _plots(folder):
+        drawn.append(folder / FOLDER / f"{name}.png")
+        drawn[-1].parent.mkdir(exist_ok=True)
+        figure.savefig(drawn[-1])
     return drawn
 
 
-def _first(picture: np.ndarray) -> Figure:
-    """The first picture, as the tutorial shows it."""
+def arrays(path: Path) -> Mapping[str, np.ndarray]:
+    """Return the arrays of an .npz file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    # Opened here, since numpy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        return dict(content)
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Return an image (channels, height, width) as pixels from 0 to 1: (height, width, 3), or (height, width)."""
+    scaled = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
+    return np.ascontiguousarray(scaled.transpose(1, 2, 0)) if len(image) == 3 else scaled[0]
+
+
+def label(names: Sequence[str], target: np.ndarray) -> str:
+    """Return a target's class name; without names, its number or its values."""
+    if names:
+        return names[int(target)]
+    return str(target) if np.ndim(target) == 0 else ", ".join(f"{value:.2g}" for value in target)
+
+
+def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
+    kept = arrays(folder / PICTURES)
+    if kept:
+        run = record.read(folder)
+        if run.series("train/loss"):
+            yield "loss_curves", _curves(run)
+        names = [str(name) for name in kept["labels"]]
+        yield "first_digit", _first(kept["digits"][0])
+        yield "digits", _grid(kept["digits"], lambda index: label(names, kept["digit_labels"][index]))
+        if "confusion" in kept:
+            yield "confusion_matrix", _confusion(kept["confusion"], names)
+        if len(kept.get("worst", ())):
+            yield "worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index))
+    for epoch, layer in enumerate(arrays(folder / WEIGHTS).get("images", ())):
+        yield f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", _layer(layer)
+
+
+def _first(image: np.ndarray) -> Figure:
+    """Draw the first image as the tutorial shows it."""
     figure = Figure(figsize=(3, 3), layout="constrained")
-    _show(figure.subplots(), picture)
+    _show(figure.subplots(), image)
     return figure
 
 
-def _grid(pictures: np.ndarray, title: Callable[[int], str]) -> Figure:
-    columns = 5
-    rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.75 * rows), layout="constrained")
-    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+def _grid(images: np.ndarray, title: Callable[[int], str]) -> Figure:
+    rows = -(-len(images) // COLUMNS)
+    figure = Figure(figsize=(1.5 * COLUMNS, 1.75 * rows), layout="constrained")
+    for index, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat):
         axes.axis("off")
-        if index < len(pictures):
-            _show(axes, pictures[index])
+        if index < len(images):
+            _show(axes, images[index])
             axes.set_title(title(index), fontsize=9)
     return figure
 
 
-def _show(axes: Any, picture: np.ndarray) -> None:
+def _show(axes: Axes, image: np.ndarray) -> None:
     axes.axis("off")
-    if len(picture) == 3:  # red, green, blue
-        spread = max(float(np.ptp(picture)), 1e-12)
-        axes.imshow((picture.transpose(1, 2, 0) - picture.min()) / spread)
-    else:
-        axes.imshow(picture[0], cmap="gray")
+    axes.imshow(pixels(image) if len(image) == 3 else image[0], cmap="gray")
 
 
 def _curves(run: RunRecord) -> Figure:
@@ -95,13 +110,13 @@ def _curves(run: RunRecord) -> Figure:
     return figure
 
 
-def _confusion(counts: np.ndarray, names: list[str]) -> Figure:
+def _confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     size = len(counts)
     figure = Figure(figsize=(2.5 + 0.45 * size, 2 + 0.45 * size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.log1p(counts), cmap="Blues")
     ticks = names or [str(index) for index in range(size)]
-    axes.set_xticks(range(size), ticks, rotation=0 if max(map(len, ticks)) < 3 else 60)  # fits flat
+    axes.set_xticks(range(size), ticks, rotation=0 if max(map(len, ticks)) < 3 else 60)  # short names fit flat
     axes.set_yticks(range(size), ticks)
     axes.set(xlabel="predicted", ylabel="true")
     for row, column in np.argwhere(counts):
@@ -111,23 +126,18 @@ def _confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
 
 def _layer(weights: np.ndarray) -> Figure:
-    """Templates (n, features) of square pictures, or filters (n, channels, height, width), up to 25."""
-    if weights.ndim == 2:  # rows of features
+    """Draw templates (n, features) of square images, or filters (n, channels, height, width), up to 25."""
+    if weights.ndim == 2:
         side = round(weights.shape[1] ** 0.5)
         if side * side != weights.shape[1]:
-            return _grid(weights[:, None, None, :], str)
+            return _grid(weights[:, None, None, :], str)  # each template as one row
         weights = weights.reshape(len(weights), 1, side, side)
-    return _grid(weights[:25, :1] if weights.shape[1] != 3 else weights[:25], str)  # colours
+    channels = 3 if weights.shape[1] == 3 else 1  # colours, or the first channel
+    return _grid(weights[:25, :channels], str)
 
 
-def _label(names: list[str], label: Any) -> str:
-    if names:
-        return names[int(label)]
-    return str(label) if np.ndim(label) == 0 else ", ".join(f"{value:.2g}" for value in label)
-
-
-def _mistake(names: list[str], kept: Mapping[str, np.ndarray], index: int) -> str:
-    true, predicted = _label(names, kept["worst_true"][index]), _label(names, kept["worst_predicted"][index])
+def _mistake(names: Sequence[str], kept: Mapping[str, np.ndarray], index: int) -> str:
+    true, predicted = label(names, kept["worst_true"][index]), label(names, kept["worst_predicted"][index])
     return f"{true} read as {predicted}\n({kept['worst_probability'][index]:.0%} sure)"
 
 

@@ -1,4 +1,4 @@
-"""Addresses into the MLflow UI that open what a person wants to see first."""
+"""Addresses of runs and experiments in the MLflow UI."""
 
 from __future__ import annotations
 
@@ -7,27 +7,16 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from experiments.config.store_uri import masked
-from experiments.tracking.delivery import Delivered
+from experiments.tracking.delivered import Delivered
 
 # Where `python -m experiments.ui` serves a store that has no server of its own.
 LOCAL = "http://127.0.0.1:5000"
 
 
-def base(uri: str) -> str:
-    """The address of the UI for a store."""
-    return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
-
-
 def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -> str:
-    """One run's page, or the comparison of exactly these runs' curves over steps.
-
-    Args:
-        uri: the store's address.
-        delivered: of each run, where it is.
-        metric: whose curves.
-    """
+    """Return the address of one run's page, or of a comparison of the runs' curves of a metric over steps."""
     if len(delivered) == 1:
-        return f"{base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}"
+        return f"{_base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}"
     query = {
         "runs": json.dumps([run.run_id for run in delivered], separators=(",", ":")),
         "metric": json.dumps(metric),
@@ -36,9 +25,13 @@ def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -
         "x_axis": "step",
         "show_point": "true",
     }
-    return f"{base(uri)}/#/metric?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"{_base(uri)}/#/metric?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
 
 
 def experiment(uri: str, experiment_id: str) -> str:
-    """The page of an experiment's runs, with their charts."""
-    return f"{base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    """Return the address of an experiment's runs with their charts."""
+    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+
+
+def _base(uri: str) -> str:
+    return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL

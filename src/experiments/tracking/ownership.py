@@ -1,4 +1,4 @@
-"""Who has a run: its process holds the lock in the run's folder, which the system drops when the process dies."""
+"""Which process owns a run: it holds the lock in the run's folder, which the system frees when the process dies."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from experiments.tracking.record import KILLED, RUNNING, Owner
 
 
 def this_process() -> Owner:
-    """This process, as a journal names it."""
+    """Return this process, as a journal names it."""
     return Owner(socket.gethostname(), os.getpid())
 
 
-def mark_killed(folder: Path, reason: str) -> bool:
-    """End the journal of a run whose process on this host is gone; whether the run is ended now.
+DIED = "its process died"
 
-    False is a run that is in use, or one of another host, of which nothing can be known here.
+
+def mark_killed(folder: Path, reason: str = DIED) -> bool:
+    """End the journal of a run whose process on this host is gone. Return whether the run has ended.
+
+    It has not where it is in use, or where it is another host's, whose processes cannot be seen from here.
     """
     run = record.read(folder)
     if run.status != RUNNING:
@@ -37,7 +40,7 @@ def mark_killed(folder: Path, reason: str) -> bool:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process of this host has the run in a folder open; the lock of a dead one is free."""
+    """Return whether a process of this host holds the run in a folder; the lock of a dead one is free."""
     if not (folder / journal.LOCK).exists():
         return False
     try:
@@ -48,5 +51,5 @@ def is_running(folder: Path) -> bool:
 
 
 def is_held_elsewhere(folder: Path) -> bool:
-    """Whether another process has this run, or sweep, open."""
+    """Return whether another process holds this run, or sweep."""
     return record.read(folder).owner != this_process() and is_running(folder)

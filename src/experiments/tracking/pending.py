@@ -1,4 +1,4 @@
-"""Runs that are not wholly in MLflow yet: one small file each, so that whoever is next brings what another left."""
+"""Runs that are not complete in MLflow: one marker file each, so that a later process uploads what is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Pending:
     """The undelivered runs below one output folder.
 
     Args:
-        output_root: the folder of everything that runs leave behind.
+        output_root: the folder below which runs are stored.
     """
 
     def __init__(self, output_root: Path) -> None:
@@ -21,20 +21,20 @@ class Pending:
         self._seen: dict[Path, int] = {}
 
     def add(self, run: Path) -> None:
-        """Note a run, before anything of it is sent."""
+        """Mark a run as undelivered, before anything of it is sent."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._note(run).write_text(str(run), encoding="utf-8")
 
     def remove(self, run: Path) -> None:
-        """Forget a run that is delivered."""
+        """Remove the marker of a run that is delivered."""
         self._note(run).unlink(missing_ok=True)
 
     def runs(self) -> list[Path]:
-        """The folders of the noted runs."""
+        """Return the folders of the undelivered runs."""
         return [run for note in sorted(self.folder.glob("*.run")) if (run := _read(note))]
 
     def fresh(self) -> list[Path]:
-        """The folders that were noted, or noted again, since this was last asked."""
+        """Return the folders that were added, or added again, since the last call."""
         found = []
         for note in self.folder.glob("*.run"):
             with contextlib.suppress(FileNotFoundError):  # delivered just now
@@ -49,7 +49,7 @@ class Pending:
 
 
 def _read(note: Path) -> Path | None:
-    """The folder in a note; None where it was delivered just now, or is being written."""
+    """Return the folder in a marker file; None if it was delivered just now, or is being written."""
     with contextlib.suppress(FileNotFoundError):
         if run := note.read_text(encoding="utf-8"):
             return Path(run)

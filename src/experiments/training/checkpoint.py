@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from experiments.errors import CheckpointError
+from experiments.errors import CheckpointError, first_line
 from experiments.files import TEMPORARY, replacing
-from experiments.training.describe import first_line
 from experiments.training.serializable import find_unserializable, packed, unpacked
 
 log = logging.getLogger(__name__)

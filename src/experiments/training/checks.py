@@ -17,7 +17,7 @@ from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
 from experiments.data.batches import Batches
 from experiments.data.splits import DataSpec, Splits
-from experiments.errors import ConfigError, DataError, Fault, suggestion
+from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
@@ -189,7 +189,7 @@ def _refused(
     try:
         yield
     except errors as error:
-        raise ConfigError(Fault(key, f"{problem}: {describe.first_line(error)}")) from error
+        raise ConfigError(Fault(key, f"{problem}: {first_line(error)}")) from error
 
 
 def _raise(faults: Sequence[Fault]) -> None:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from experiments.config.registry import Component
-from experiments.errors import Fault, TrainingError
+from experiments.errors import Fault, TrainingError, first_line
 from experiments.seeds import noise_state, same_noise
-from experiments.training.describe import first_line
 from experiments.training.step import EagerStep, Forward
 from experiments.training.update import Update
 

@@ -1,4 +1,4 @@
-"""How messages describe values and errors."""
+"""How messages describe values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,3 @@ def kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of the shape {tuple(value.shape)}"
     return "None" if value is None else f"a {type(value).__name__}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text; its type where it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0].strip()

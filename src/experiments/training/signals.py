@@ -17,8 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.errors import TrainingError
-from experiments.training.describe import first_line
+from experiments.errors import TrainingError, first_line
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, first_line
 from experiments.files import replacing
-from experiments.training.describe import first_line
 
 FILE = "weights.pt"
 

@@ -19,8 +19,7 @@ import torch
 import torch.distributed as dist
 
 from experiments import ranks
-from experiments.errors import TrainingError, UserError
-from experiments.training.describe import first_line
+from experiments.errors import TrainingError, UserError, first_line
 from experiments.training.signals import StopRequest
 
 # How long a process waits for the others within the training.
