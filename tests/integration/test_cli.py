@@ -140,7 +140,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_lists_all_states(cli: Cli, workp
     assert done.returncode == 1
     rows = {line.split()[1]: line.split()[-1] for line in done.stdout.splitlines() if re.match(r"[01] +\w", line)}
     assert rows == {"cnn": "FAILED", "logistic": "FINISHED"}
-    assert "job 0 FAILED: model: cnn is fixed to one channel of 28x28" in done.stdout
+    assert "job 0 (model=cnn) failed: model: cnn takes images of shape (1, 28, 28)" in done.stdout
 
 
 @pytest.mark.slow
