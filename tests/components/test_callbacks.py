@@ -23,9 +23,9 @@ from experiments.data.batches import Order
 from experiments.errors import ConfigError
 from experiments.training import build
 from experiments.training.callback import Callback, Training
-from experiments.training.checkpoint import find_unserializable
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, figure_names, weights_of
+from experiments.training.serializable import find_unserializable
 from tests.support.training import (
     BATCH,
     SPLITS,
@@ -132,7 +132,7 @@ def test_a_figure_that_is_not_there_is_told_before_the_run_with_those_that_are()
     with pytest.raises(ConfigError) as caught:
         assembled("callbacks=early_stopping", "callbacks.early_stopping.monitor=valid/los", "~metrics.accuracy")
     figures = "best/valid_loss, throughput/samples_per_second, time/epoch_seconds, train/loss, valid/loss"
-    problem = f"it watches 'valid/los', which is no figure of this run; did you mean 'valid/loss'? available: {figures}"
+    problem = f"watches 'valid/los', which is not a metric of this run; did you mean 'valid/loss'? available: {figures}"
     assert str(caught.value) == f"callbacks.early_stopping: {problem}"
 
 
@@ -145,7 +145,7 @@ def test_a_figure_that_a_callback_before_it_adds_can_be_watched(monkeypatch: pyt
 
     watched = "+callbacks.early_stopping={monitor: drift/weights, patience: 1, min_delta: 0.0}"
     assert len(assembled("+callbacks.drift={}", watched).callbacks) == 2
-    with pytest.raises(ConfigError, match="it watches 'drift/weights', which is no figure of this run"):
+    with pytest.raises(ConfigError, match="watches 'drift/weights', which is not a metric of this run"):
         assembled(watched, "+callbacks.drift={}")
 
 

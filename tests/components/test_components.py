@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from experiments import components
 from experiments.config.registry import register
 from experiments.errors import ConfigError
-from experiments.training.update import clearing, stepping
+from experiments.training.torch_private import clearing, stepping
 from tests.support.places import ROOT
 
 CONF = ROOT / "conf"

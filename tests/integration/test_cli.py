@@ -48,14 +48,17 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
         ),
         pytest.param(
             [*QUICK, "loss=mse"],
-            "loss: mse takes real targets, dataset synthetic has class labels; loss=cross_entropy",
+            "loss: mse takes real targets, dataset synthetic has class labels; losses that do: cross_entropy",
             marks=slow,
         ),
-        ([*DIGITS, "model=cnn"], "model: cnn is fixed to one channel of 28x28; dataset digits has 1 of 8x8; model="),
+        (
+            [*DIGITS, "model=cnn"],
+            "model: cnn takes images of shape (1, 28, 28), dataset digits has (1, 8, 8); models",
+        ),
         pytest.param([*ARRAYS, "dataset.path=no.npz"], "dataset.path=no.npz: there is no such file\n", marks=slow),
         pytest.param(
             [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.monitor=x"],
-            "callbacks.early_stopping: it wat",
+            "callbacks.early_stopping: watches",
             marks=slow,
         ),
         pytest.param(
@@ -137,7 +140,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_lists_all_states(cli: Cli, workp
     assert done.returncode == 1
     rows = {line.split()[1]: line.split()[-1] for line in done.stdout.splitlines() if re.match(r"[01] +\w", line)}
     assert rows == {"cnn": "FAILED", "logistic": "FINISHED"}
-    assert "job 0 FAILED: model: cnn is fixed to one channel of 28x28" in done.stdout
+    assert "job 0 (model=cnn) failed: model: cnn takes images of shape (1, 28, 28)" in done.stdout
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from experiments import ranks
@@ -134,7 +135,7 @@ def in_step(overrides: tuple[str, ...], group: distributed.Group | None) -> dict
             joint.train_steps(epoch), alone.train_steps(epoch), strict=True
         ):
             total = torch.tensor(loss.item() * len(yb), dtype=torch.float64)
-            group.add(total)
+            group.exchange(dist.all_reduce, total)
             losses = max(losses, abs(total.item() / len(y) - expected.item()))
             differences = [
                 (p - q).abs().max().item()

@@ -78,9 +78,7 @@ def make(
     update = Update(
         list(model.parameters()),
         optimizer,
-        device=forward.device,
         steps=len(train),
-        waits=False,
         max_grad_norm=max_grad_norm,
         scaler=scaler,
     )
@@ -99,12 +97,13 @@ def replace_loss(runner: Runner, loss: Callable[[Tensor, Tensor], Tensor]) -> No
     """Have a runner that did no step yet train with another loss."""
     step = runner.step
     graphed = step if isinstance(step, GraphedStep) else None
-    eager = EagerStep(replace(step.forward, loss=loss), step.update)
+    forward = replace(step.forward, loss=loss)
     if graphed is not None:
         steered = runner.scheduler is not None
-        runner.step = GraphedStep(eager, graphed.capture, batch_size=graphed.batch_size, steered=steered)
+        capture, size = graphed.capture, graphed.batch_size
+        runner.step = GraphedStep(forward, step.update, capture, batch_size=size, steered=steered)
     else:
-        runner.step = eager
+        runner.step = EagerStep(forward, step.update)
 
 
 def plain_batches(epoch: int, seed: int = 5) -> list[tuple[Tensor, Tensor]]:

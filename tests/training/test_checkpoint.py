@@ -75,8 +75,8 @@ def packed(found: Any) -> bytes:
 def test_a_state_that_could_not_be_read_again_is_refused_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         Checkpoints(tmp_path).save({"callbacks": [{}, {"best": np.float64(1)}]}, epoch=1, step=0)
-    found = "a numpy.float64 at ['callbacks'][1]['best']; tensors and plain values alone can be read again"
-    assert str(caught.value) == f"the training's state cannot be kept: it holds {found}"
+    found = "a numpy.float64 at ['callbacks'][1]['best']; only tensors and plain values can be loaded"
+    assert str(caught.value) == f"the training's state cannot be saved: it holds {found}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,7 +136,7 @@ def test_the_damaged_one_is_named_in_a_warning(how: Damage, tmp_path: Path, capl
     path = saved(tmp_path, 1.0, 2.0)[1]
     damage(path, how)
     newest(tmp_path)
-    told = f"resuming from the previous checkpoint: {path} is damaged (its SHA-256 is another than its name says)"
+    told = f"resuming from the previous checkpoint: {path} is damaged (its SHA-256 differs from its name)"
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.WARNING, told)]
 
 
@@ -156,7 +156,7 @@ def test_where_all_are_damaged_each_is_listed_with_its_reason(tmp_path: Path) ->
         newest(tmp_path)
     first, *reasons = str(caught.value).splitlines()
     assert first == f"no checkpoint in {tmp_path} can be used:"
-    assert reasons[0] == f"  {newer} is damaged (its SHA-256 is another than its name says)"
+    assert reasons[0] == f"  {newer} is damaged (its SHA-256 differs from its name)"
     assert reasons[1].startswith(f"  {other} holds something else than tensors and plain values: ")
     assert len(reasons) == 2
 
@@ -183,7 +183,7 @@ def test_a_newer_versions_checkpoint_is_refused_with_what_to_do(tmp_path: Path) 
     with pytest.raises(CheckpointError) as caught:
         newest(tmp_path)
     told = f"{path} was made by a newer version of experiments (schema {SCHEMA + 1}, this one reads {SCHEMA}); "
-    assert str(caught.value) == f"{told}upgrade, or go on with the version that made it"
+    assert str(caught.value) == f"{told}upgrade, or resume with the version that made it"
 
 
 def test_a_newer_versions_checkpoint_is_not_passed_over_for_an_older_one(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
     (path,) = saved(tmp_path, 1.0, key="this")
     with pytest.raises(CheckpointError) as caught:
         Checkpoints(tmp_path, key="that").newest()
-    assert str(caught.value) == f"{path} was made by another training than this one"
+    assert str(caught.value) == f"{path} was made by another training"
 
 
 class Malicious:

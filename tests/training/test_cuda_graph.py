@@ -12,7 +12,6 @@ import itertools
 import random
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ from experiments.training.cuda_graph import WARM_UP, CudaCapture, GraphedStep
 from experiments.training.meters import Sums
 from experiments.training.precision import Autocast
 from experiments.training.runner import Runner, weights_of
-from experiments.training.step import EagerStep
 from tests.support.resuming import BASE, EPOCHS, SMALL, alike, different, maker, outcome, undisturbed
 from tests.support.training import (
     BATCH,
@@ -71,14 +69,15 @@ def no_reads() -> Iterator[None]:
         yield
 
 
-class Repeating:
+class Repeating(CudaCapture):
     """Repeats the work in Python in place of a CUDA graph."""
 
     def __init__(self) -> None:
         self.captured = self.replayed = 0
 
-    def aside(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        yield
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
         self.captured += 1
@@ -97,8 +96,8 @@ def graphed(runner: Runner) -> Runner:
 
 def with_capture(runner: Runner, capture: Repeating) -> Runner:
     step, steered = on_a_device(runner).step, runner.scheduler is not None
-    assert isinstance(step, EagerStep)
-    runner.step = GraphedStep(step, capture, batch_size=runner.train.batch_size, steered=steered)
+    size = runner.train.batch_size
+    runner.step = GraphedStep(step.forward, step.update, capture, batch_size=size, steered=steered)
     return runner
 
 
@@ -245,8 +244,8 @@ def test_what_torch_says_of_a_capture_that_fails_is_told() -> None:
 
     runner = with_capture(make(loss=loss), Capturing())
     told = (
-        "device.graph: the step cannot be captured: operation not permitted when stream is capturing; "
-        "device.graph=false trains it as it is"
+        "device.graph: the step cannot be captured: operation not permitted when stream is capturing. "
+        "Set device.graph=false"
     )
     with pytest.raises(TrainingError) as caught:
         runner.fit(1)
@@ -305,7 +304,7 @@ def test_a_step_that_draws_from_the_cpus_generators_cannot_be_a_graph(draw: Call
     step = runner.step
     assert isinstance(step, GraphedStep)
     step.forward = replace(step.forward, device=torch.device("meta"))
-    told = "device.graph: a step draws from the CPU's generators, whose numbers a graph would repeat for ever"
+    told = "device.graph: a step draws from the CPU's generators, whose numbers a graph would repeat"
     with pytest.raises(TrainingError, match=told):
         for number in range(WARM_UP):
             step(torch.ones(BATCH, 16), torch.zeros(BATCH, dtype=torch.long), number)
@@ -323,13 +322,13 @@ def test_optimisers_whose_step_is_the_devices_can_be_captured() -> None:
     assert faults(by_hand(params()), capturable=True) == faults(torch.optim.Adam(params(), capturable=True)) == []
     assert faults(torch.optim.SGD(params(), fused=True)) == []
     assert faults(torch.optim.SGD(params(), fused=True), scaled=True) == []
-    told = "device.graph: optim mine is neither fused nor capturable, so its step has work for the CPU; "
+    told = "device.graph: optim mine is neither fused nor capturable, so its step has work for the CPU. Set "
     assert faults(torch.optim.SGD(params())) == [f"{told}optim.fused=true"]
     assert faults(torch.optim.Rprop(params())) == [f"{told}device.graph=false"]
-    told = "device.graph: optim mine is not fused, which fp16 needs in a graph, so its step has work for the CPU; "
+    told = "device.graph: optim mine is not fused, which fp16 needs in a graph, so its step has work for the CPU. Set "
     assert faults(torch.optim.Adam(params(), capturable=True), scaled=True) == [f"{told}optim.fused=true"]
-    told = "device.graph: optim mine is no optimiser of torch, and a graph would stop what it counts in Python; "
-    assert faults(object()) == [f"{told}device.graph=false trains with it"]
+    told = "device.graph: optim mine is not a torch optimiser, and a graph does not repeat Python. Set "
+    assert faults(object()) == [f"{told}device.graph=false"]
 
 
 def test_a_debugger_is_refused_with_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:

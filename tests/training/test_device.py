@@ -320,11 +320,10 @@ REFUSED = {
         "device.graph: a CUDA graph needs a CUDA card, and the device is cpu; device.graph=false trains there"
     ),
     "device.precision=fp16 optim=by_hand": (
-        "device.precision: fp16 scales gradients, which needs an optimiser of torch, and by_hand is none; "
-        "bf16 does without"
+        "device.precision: fp16 scales gradients, which needs a torch optimiser; by_hand is not one. bf16 works without"
     ),
     "device.compile=true model=logistic_tensors loss=nll_by_hand": (
-        "device.compile: model logistic_tensors is no nn.Module; torch.compile needs one. Set device.compile=false"
+        "device.compile: torch.compile needs an nn.Module; model logistic_tensors is not one. Set device.compile=false"
     ),
 }
 
@@ -421,7 +420,7 @@ def test_what_the_compiler_cannot_do_is_one_message(workplace: Path) -> None:
     with compiler(broken):
         told = refusal("device.compile=true")
     assert told.startswith("device.compile: torch cannot compile the model here: ") and "\n" not in told
-    assert "no C++ compiler is found" in told and told.endswith("; device.compile=false does without")
+    assert "no C++ compiler is found" in told and told.endswith(". Set device.compile=false")
     assert not list(workplace.glob("outputs/runs/*/*"))
 
 

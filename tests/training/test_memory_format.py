@@ -68,7 +68,9 @@ def test_a_training_goes_on_with_the_same_bits(optim: str, tmp_path: Path) -> No
 
 
 def test_a_model_of_bare_tensors_cannot_have_it() -> None:
-    with pytest.raises(ConfigError, match=r"device.channels_last: logistic_tensors is no torch.nn.Module"):
+    with pytest.raises(
+        ConfigError, match=r"device.channels_last: needs an nn.Module; model logistic_tensors is not one"
+    ):
         weights_of([*SMALL, "model=logistic_tensors", "device.channels_last=true"])
 
 

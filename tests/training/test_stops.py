@@ -236,7 +236,7 @@ class FromTheDead(LossGoneBad):
 @pytest.mark.long
 def test_a_batch_that_cannot_be_fetched_from_a_dead_worker_is_told_as_that() -> None:
     runner = make(loss=FromTheDead(fetched=True))
-    told = "a worker process of the loader is gone: EOFError"
+    told = "a worker process of the loader was killed: EOFError"
     with pytest.raises(TrainingError, match=told), workers_watched(StopRequest()):
         runner.fit(1)
 
@@ -248,7 +248,7 @@ def test_the_word_of_a_dead_worker_that_comes_after_it_was_missed_is_what_is_tol
 
     runner, before = make(loss=FromTheDead(fetched=True)), signal.signal(signal.SIGALRM, word)
     try:
-        told = r"a worker process of the loader is gone: DataLoader worker \(pid 7\) is killed"
+        told = r"a worker process of the loader was killed: DataLoader worker \(pid 7\) is killed"
         with pytest.raises(TrainingError, match=told), workers_watched(StopRequest()):
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             runner.fit(1)

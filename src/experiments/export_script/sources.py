@@ -18,7 +18,7 @@ from experiments.errors import ConfigError, Fault, UserError
 from experiments.export_script import imports
 from experiments.export_script.rewriting import Rewriter
 from experiments.export_script.values import Known, Text, is_plain, literal
-from experiments.training.returned import told
+from experiments.training import describe
 
 # What a script calls its own things, and its loop; a component that is called so gets an underscore.
 RESERVED = frozenset(
@@ -185,7 +185,7 @@ class Sources:
         elif inspect.isclass(value) or inspect.isfunction(value):
             self._defined(value, {}, [], name=name)
         else:
-            problem = f"{where} is {told(value)}, which a script cannot hold; make it where it is used"
+            problem = f"{where} is {describe.kind(value)}, which a script cannot hold; make it where it is used"
             raise ConfigError(Fault("export_script", problem))
 
 

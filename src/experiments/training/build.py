@@ -1,4 +1,4 @@
-"""From a checked configuration to a finished runner: the only place that builds."""
+"""Build a runner from a checked configuration."""
 
 from __future__ import annotations
 
@@ -6,52 +6,48 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from experiments import ranks
 from experiments.config.registry import Registry, register
-from experiments.config.root import LoaderSettings, RootConfig, channels_last
+from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import checks, cuda_graph, precision, returned
+from experiments.training import build_step, checks, precision
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.compile import compiled, in_words
-from experiments.training.distributed import step as joint
+from experiments.training.compile import compiled
+from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
-from experiments.training.distributed.sampler import EveryBatch, ShareOrder
-from experiments.training.distributed.sampler import size as share_size
-from experiments.training.distributed.step import JointStep, JointUpdate, as_in_first
+from experiments.training.distributed.step import AsInFirst
+from experiments.training.meters import Metric, ProgressBar
 from experiments.training.runner import Runner
-from experiments.training.step import EagerStep, Forward, Step
-from experiments.training.update import Update
+from experiments.training.step import Forward
 
 _loaded: dict[str, Splits] = {}
 
 
 def load_dataset(settings: Mapping[str, Any]) -> Splits:
-    """The configured dataset; the last one is kept, so that a sweep's next job has it at once.
+    """Return the configured dataset; the last one is kept for a sweep's next job.
 
     Raises:
-        ConfigError: its factory gives no splits.
-        DataError: it cannot be had.
+        ConfigError: its factory returned no splits.
+        DataError: it is not available.
     """
     key = json.dumps(dict(settings), sort_keys=True)
     if key not in _loaded:
         _loaded.clear()
-        arguments = dict(settings)
-        name = arguments.pop("name")
+        name = settings["name"]
         with fixed_noise():
-            made = register.dataset.bind(name, arguments)()
-            returned.require_splits(made, name)
+            made = _bound(register.dataset, settings)()
+            checks.require_splits(made, name)
             splits = made if isinstance(made, Splits) else Splits.of(**made)
         if not splits.spec.name:
             splits = dataclasses.replace(splits, spec=dataclasses.replace(splits.spec, name=name))
@@ -60,27 +56,29 @@ def load_dataset(settings: Mapping[str, Any]) -> Splits:
 
 
 def forget_dataset() -> None:
-    """Load the dataset anew: its file, its code or the working folder may be another one by now."""
+    """Have the dataset loaded again: its file, its code or the working folder may have changed."""
     _loaded.clear()
 
 
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
-    """The model with its initial weights, on the CPU: the same ones for every device."""
-    checks.require_shape(register.model.get(root.model["name"]), spec)
+    """Return the model with its initial weights, on the CPU: the same ones for every device."""
+    name = root.model["name"]
+    checks.require_shape(register.model.get(name), spec)
     seed_noise(seeds.init)
-    model = _bound(register.model, root.model)(spec)
-    returned.require_model(model, root.model["name"])
+    model = _made(register.model, root.model, spec)
+    if not list(model.parameters()):
+        raise ConfigError(Fault("model", f"{name} has no parameters, so there is nothing to train"))
     return model
 
 
 def input_shape(root: RootConfig, spec: DataSpec) -> tuple[int, ...]:
-    """The shape of one input as the configured model takes it."""
+    """Return the shape of one input as the configured model takes it."""
     flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
     return (spec.features,) if flat else spec.shape
 
 
 def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
-    """The configured functions of a batch, in order, each with whether it is for training alone."""
+    """Return the configured transforms of a batch, in order, each with whether it is for training only."""
     found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for name, given in root.transforms.items():
         function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
@@ -100,49 +98,35 @@ def assemble(
     checkpoints: Checkpoints | None = None,
     before_step: Callable[[], None] | None = None,
 ) -> Runner:
-    """A runner of what the configuration names, with the noise stream set.
+    """Return a runner of what the configuration names, with a model from the CPU, and seed the noise stream.
 
-    Args:
-        root: the checked configuration.
-        splits: the dataset.
-        model: built, on the CPU.
-        device: where to compute.
-        seeds: the three streams.
-        folder: where callbacks may leave files; None for nowhere.
-        group: the processes that train it together, each its share of a batch; None for a process of its own.
-        checkpoints: where the state is saved, and when; None for nowhere.
-        before_step: called right before the optimiser steps; the step is eager then, and no bar is shown.
+    Callbacks may write files into `folder`. The processes of `group` train together, each on its share of a batch.
+    `before_step` is called right before the optimiser steps; the step is eager then, without a progress bar.
 
     Raises:
         ConfigError: the parts do not fit together.
     """
-    spec = splits.spec
-    checks.require_targets(root, spec)
-    model = _placed(model, root, device)
+    checks.require_targets(root, splits.spec)
+    model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     if before_step is None and not ranks.follows():
         train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
-    optimizer = _bound(register.optim, root.optim)(model.parameters())
-    returned.require_optimizer(optimizer, root.optim["name"])
-    scaler = precision.scaler(root.device, device, optimizer, root.optim["name"])
-    scheduler, callbacks = _scheduler(root, optimizer, len(train)), _callbacks(root)
-    parts = {"model": model, "optim": optimizer, "scheduler": scheduler}
-    checks.require_states(parts | {f"callbacks.{name}": part for name, part in callbacks.items()}, root)
+    optimizer = _made(register.optim, root.optim, model.parameters())
+    scheduler = _scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
-    for name in metrics:
-        returned.require_figures([name], f"metrics.{name}")
-    checks.require_watched(callbacks, list(metrics))
-    forward = _forward(root, model, device, spec)
-    checks.require_one_batch(forward, valid, metrics, root, spec)
-    update = _update(root, model, optimizer, len(train), scaler, group, before_step)
+    callbacks = _callbacks(root, metrics)
+    checks.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
+    forward = _forward(root, model, device, splits.spec, valid, metrics)
+    steered = scheduler is not None
+    first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
-        step=_step(root, _compiled(root, forward, valid), update, train, steered=scheduler is not None),
+        step=build_step.step(root, forward, optimizer, train, group, before_step, steered=steered),
         train=train,
         valid=valid,
         scheduler=scheduler,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).metadata.get("per", "epoch"),
         metrics=metrics,
-        callbacks=list(callbacks.values()) if group is None else as_in_first(callbacks.values(), group),
+        callbacks=[*first, *callbacks.values(), *first],
         mean_over=root.evaluation.mean,
         all_reduce=list if group is None else group.all_reduce,
         folder=folder,
@@ -152,75 +136,10 @@ def assemble(
     return runner
 
 
-def _update(
-    root: RootConfig,
-    model: Any,
-    optimizer: Any,
-    steps: int,
-    scaler: torch.amp.GradScaler | None,
-    group: Group | None,
-    before_step: Callable[[], None] | None,
-) -> Update:
-    params = list(model.parameters())
-    device: torch.device = params[0].device
-    make: Callable[..., Update] = Update if group is None else functools.partial(JointUpdate, model, group)
-    return make(
-        params,
-        optimizer,
-        device=device,
-        steps=steps,
-        waits=device.type != "cpu",
-        max_grad_norm=root.max_grad_norm,
-        scaler=scaler,
-        before_step=before_step,
-    )
-
-
-def _forward(root: RootConfig, model: Any, device: torch.device, spec: DataSpec) -> Forward:
-    found = transforms(root, spec)
-    return Forward(
-        model=model,
-        loss=_bound(register.loss, root.loss),
-        device=device,
-        compute=precision.computing(root.device, device),
-        train_transforms=[function for function, _ in found],
-        valid_transforms=[function for function, training_only in found if not training_only],
-    )
-
-
-def _compiled(root: RootConfig, forward: Forward, valid: Batches) -> Forward:
-    """The same with the model's calls compiled, if `device` says so.
-
-    The first call is compiled now, so that what cannot be compiled is refused before there is a run.
-    """
-    if not root.device.compile:
-        return forward
-    forward = dataclasses.replace(forward, compiled=compiled(forward.model, root.model["name"]))
-    with torch.inference_mode(), in_words():  # as an evaluation, which then finds it done
-        xb, _ = next(valid.epoch(0))
-        forward.predict(xb.to(forward.device))
-    return forward
-
-
-def _step(root: RootConfig, forward: Forward, update: Update, train: Batches, *, steered: bool) -> Step:
-    """The step that `device` asks for, or a share of it; eager where it is watched."""
-    if isinstance(update, JointUpdate):
-        joint.warn_of_batch_norm(forward.model, root.model["name"])
-        return JointStep(forward, update, train)
-    eager = EagerStep(forward, update, pause=root.inspect.breakpoint)
-    if not root.device.graph or update.is_watched:
-        return eager
-    component = register.optim.get(root.optim["name"])
-    if refused := cuda_graph.faults(update.optimizer, component, scaled=update.scaler is not None):
-        raise ConfigError(*refused)
-    capture = cuda_graph.CudaCapture(forward.device)
-    return cuda_graph.GraphedStep(eager, capture, batch_size=train.batch_size, steered=steered)
-
-
 def batches(
     root: RootConfig, splits: Splits, part: str, device: torch.device, seeds: Seeds, group: Group | None = None
 ) -> Batches:
-    """The configured batches of the "train" or the "valid" rows; of a group, this process's share of each batch.
+    """Return the configured batches of the "train" or the "valid" rows; in a group, this process's share of each.
 
     Raises:
         ConfigError: there are fewer rows than processes.
@@ -237,28 +156,14 @@ def batches(
         if len(split) < group.world:
             problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
             raise ConfigError(Fault("dataset", problem))
-        order, own = ShareOrder(order, size, group.rank, group.world), share_size(size, group.rank, group.world)
-    loader = _bound(register.loader, given)(split, own, order, shape)
-    returned.require_loader(loader, root.loader["name"])
-    if register.loader.get(root.loader["name"]).metadata.get("on_device"):
+        order = sampler.ShareOrder(order, size, group.rank, group.world)
+        own = sampler.size(size, group.rank, group.world)
+    loader = _made(register.loader, given, split, own, order, shape)
+    if register.loader.get(given["name"]).metadata.get("on_device"):
         loader.to(device)
     if group is not None and part == "train":
-        loader = EveryBatch(loader, math.ceil(len(split) / size))
+        loader = sampler.EveryBatch(loader, math.ceil(len(split) / size))
     return Batches(loader, order, split, size, shape, root.limit_batches)
-
-
-class ProgressBar:
-    """A loader with a bar, where there is a terminal to show it."""
-
-    def __init__(self, loader: Any, order: Order, epochs: int) -> None:
-        self.loader, self.order, self.epochs = loader, order, epochs
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        title = f"epoch {self.order.epoch} of {self.epochs}"
-        return iter(tqdm(self.loader, desc=title, unit="batch", leave=False, disable=None))
 
 
 def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -266,14 +171,11 @@ def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any
     return registry.bind(arguments.pop("name"), arguments)
 
 
-def _placed(model: Any, root: RootConfig, device: torch.device) -> Any:
-    """The model on its device, in the configured memory format."""
-    model = model.to(device)
-    if not channels_last(root):
-        return model
-    if not isinstance(model, torch.nn.Module):
-        raise ConfigError(Fault("device.channels_last", f"{root.model['name']} is no torch.nn.Module"))
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
+    """Return what a component's factory returns, checked."""
+    made = _bound(registry, settings)(*given)
+    checks.require_returned(made, registry.group, settings["name"])
+    return made
 
 
 def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:
@@ -282,15 +184,40 @@ def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:
     except TypeError as error:
         if isinstance(optimizer, torch.optim.Optimizer):
             raise
-        problem = f"{root.scheduler['name']} cannot steer optim {root.optim['name']}, which is none of torch's: {error}"
+        name, steered = root.scheduler["name"], root.optim["name"]
+        problem = f"{name} needs a torch optimiser, optim {steered} is not one ({error}); use a constant learning rate"
         raise ConfigError(Fault("scheduler", problem)) from error
 
 
-def _callbacks(root: RootConfig) -> dict[str, Callback]:
-    made = {name: register.callback.bind(name, given)() for name, given in root.callbacks.items()}
-    for name, callback in made.items():
-        returned.require_callback(callback, name)
-    return made
+def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callback]:
+    """Return the callbacks by their keys; the names of their metrics and the run's are checked."""
+    callbacks = {}
+    for name in metrics:
+        checks.require_metric_names([name], f"metrics.{name}")
+    for name, given in root.callbacks.items():
+        callback = register.callback.bind(name, given)()
+        checks.require_returned(callback, "callbacks", name)
+        checks.require_metric_names(callback.adds, f"callbacks.{name}")
+        callbacks[f"callbacks.{name}"] = callback
+    checks.require_watched(callbacks, metrics)
+    return callbacks
+
+
+def _forward(
+    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+) -> Forward:
+    """Return how predictions and losses are computed, after one batch of it."""
+    found = transforms(root, spec)
+    forward = Forward(
+        model=model,
+        loss=_bound(register.loss, root.loss),
+        device=device,
+        compute=precision.computing(root.device, device),
+        train_transforms=[function for function, _ in found],
+        valid_transforms=[function for function, training_only in found if not training_only],
+    )
+    checks.require_one_batch(forward, valid, metrics, root, spec)
+    return compiled(forward, root.model["name"], valid) if root.device.compile else forward
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Callbacks: hooks into a training, and what of it they may use."""
+"""Callbacks: hooks into a training, and what they may use of it."""
 
 from __future__ import annotations
 
@@ -18,69 +18,48 @@ class Training(Protocol):
 
     train: Batches
     valid: Batches
-    folder: Path | None  # where files may be left; None for nowhere
-    history: list[Metrics]  # the figures of each epoch so far
-
-    @property
-    def record(self) -> Callable[[Metrics, int], None]:
-        """What is called with figures and their step, the epoch."""
-
-    @property
-    def model(self) -> Any:
-        """The model, on the training's device."""
-
-    @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(pred, target) -> scalar mean."""
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimiser."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where batches are wanted."""
-
-    @property
-    def steps(self) -> int:
-        """Training steps of one epoch."""
-
-    @property
-    def stopped(self) -> str:
-        """Why the training ends after this epoch; empty where it does not."""
+    model: Any  # on `device`
+    loss: Callable[[Tensor, Tensor], Tensor]  # (pred, target) -> scalar mean
+    optimizer: Any
+    device: torch.device
+    steps: int  # of one epoch
+    folder: Path | None  # where files may be written; None for nowhere
+    history: list[Metrics]  # the metrics of each epoch so far
+    record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
+    stopped: str  # why the training stops after this epoch; empty where it does not
 
     def predict(self, xb: Tensor) -> Tensor:
-        """The model's output for a batch on its device, as in evaluation."""
+        """Return the model's output for a batch on its device, as in evaluation."""
 
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
-        """The loss and the metrics over the validation rows, or other batches."""
+        """Return the loss and the metrics over the validation rows, or other batches."""
 
     def stop(self, reason: str) -> None:
-        """End the training after this epoch."""
+        """Stop the training after this epoch."""
 
 
 class Callback:
-    """Three hooks into a training, and its own state for resuming; override what is needed.
+    """Three hooks into a training, and a state for resuming; override what is needed.
 
     Args:
-        watches: figures of an epoch that it needs; checked before the run starts.
-        adds: figures that `on_epoch_end` adds to those of the epoch, for callbacks after it.
+        watches: metrics of an epoch that it needs; checked before the run starts.
+        adds: metrics that `on_epoch_end` adds to those of the epoch, for callbacks after it.
     """
 
     watches: Sequence[str] = ()
     adds: Sequence[str] = ()
 
     def on_fit_start(self, runner: Training) -> None:
-        """Before the first step, after the first evaluation; not where a training resumes."""
+        """Run before the first step, after the first evaluation; not where a training resumes."""
 
     def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
-        """After each epoch's evaluation; figures added to `figures` are recorded with it."""
+        """Run after each epoch's evaluation; metrics added to `figures` are recorded with it."""
 
     def on_fit_end(self, runner: Training) -> None:
-        """After the last epoch; figures are recorded with `runner.record`."""
+        """Run after the last epoch; record metrics with `runner.record`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs of it, as tensors and plain values."""
+        """Return what a resumed training needs of it, as tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

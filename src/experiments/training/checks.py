@@ -1,9 +1,14 @@
-"""Whether the parts of a training fit together, seen before there is a run."""
+"""Checks, before a run starts, that components return what a training needs and fit together.
+
+Each raises a ConfigError that names the component, what it returned or takes, and what was expected.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import contextlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,141 +16,182 @@ from torch import Tensor
 from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
 from experiments.data.batches import Batches
-from experiments.data.splits import DataSpec
-from experiments.errors import ConfigError, DataError, Fault, suggestion
-from experiments.training import returned
+from experiments.data.splits import DataSpec, Splits
+from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
+from experiments.tracking.metric_names import RULE, is_valid
+from experiments.training import describe
 from experiments.training.callback import Callback
-from experiments.training.checkpoint import find_unserializable
 from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
+from experiments.training.serializable import find_unserializable
 from experiments.training.step import Forward
 
 
-def require_shape(model: Component, spec: DataSpec) -> None:
-    """See that a model which says at its registration that it takes pictures of one `shape` is given such.
+@runtime_checkable
+class Model(Protocol):
+    """An nn.Module, or what trains like one."""
 
-    Raises:
-        ConfigError: it is not.
-    """
+    __call__: Callable[..., Any]
+    parameters: Callable[[], Iterable[Tensor]]
+    train: Callable[[], Any]
+    eval: Callable[[], Any]
+    to: Callable[..., Any]
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """A torch optimiser, or a custom one."""
+
+    step: Callable[[], Any]
+    zero_grad: Callable[[], Any]
+
+
+@runtime_checkable
+class Loader(Sized, Iterable[tuple[Tensor, Tensor]], Protocol):
+    """Batches (xb, yb) that can be counted."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A part whose state a checkpoint keeps."""
+
+    state_dict: Callable[[], Any]
+    load_state_dict: Callable[[Any], Any]
+
+
+# What a factory has to return, by its group.
+RETURNED: dict[str, tuple[type, str]] = {
+    "model": (Model, "an nn.Module, or a callable with parameters(), train(), eval(), to(), state_dict()"),
+    "optim": (Optimizer, "an optimiser with step() and zero_grad()"),
+    "loader": (Loader, "an iterable of batches (xb, yb) with a length"),
+    "callbacks": (Callback, "an experiments.Callback"),
+}
+
+
+def require_returned(value: Any, group: str, name: str) -> None:
+    """Check what the factory `name` of a group returned."""
+    kind, expected = RETURNED[group]
+    if isinstance(value, type) or not isinstance(value, kind):
+        key = f"{group}.{name}" if group == "callbacks" else group
+        raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+
+
+def require_splits(value: Any, name: str) -> None:
+    """Check that a dataset factory returned splits, or a mapping of the arguments of `Splits.of`."""
+    if isinstance(value, Splits):
+        return
+    if not isinstance(value, Mapping):
+        problem = f"{name} returned {describe.kind(value)}; expected a mapping with train and valid"
+        raise ConfigError(Fault("dataset", problem))
+    known = inspect.signature(Splits.of).parameters
+    problems = [f"{name} returned {key!r}{suggestion(key, known)}" for key in value if key not in known]
+    problems += [f"{name} returned no {part!r}" for part in ("train", "valid") if part not in value]
+    _raise([Fault("dataset", problem) for problem in problems])
+
+
+def require_metric_names(names: Iterable[str], key: str) -> None:
+    """Check that MLflow takes these names of metrics."""
+    _raise([Fault(key, f"{name!r} is not allowed as a metric's name: {RULE}") for name in names if not is_valid(name)])
+
+
+def require_shape(model: Component, spec: DataSpec) -> None:
+    """Check that a model registered for images of one `shape` gets such images."""
     shape = model.metadata.get("shape", spec.shape)
     if shape != spec.shape:
-        (channels, height, width), (own_channels, own_height, own_width) = shape, spec.shape
-        fixed = "one channel" if channels == 1 else f"{channels} channels"
+        free = [name for name in register.model.names if "shape" not in register.model.get(name).metadata]
         problem = (
-            f"{model.name} is fixed to {fixed} of {height}x{width}; "
-            f"dataset {spec.name} has {own_channels} of {own_height}x{own_width}; model=cnn_adaptive takes any size"
+            f"{model.name} takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
+            f"models of any shape: {', '.join(free)}"
         )
         raise ConfigError(Fault("model", problem))
 
 
 def require_targets(root: RootConfig, spec: DataSpec) -> None:
-    """See that the loss, the metrics and the callbacks take the dataset's kind of target.
-
-    Raises:
-        ConfigError: some do not.
-    """
+    """Check that the loss, the metrics and the callbacks take the dataset's kind of target."""
     has = "classes" if spec.classes else "reals"
     words = {"classes": "class labels", "reals": "real targets"}
-    chosen = [
-        ("loss", register.loss.get(root.loss["name"]), "loss=mse does" if has == "reals" else "loss=cross_entropy does")
-    ]
-    chosen += [
-        (f"metrics.{name}", register.metric.get(name), f"leave it out with ~metrics.{name}") for name in root.metrics
-    ]
-    chosen += [
-        (f"callbacks.{name}", register.callback.get(name), f"leave it out with ~callbacks.{name}")
-        for name in root.callbacks
-    ]
+    losses = [name for name in register.loss.names if register.loss.get(name).metadata.get("targets") == has]
+    chosen = [("loss", register.loss.get(root.loss["name"]), f"losses that do: {', '.join(losses)}")]
+    for registry, names in ((register.metric, root.metrics), (register.callback, root.callbacks)):
+        keys = {name: f"{registry.group}.{name}" for name in names}
+        chosen += [(key, registry.get(name), f"remove it with ~{key}") for name, key in keys.items()]
     faults = []
     for key, component, remedy in chosen:
         takes = component.metadata.get("targets", has)
         if takes != has:
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
             faults.append(Fault(key, problem))
-    if faults:
-        raise ConfigError(*faults)
+    _raise(faults)
 
 
-def require_states(parts: Mapping[str, Any], root: RootConfig) -> None:
-    """See that everything that changes in a training can be saved and put back.
-
-    Raises:
-        ConfigError: something cannot.
-    """
+def require_states(parts: Mapping[str, Any]) -> None:
+    """Check that the state of each part, by its key, can be saved and restored; None has no state."""
     faults = []
     for key, part in parts.items():
         if part is None:
             continue
-        if missing := [name for name in ("state_dict", "load_state_dict") if not hasattr(part, name)]:
-            problem = f"{getattr(root, key)['name']} has no {' and no '.join(missing)}; a run that goes on needs both"
+        if not isinstance(part, Resumable):
+            problem = f"{type(part).__name__} must define state_dict() and load_state_dict() to be resumable"
             faults.append(Fault(key, problem))
         elif found := find_unserializable(part.state_dict()):
             faults.append(Fault(key, f"its state_dict() holds {found}"))
-    if faults:
-        raise ConfigError(*faults)
+    _raise(faults)
 
 
-def require_watched(callbacks: Mapping[str, Callback], metrics: Sequence[str]) -> None:
-    """See that every figure that a callback watches is one of the run's, or added by a callback before it.
-
-    Raises:
-        ConfigError: one is not.
-    """
+def require_watched(callbacks: Mapping[str, Callback], metrics: Iterable[str]) -> None:
+    """Check that each metric that a callback, by its key, watches is one of the run's or an earlier callback's."""
     known = figure_names(metrics)
     faults = []
-    for name, callback in callbacks.items():
-        for figure in set(callback.watches) - set(known):
-            problem = f"it watches {figure!r}, which is no figure of this run{suggestion(figure, known)}"
-            faults.append(Fault(f"callbacks.{name}", problem))
+    for key, callback in callbacks.items():
+        for watched in set(callback.watches) - set(known):
+            problem = f"watches {watched!r}, which is not a metric of this run{suggestion(watched, known)}"
+            faults.append(Fault(key, problem))
         known += callback.adds
-    if faults:
-        raise ConfigError(*faults)
+    _raise(faults)
 
 
 def require_one_batch(
     forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
 ) -> None:
-    """See by one forward pass over a batch that data, model, loss and metrics take each other.
-
-    Raises:
-        ConfigError: one does not.
-    """
-    try:
+    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together."""
+    problem = f"{root.loader['name']} cannot read dataset {spec.name}"
+    with _refused("loader", problem, (TypeError, ValueError, DataError)):
         xb, yb = next(valid.epoch(0))
-    except (TypeError, ValueError, DataError) as error:
-        raise ConfigError(Fault("loader", f"{root.loader['name']} cannot read dataset {spec.name}: {error}")) from error
     xb, yb = xb.to(forward.device), yb.to(forward.device)
     pred = _predictions(forward, root.model["name"], spec, xb)
     measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
     measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
-        try:
+        with _refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
             value = function(pred, yb)
-        except (RuntimeError, ValueError, IndexError) as error:
-            problem = f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"
-            raise ConfigError(Fault(key, f"{problem}: {_first_line(error)}")) from error
-        returned.require_scalar(value, key, name, expected)
+        if not isinstance(value, Tensor) or value.ndim:
+            raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
 
 
 def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
-    """The model's, for rows of the dataset: one for each row, and each of the dataset's number of outputs."""
+    """Return the model's predictions, checked to be (rows, the dataset's outputs)."""
     forward.model.eval()
-    try:
-        with torch.no_grad():
-            pred = forward.predict(xb)
-    except (RuntimeError, ValueError, IndexError) as error:
-        problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}: {_first_line(error)}"
-        raise ConfigError(Fault("model", problem)) from error
-    if isinstance(pred, Tensor) and pred.shape == (len(xb), spec.outputs):
+    problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}"
+    with torch.no_grad(), _refused("model", problem):
+        pred = forward.predict(xb)
+    expected = (len(xb), spec.outputs)
+    if isinstance(pred, Tensor) and pred.shape == expected:
         return pred
     kind = "classes" if spec.classes else "target columns"
-    given = tuple(pred.shape) if isinstance(pred, Tensor) else returned.told(pred)
-    problem = (
-        f"{name} gives {given} for {len(xb)} rows; dataset {spec.name} has {spec.outputs} {kind}, "
-        f"so {(len(xb), spec.outputs)} is expected"
-    )
-    raise ConfigError(Fault("model", problem))
+    problem = f"dataset {spec.name} has {spec.outputs} {kind}, so expected shape {expected} for {len(xb)} rows"
+    raise ConfigError(Fault("model", f"{name} returned {describe.kind(pred)}; {problem}"))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+@contextlib.contextmanager
+def _refused(
+    key: str, problem: str, errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError)
+) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise ConfigError(Fault(key, f"{problem}: {first_line(error)}")) from error
+
+
+def _raise(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise ConfigError(*faults)

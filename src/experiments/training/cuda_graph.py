@@ -1,7 +1,7 @@
-"""`device.graph`: the whole training step as one CUDA graph, so that a small model no longer waits for Python.
+"""`device.graph`: the whole training step as one CUDA graph, so that a small model does not wait for Python.
 
-The first full batches are trained on as usual, aside; the next one's step is captured; from then on a batch is copied
-to where the graph reads, and the graph is replayed. A smaller batch, the last of an epoch, is trained on as usual.
+The first full batches are eager steps on a side stream; the next one's step is captured; from then on each batch is
+copied to where the graph reads, and the graph is replayed. A smaller batch, the last of an epoch, is an eager step.
 https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 """
 
@@ -9,40 +9,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.config.registry import Component
-from experiments.errors import Fault, TrainingError
+from experiments.errors import Fault, TrainingError, first_line
 from experiments.seeds import noise_state, same_noise
-from experiments.training.step import EagerStep
+from experiments.training.step import EagerStep, Forward
+from experiments.training.update import Update
 
 KEY = "device.graph"
-WARM_UP = 3  # steps before the capture, in which libraries and optimisers set themselves up; torch's own number
-
-
-class Capture(Protocol):
-    """What captures a step; without a card, tests have one that repeats it."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Where a step that warms up is taken."""
-
-    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What repeats this work, which is not done yet, on the same memory."""
+WARM_UP = 3  # eager steps before the capture, in which libraries and optimisers initialise; torch's own number
 
 
 class CudaCapture:
-    """A CUDA graph, captured on the stream that the steps before it were taken on."""
+    """A CUDA graph, captured on the stream of the warm-up steps."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own is not annotated
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """A side stream, in order with the current one."""
+        """Use a side stream, in order with the current one."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -50,43 +40,41 @@ class CudaCapture:
         current.wait_stream(self.stream)
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        """The graph's replay."""
+        """Return the graph's replay."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self.stream.device), torch.cuda.graph(graph, stream=self.stream):
             work()
         return graph.replay
 
 
-class GraphedStep:
+class GraphedStep(EagerStep):
     """A step that is captured once and then replayed.
 
-    What Python decides in a step is decided at its capture for good; so a change of the optimiser's settings is an
-    error, but for a learning rate that a scheduler steers: the optimiser reads that one on the device, in every step,
-    so that one that is replayed does what another does.
+    The capture fixes what Python decides in a step; so a change of the optimiser's settings is an error, except for a
+    learning rate that a scheduler sets: the optimiser reads it on the device, in eager steps too.
 
     Args:
-        step: the eager one.
-        capture: how it is captured.
-        batch_size: rows of a full batch; others are taken as usual.
+        batch_size: rows of a full batch; others are eager steps.
         steered: whether a scheduler sets the learning rates.
     """
 
-    def __init__(self, step: EagerStep, capture: Capture, *, batch_size: int, steered: bool) -> None:
-        self.step, self.capture, self.batch_size = step, capture, batch_size
-        self.forward, self.update, device = step.forward, step.update, step.forward.device
-        self.warmed_up = 0
+    def __init__(
+        self, forward: Forward, update: Update, capture: CudaCapture, *, batch_size: int, steered: bool
+    ) -> None:
+        super().__init__(forward, update)
+        self.capture, self.batch_size, self.warmed_up = capture, batch_size, 0
         # CUDA's fused optimisers read a float32.
-        dtype = torch.float32 if device.type == "cuda" else torch.float64
+        dtype = torch.float32 if forward.device.type == "cuda" else torch.float64
         groups = self._groups if steered else []
-        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=device) for group in groups]
+        self._rates = [torch.tensor(group["lr"], dtype=dtype, device=forward.device) for group in groups]
         self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update; the predictions and the loss before it.
+        """Take one step; return the predictions and the loss before its update.
 
         Raises:
-            TrainingError: the step cannot be captured, or something that a graph has fixed has changed.
+            TrainingError: the step cannot be captured, or a setting that the graph has fixed changed.
         """
         for group, rate in zip(self._groups, self._rates, strict=False):
             rate.fill_(group["lr"])
@@ -103,23 +91,23 @@ class GraphedStep:
         self._yb.copy_(yb)
         self._number.fill_(number)
         self._replay()
-        # The next replay writes over its own.
+        # The next replay overwrites them.
         return self._pred.clone(), self._loss.clone()
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
-        """The optimiser's, which are others once it has taken over a state."""
+        """The optimiser's, which load_state_dict replaces."""
         return getattr(self.update.optimizer, "param_groups", [])
 
     def _step(self, xb: Tensor, yb: Tensor, number: int | Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
-        """The eager step, for whose time the optimiser has its rates on the device, and these settings."""
+        """Take the eager step, with the learning rates on the device and these settings of fused optimisers."""
         before = [dict(group) for group in self._groups]
         for group, rate in zip(self._groups, self._rates, strict=False):
             group["lr"] = rate
         for group in self._groups:
             group.update({key: value for key, value in settings.items() if key in group and group.get("fused")})
         try:
-            return self.step(xb, yb, number)
+            return super().__call__(xb, yb, number)
         finally:
             for group, old in zip(self._groups, before, strict=True):
                 group.update({key: old[key] for key in ("lr", *settings) if key in old})
@@ -130,17 +118,17 @@ class GraphedStep:
         before = noise_state(host)
         with self.capture.aside():
             pred, loss = self._step(xb, yb, number)
-        # The compiler may draw in an earlier one.
+        # In an earlier step the compiler may draw.
         drawn = self.warmed_up == WARM_UP and not same_noise(before, noise_state(host))
         if drawn and self.forward.device != host:
             raise TrainingError(
-                f"{KEY}: a step draws from the CPU's generators, whose numbers a graph would repeat for ever; "
-                f"draw on xb.device, or train with {KEY}=false"
+                f"{KEY}: a step draws from the CPU's generators, whose numbers a graph would repeat; "
+                f"draw on xb.device, or set {KEY}=false"
             )
         return pred, loss
 
     def _captured(self, xb: Tensor, yb: Tensor) -> Callable[[], None]:
-        """What replays the step on memory of its own, where each batch is put."""
+        """Return the captured step's replay, which reads the batch from own memory."""
         self._xb, self._yb = xb.clone(), yb.clone()
         self._number = torch.zeros((), dtype=torch.int64, device=xb.device)
         loose = ("params", "lr") if self._rates else ("params",)
@@ -148,11 +136,14 @@ class GraphedStep:
         try:
             return self.capture(self._work)
         except RuntimeError as error:
-            problem = f"{KEY}: the step cannot be captured: {_first(error)}"
-            raise TrainingError(f"{problem}; {KEY}=false trains it as it is") from error
+            first: BaseException = error
+            while first.__context__ is not None:  # the end of a broken capture raises an error of its own
+                first = first.__context__
+            problem = f"{KEY}: the step cannot be captured: {first_line(first)}"
+            raise TrainingError(f"{problem}. Set {KEY}=false") from error
 
     def _work(self) -> None:
-        # `capturable` changes nothing else of a fused optimiser, which warns of it outside of a capture.
+        # `capturable` changes nothing else of a fused optimiser, which warns of it outside a capture.
         self._pred, self._loss = self._step(self._xb, self._yb, self._number, capturable=True)
 
     def _require_unchanged(self) -> None:
@@ -160,30 +151,23 @@ class GraphedStep:
             for key, value in fixed.items():
                 if group[key] != value:
                     problem = f"{KEY}: the optimiser's {key} was {value!r} when its step was captured"
-                    raise TrainingError(f"{problem}, and is {group[key]!r} now; {KEY}=false trains with it")
+                    raise TrainingError(f"{problem}, and is {group[key]!r} now. Set {KEY}=false to change it")
 
 
 def faults(optimizer: Any, component: Component, *, scaled: bool) -> list[Fault]:
-    """Why an optimiser's step cannot be captured, with gradients that are scaled or not.
+    """Return why an optimiser's step cannot be captured, with gradients that are scaled or not.
 
-    All that a graph repeats is the device's work. Fused optimisers of torch keep all they have there, others with
-    `capturable`; of a class of one's own it is not known. Only fused ones leave out a step without looking.
+    A graph repeats the device's work only. Fused torch optimisers keep all state there, others with `capturable`; of a
+    custom class it is not known. Only fused ones skip a step without reading from the device.
     """
     if component.metadata.get("capturable"):
         return []
     name = component.name
     if not isinstance(optimizer, torch.optim.Optimizer):
-        problem = f"optim {name} is no optimiser of torch, and a graph would stop what it counts in Python"
-        return [Fault(KEY, f"{problem}; {KEY}=false trains with it")]
+        problem = f"optim {name} is not a torch optimiser, and a graph does not repeat Python"
+        return [Fault(KEY, f"{problem}. Set {KEY}=false")]
     if all(group.get("fused") or (group.get("capturable") and not scaled) for group in optimizer.param_groups):
         return []
     remedy = "optim.fused=true" if "fused" in optimizer.defaults else f"{KEY}=false"
     missing = "not fused, which fp16 needs in a graph" if scaled else "neither fused nor capturable"
-    return [Fault(KEY, f"optim {name} is {missing}, so its step has work for the CPU; {remedy}")]
-
-
-def _first(error: BaseException) -> str:
-    """What went wrong first: the end of a capture that was broken raises on its own."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return [Fault(KEY, f"optim {name} is {missing}, so its step has work for the CPU. Set {remedy}")]

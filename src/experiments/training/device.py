@@ -1,4 +1,4 @@
-"""What a run sets for the whole process: threads, determinism, float32's precision, freed memory."""
+"""Settings of the whole process: threads, determinism, float32's precision, freed memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prepare(config: DeviceConfig, *, deterministic: bool) -> torch.device:
     """Set torch up for a run, and return its device.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not available.
     """
     if found := faults(config):
         raise ConfigError(*found)
@@ -29,21 +29,23 @@ def prepare(config: DeviceConfig, *, deterministic: bool) -> torch.device:
 
 
 def set_up(config: DeviceConfig, *, deterministic: bool) -> None:
-    """Set what holds for the whole process (threads, determinism, float32's precision); see `settings_kept`."""
+    """Set threads, determinism and float32's precision for the whole process; see `settings_kept`."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if deterministic:
         # cuBLAS reads this before the first CUDA call of the process.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _set_deterministic(deterministic)
-    _keep_freed_memory()
+    # glibc returns freed memory to the system beyond a threshold, which grows to the largest block freed so far, of
+    # 32 MiB at most; so nearly that much is freed here, untouched, and batches reuse their memory. See mallopt(3).
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
     if pick(config).type == "cuda":  # what autocast leaves in float32 is float32
         _set_fp32(["tf32" if config.precision == "tf32" else "ieee"] * len(_fp32_operations()))
 
 
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
-    """Put back what a run sets for the whole process: what `prepare` does, and where the random streams are."""
+    """Restore at the end what `prepare` sets and the random streams."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fp32 = _fp32()
     try:
@@ -56,15 +58,6 @@ def settings_kept() -> Iterator[None]:
             _set_fp32(fp32)
 
 
-def _keep_freed_memory() -> None:
-    """Have the C library keep what a batch frees for the next one.
-
-    glibc gives it back to the system, to be had again page by page, beyond a threshold which grows to the largest block
-    freed so far, of 32 MiB at most; so one nearly of that size is freed, its pages never touched. See mallopt(3).
-    """
-    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
-
-
 def _set_deterministic(wanted: bool) -> None:
     # Only where it changes something: the call imports torch's compiler, which takes as long as torch itself.
     if torch.are_deterministic_algorithms_enabled() != wanted:
@@ -72,7 +65,7 @@ def _set_deterministic(wanted: bool) -> None:
 
 
 def _fp32_operations() -> list[Any]:
-    """What computes float32 on a card, each in IEEE's format or in TF32, torch's own choice for cuDNN's."""
+    """Return what computes float32 on a card in IEEE's format or in TF32, torch's own choice for cuDNN."""
     cudnn: Any = torch.backends.cudnn
     return [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
 

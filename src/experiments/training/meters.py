@@ -1,17 +1,20 @@
-"""How far an epoch is: its steps and seconds, and the means of a pass, read off the device once, at its end."""
+"""How far an epoch is: its steps and seconds, and the means of a pass, read from the device once, at its end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
+
+from experiments.data.batches import Order
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-# Metrics are taken over so many batches at once: a metric is a sum over rows, and one call costs as much as many.
+# Batches that a metric takes at once: it is a sum over rows, and one call costs as much as many.
 POOLED = 64
 
 
@@ -21,7 +24,7 @@ class Sums:
     Args:
         metrics: by name, (pred, target) -> sum over rows.
         by_rows: weight each batch by its rows; else each batch counts the same.
-        all_reduce: adds numbers up over all processes that train, each of which has some of a batch's rows.
+        all_reduce: adds numbers over all processes that train together, each on some of a batch's rows.
     """
 
     def __init__(
@@ -40,11 +43,11 @@ class Sums:
 
     @property
     def rows(self) -> int:
-        """Rows seen; by all processes, once the means are taken."""
+        """Rows so far; of all processes, once the means are taken."""
         return int(sum(self._whole or self.sizes))
 
     def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Take one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read off."""
+        """Add one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read."""
         if not len(target):  # another process has the rows of an epoch's last batch
             return
         self.sizes.append(len(target))
@@ -53,7 +56,7 @@ class Sums:
             self._pool()
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been gathered so far; pooling is left as it is, since it may change a metric's last bits.
+        """Return what was added so far, unpooled, since pooling may change a metric's last bits.
 
         Copies, since a target may be a view of all of them, which would be saved whole.
         """
@@ -65,7 +68,7 @@ class Sums:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from a state_dict(), on a device."""
+        """Continue from a state_dict(), on a device."""
         self.sizes = list(state["sizes"])
         self._losses = [loss.to(device) for loss in state["losses"]]
         self._metrics = {name: [value.to(device) for value in values] for name, values in state["metrics"].items()}
@@ -74,7 +77,7 @@ class Sums:
         ]
 
     def means(self) -> dict[str, float]:
-        """The mean loss and metrics: the one place where a pass is read off the device, summed in float64."""
+        """Return the mean loss and metrics, summed in float64: the one place where a pass is read from the device."""
         self._pool()
         self._whole = whole = self.all_reduce(self.sizes)
         losses = torch.cat(self._losses).tolist()
@@ -100,32 +103,42 @@ class Sums:
 
 
 class Progress:
-    """How far the running epoch is.
-
-    Args:
-        sums: the losses and metrics of its training steps so far.
-    """
+    """How far the running epoch is; `sums` are those of its training steps so far."""
 
     def __init__(self, sums: Sums) -> None:
         self.sums = sums
         self.step = 0  # training steps done
-        self.spent = 0.0  # seconds in processes before this one
-        self.noise: dict[str, Any] | None = None  # where the noise stream was when the evaluation began
-        self.begin()
+        self.spent = 0.0  # seconds in earlier processes
+        self.noise: dict[str, Any] | None = None  # state of the noise stream before the evaluation
+        self.start_clock()
 
-    def begin(self) -> None:
+    def start_clock(self) -> None:
         """Start the clock."""
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
 
     def seconds(self) -> float:
-        """What the epoch has taken so far."""
-        return self.spent + time.perf_counter() - self._began
+        """Return the epoch's seconds so far."""
+        return self.spent + time.perf_counter() - self._started
 
     def state_dict(self) -> dict[str, Any]:
-        """As tensors and plain values."""
+        """Return it as tensors and plain values."""
         return {"step": self.step, "seconds": self.seconds(), "sums": self.sums.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from a state_dict()."""
+        """Continue from a state_dict()."""
         self.step, self.spent = state["step"], state["seconds"]
         self.sums.load_state_dict(state["sums"], device)
+
+
+class ProgressBar:
+    """A loader with a progress bar, shown on terminals only."""
+
+    def __init__(self, loader: Any, order: Order, epochs: int) -> None:
+        self.loader, self.order, self.epochs = loader, order, epochs
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        title = f"epoch {self.order.epoch} of {self.epochs}"
+        return iter(tqdm(self.loader, desc=title, unit="batch", leave=False, disable=None))

@@ -1,4 +1,4 @@
-"""What a training's numbers are computed in: float32 as it is, or autocast around forward and loss."""
+"""The precision that a training computes in: float32, or autocast around forward and loss."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def call(function: Callable[..., Any], *given: Any) -> Any:
-    """The function's result, computed in what its arguments are."""
+    """Return the function's result, in its arguments' precision."""
     return function(*given)
 
 
 class Autocast:
-    """The same under autocast; what it gives is float32 again, so that losses and sums lose nothing more."""
+    """Calls under autocast; results are float32 again, so that losses and sums lose nothing more."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.context = torch.autocast(device.type, dtype=dtype)
 
     def __call__(self, function: Callable[..., Any], *given: Any) -> Any:
-        """The function's result, in float32."""
+        """Return the function's result, in float32."""
         with self.context:
             result = function(*given)
         return result.float() if isinstance(result, Tensor) else result
 
 
 def computing(config: DeviceConfig, device: torch.device) -> Compute:
-    """How a run calls its model and its loss."""
+    """Return how a run calls its model and its loss."""
     dtype = AUTOCAST.get(config.precision)
     return call if dtype is None else Autocast(device, dtype)
 
 
 def scaler(config: DeviceConfig, device: torch.device, optimizer: Any, name: str) -> torch.amp.GradScaler | None:
-    """What keeps small gradients from vanishing in fp16, which has few exponents; the others have float32's.
+    """Return a gradient scaler for fp16, whose small gradients would vanish; None for other precisions.
 
     Raises:
-        ConfigError: it cannot unscale the gradients that this optimiser gets.
+        ConfigError: the optimiser is not a torch optimiser, whose gradients alone it can unscale.
     """
     if config.precision != "fp16":
         return None
     if not isinstance(optimizer, torch.optim.Optimizer):
-        problem = f"fp16 scales gradients, which needs an optimiser of torch, and {name} is none; bf16 does without"
+        problem = f"fp16 scales gradients, which needs a torch optimiser; {name} is not one. bf16 works without"
         raise ConfigError(Fault("device.precision", problem))
     return torch.amp.GradScaler(device.type)

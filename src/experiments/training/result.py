@@ -1,8 +1,9 @@
-"""What a training came to."""
+"""The result of a training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ Metrics = dict[str, float]
 
 @dataclass
 class Result:
-    """What a training came to.
+    """The result of a training.
 
     Args:
         model: the trained model.
-        untrained: the figures before the first step.
-        history: the figures of each epoch, from epoch 0.
-        stopped: why it ended before its last epoch; empty where it did not.
-        folder: the run's folder; None for a training that has none.
-        run_id: the run in MLflow, once it is there.
+        untrained: the metrics before the first step.
+        history: the metrics of each epoch, from epoch 0.
+        stopped: why it stopped before its last epoch; empty where it did not.
+        folder: the run's folder; None for a training without one.
+        run_id: the run in MLflow, once it is uploaded.
     """
 
     model: Any
@@ -34,9 +35,14 @@ class Result:
     def best_epoch(self) -> int:
         """The epoch with the lowest validation loss."""
         losses = [figures["valid/loss"] for figures in self.history]
-        return losses.index(min(losses, key=lambda loss: (math.isnan(loss), loss)))
+        return losses.index(lowest(losses))
 
     @property
     def best_valid_loss(self) -> float:
-        """The lowest validation loss: what a search minimises."""
+        """The lowest validation loss, which a search minimises."""
         return self.history[self.best_epoch]["valid/loss"]
+
+
+def lowest(losses: Sequence[float]) -> float:
+    """Return the lowest loss; NaN counts as the highest."""
+    return min(losses, key=lambda loss: (math.isnan(loss), loss))

@@ -1,6 +1,6 @@
-"""What comes from outside: SIGTERM and Ctrl-C, and word of a loader's worker process that was killed.
+"""Signals: SIGTERM and Ctrl-C, a scheduler's preemption, and a loader's worker process that was killed.
 
-The first SIGTERM or Ctrl-C ends a training at the end of its step, with its state saved; the second at once.
+The first SIGTERM or Ctrl-C stops a training at the end of its step, with its state saved; the second at once.
 """
 
 from __future__ import annotations
@@ -17,73 +17,69 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.errors import TrainingError
+from experiments.errors import TrainingError, first_line
 
 log = logging.getLogger(__name__)
 
-# What is replaced, and only where it is: a launcher may have a say of its own on these signals.
+# Handlers are replaced only where these are set: a launcher may handle these signals itself.
 ORDINARY: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
-# How long torch's word of a dead worker is awaited: it comes as soon as the system has put the process away.
-WORD_SECONDS = 1.0
+# How long to wait until torch reports a dead worker: until the system has reaped the process.
+REPORT_SECONDS = 1.0
 
 
 @dataclass
 class StopRequest:
-    """The wish, a signal's say, that a training stops after its step with its state saved.
-
-    Args:
-        reason: what to raise then; None for no such wish.
-    """
+    """A signal's request that a training stops after its step with its state saved, and raises `reason`."""
 
     reason: BaseException | None = None
 
 
 @contextlib.contextmanager
 def put_off() -> Iterator[None]:
-    """Let these signals do nothing but where others say what they do.
+    """Ignore these signals, except within `between_steps`.
 
     For the first of several processes: as soon as one is gone, torchrun sends SIGTERM to the others, and how the run
-    ended has to be written all the same.
+    ended must be written all the same.
     """
-    replaced = [number for number, ordinary in ORDINARY.items() if signal.getsignal(number) == ordinary]
-    for number in replaced:
-        signal.signal(number, _nothing)
-    try:
+    with _handled(_ignore, replaced=()):
         yield
-    finally:
-        for number in replaced:
-            signal.signal(number, ORDINARY[number])
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Unlike SIG_IGN, it is not handed on to processes that are started."""
 
 
 @contextlib.contextmanager
 def between_steps(stop: StopRequest) -> Iterator[None]:
-    """Let these signals end the training as KeyboardInterrupt and SystemExit(143) do, but between two steps."""
+    """Have these signals end the training, by KeyboardInterrupt or SystemExit(143), between two steps."""
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         reason = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         if stop.reason is not None:
             raise reason
         stop.reason = reason
         log.info("stopping after this step and saving a checkpoint (signal again to stop now)")
 
-    replaced: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        found = {number: signal.getsignal(number) for number in ORDINARY}
-        replaced = {number: old for number, old in found.items() if old in (ORDINARY[number], _nothing)}
-    for number in replaced:
-        signal.signal(number, leave)
-    try:
+    with _handled(request, replaced=(_ignore,)):
         yield
         if stop.reason is not None:  # it came when there was no step left
             raise stop.reason
+
+
+@contextlib.contextmanager
+def _handled(handler: Any, *, replaced: tuple[Any, ...]) -> Iterator[None]:
+    """Handle these signals where their handler is the ordinary one, or one of those to be replaced."""
+    is_main = threading.current_thread() is threading.main_thread()  # other threads cannot set handlers
+    found = {number: signal.getsignal(number) for number in ORDINARY if is_main}
+    found = {number: old for number, old in found.items() if old in (ORDINARY[number], *replaced)}
+    for number in found:
+        signal.signal(number, handler)
+    try:
+        yield
     finally:
-        for number, old in replaced.items():
+        for number, old in found.items():
             signal.signal(number, old)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, this is not inherited by started processes."""
 
 
 class Preempted(BaseException):
@@ -92,17 +88,17 @@ class Preempted(BaseException):
 
 @contextlib.contextmanager
 def preempted_between_steps(stop: StopRequest) -> Iterator[None]:
-    """Let what submitit does at its signal (the job is queued again, the process ends) wait for the end of the step."""
-    number: Any = getattr(signal, "SIGUSR2", None)  # which Windows has not
+    """Delay what submitit does at its signal (queue the job again, end the process) until the end of the step."""
+    number: Any = getattr(signal, "SIGUSR2", None)  # Windows has none
     theirs: Any = signal.getsignal(number) if number else None
     if not type(getattr(theirs, "__self__", None)).__module__.startswith("submitit."):
         yield
         return
 
-    def leave(_number: int, _frame: FrameType | None) -> None:
+    def request(_number: int, _frame: FrameType | None) -> None:
         stop.reason = stop.reason or Preempted()
 
-    signal.signal(number, leave)
+    signal.signal(number, request)
     try:
         yield
     except Preempted:
@@ -114,39 +110,28 @@ def preempted_between_steps(stop: StopRequest) -> Iterator[None]:
 
 @contextlib.contextmanager
 def workers_watched(stop: StopRequest) -> Iterator[None]:
-    """Tell that a loader's worker process was killed, by a lack of memory say, as what it is.
+    """Report a loader's worker process that was killed, by a lack of memory for example.
 
-    Torch raises wherever the main thread happens to be when the word comes, or where a batch is fetched from the dead;
-    so this belongs around all that is done while there are workers.
+    Torch raises wherever the main thread is when it learns of it, or where a batch is fetched from the dead worker; so
+    this belongs around everything that is done while there are workers.
 
     Raises:
-        TrainingError: a worker is gone.
+        TrainingError: a worker was killed.
     """
     try:
-        with _word_awaited():
+        try:
             yield
+        except (ConnectionError, EOFError) as error:
+            if _is_of_a_dead_worker(error):
+                time.sleep(REPORT_SECONDS)  # torch raises here, says more, and would else raise in a handler of this
+            raise
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not _is_of_a_dead_worker(error):
             raise
         if stop.reason is not None:  # a signal to all of the run's processes, so that this step cannot end
             raise stop.reason from None
-        reason = (str(error) or type(error).__name__).splitlines()[0].strip()
-        problem = f"{reason}; loader.num_workers=0 does without worker processes"
-        raise TrainingError(f"a worker process of the loader is gone: {problem}") from error
-
-
-@contextlib.contextmanager
-def _word_awaited() -> Iterator[None]:
-    """Where a batch is fetched from the dead, wait for torch's word of it.
-
-    It says more, and would else be raised in the middle of whatever is done about this error.
-    """
-    try:
-        yield
-    except (ConnectionError, EOFError) as error:
-        if _is_of_a_dead_worker(error):
-            time.sleep(WORD_SECONDS)  # torch raises here
-        raise
+        problem = f"{first_line(error)}. Without worker processes: loader.num_workers=0"
+        raise TrainingError(f"a worker process of the loader was killed: {problem}") from error
 
 
 def _is_of_a_dead_worker(error: Exception) -> bool:

@@ -1,14 +1,13 @@
-"""One training step as an object that a runner is given, and what it is made of.
+"""One training step: called with a batch and its number, it returns the predictions and the loss before its update.
 
-A step is called with a batch and its number, and gives the predictions and the loss before its update. `EagerStep` is
-the plain one; `cuda_graph.GraphedStep` replays it, `distributed.step.JointStep` takes a process's share of it.
+`EagerStep` is the plain one; `cuda_graph.GraphedStep` replays it, `distributed.step.JointStep` takes a process's share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +20,16 @@ Transform = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """How predictions and losses come about.
+    """Computes predictions and losses.
 
     Args:
         model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
         loss: (pred, target) -> scalar mean.
-        device: where batches are wanted.
+        device: where the model and batches are.
         compute: calls the model and the loss, in the run's precision.
-        train_transforms: applied in turn to each training batch.
-        valid_transforms: likewise to each validation batch.
-        compiled: how the model is called, where it is compiled.
+        train_transforms: of each training batch, in order.
+        valid_transforms: of each validation batch, in order.
+        compiled: the model's compiled call.
     """
 
     model: Any
@@ -43,63 +42,37 @@ class Forward:
 
     @property
     def called(self) -> Callable[[Tensor], Any]:
-        """What is called for predictions: the model, or its compiled form."""
+        """The model, or its compiled call."""
         return self.compiled or self.model
 
     def predict(self, xb: Tensor) -> Tensor:
-        """The model's output for a batch on its device, as in evaluation."""
+        """Return the model's output for a batch on its device, as in evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
         pred: Tensor = self.compute(self.called, xb)
         return pred
 
-    def loss_of(self, pred: Tensor, yb: Tensor) -> Tensor:
-        """The loss of predictions, a scalar."""
-        loss: Tensor = self.compute(self.loss, pred, yb)
-        return loss
-
-
-class Step(Protocol):
-    """A training step; `number` counts it through the training."""
-
-    @property
-    def forward(self) -> Forward:
-        """Predictions and losses."""
-
-    @property
-    def update(self) -> Update:
-        """Of the weights."""
-
-    def __call__(self, xb: Tensor, yb: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update; the predictions and the loss before it, without gradients."""
-
 
 class EagerStep:
-    """The step as Python runs it, operation by operation.
-
-    Args:
-        forward: predictions and losses.
-        update: of the weights.
-        pause: stop in the debugger after each backward pass.
-    """
+    """The step as Python runs it; `pause` stops in the debugger after each backward pass."""
 
     def __init__(self, forward: Forward, update: Update, *, pause: bool = False) -> None:
         self.forward, self.update, self.pause = forward, update, pause
-        # Looked up once, since a small model's step takes no longer than a few of these.
+        # Looked up once: a small model's step takes no longer than a few of these.
         self._transforms, self._compute = forward.train_transforms, forward.compute
-        self._called, self._loss = forward.called, forward.loss
+        self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update; the predictions and the loss before it, without gradients."""
+        """Take one step; return the predictions and the loss before its update, without gradients."""
         for transform in self._transforms:
             xb = transform(xb)
         pred = self._compute(self._called, xb)
-        loss = self._compute(self._loss, pred, yb)
+        loss = self._compute(self._loss_function, pred, yb)
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()
         if self.pause:
-            breakpoint()  # noqa: T100  # debug=step: xb, yb, pred, loss and each p.grad of update.params are in sight
+            breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
         self.update(loss, number)
         self._zero_grad()
         return pred.detach(), loss.detach()

@@ -1,25 +1,21 @@
-"""The update of the weights: gradients clipped, unscaled and cleared, and what is not finite kept away.
+"""The update of the weights: gradients unscaled, clipped and cleared; a step that is not finite is not applied.
 
-On the CPU a bad step is seen at once; where looking would wait for an accelerator, it is masked there and told later.
+On the CPU a bad step raises at once. On an accelerator, where reading would wait, it is masked and reported later.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from experiments.errors import TrainingError
+from experiments.training.torch_private import clearing, mark_stepped, stepping
 
-# The code of every step() that torch has wrapped.
-MARKED = torch.optim.Optimizer.profile_hook_step(lambda _: None).__code__
-
-# From 2**16 some 36 more halvings than doublings: then no scale will do.
+# From 2**16 some 36 more halvings than doublings: no scale works then.
 SMALLEST_SCALE = 2.0**-20
 
 
@@ -27,14 +23,10 @@ class Update:
     """Steps the optimiser.
 
     Args:
-        params: the model's.
-        optimizer: with step().
-        waits: whether reading a number waits for the device.
-        device: theirs.
-        steps: of one epoch, by which a bad one is told.
-        max_grad_norm: the gradients' joint norm is clipped to this.
-        scaler: what the loss was scaled by, with fp16; a step whose scaled gradients overflow is left out then.
-        before_step: called right before the optimiser steps, to look at the gradients that it gets.
+        steps: of one epoch, to report the batch of a bad step.
+        max_grad_norm: limit of the gradients' joint norm.
+        scaler: scales the loss, with fp16; a step whose scaled gradients overflow is skipped.
+        before_step: called right before the optimiser steps, to read the gradients that it gets.
     """
 
     def __init__(
@@ -42,24 +34,24 @@ class Update:
         params: Sequence[Tensor],
         optimizer: Any,
         *,
-        device: torch.device,
         steps: int,
-        waits: bool,
         max_grad_norm: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
         before_step: Callable[[], None] | None = None,
     ) -> None:
-        self.params, self.optimizer, self.steps, self.waits = params, optimizer, steps, waits
+        self.params, self.optimizer, self.steps = params, optimizer, steps
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
-        self.step = stepping(optimizer) if before_step is None else _watched(stepping(optimizer), before_step)
-        self.zero_grad, self.is_watched = clearing(optimizer), before_step is not None
-        self._first_bad_step = torch.full((), -1, device=device)
+        step, self.zero_grad = stepping(optimizer), clearing(optimizer)
+        self.step = step if before_step is None else lambda: (before_step(), step())
+        self.waits = params[0].device.type != "cpu"  # reading a number waits for the device
+        self._fused = bool(getattr(optimizer, "defaults", {}).get("fused"))
+        self._first_bad_step = torch.full((), -1, device=params[0].device)
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
-        """The update of step `number` (counted through the training), after the backward pass.
+        """Update the weights in step `number` (counted through the training), after the backward pass.
 
         Raises:
-            TrainingError: the loss or a gradient is not finite, and could be read; the weights are as they were.
+            TrainingError: the loss or a gradient is not finite, on the CPU; the weights are unchanged.
         """
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
@@ -68,14 +60,14 @@ class Update:
             norms = [torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)]
         # A sum is finite only if each of its terms is.
         terms = norms + [grad.sum() for p in self.params if (grad := p.grad) is not None]
-        # Of others than fused ones, only the weights can be masked, and fp16 leaves out steps before good ones.
+        # With fp16, an optimiser that is not fused cannot be masked: fp16 skips steps before good ones.
         masks = self.waits and (self.scaler is None or self._fused)
         (self._masked if masks else self._checked)(loss, terms, number)
         if self.scaler is not None:
             self.scaler.update()
 
     def raise_if_bad(self) -> None:
-        """Tell the first bad step, which waits for the device.
+        """Report the first bad step, which waits for the device.
 
         Raises:
             TrainingError: there was one.
@@ -93,10 +85,6 @@ class Update:
                 "device.precision=bf16 has float32's range"
             )
 
-    @property
-    def _fused(self) -> bool:
-        return bool(getattr(self.optimizer, "defaults", {}).get("fused"))
-
     def _checked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
         finite = math.isfinite(sum([term.item() for term in terms]))
         if not math.isfinite(loss.item()) or not (finite or self.scaler is not None):
@@ -105,20 +93,20 @@ class Update:
         if finite:
             self.step()
         else:
-            self.optimizer._opt_called = True  # else torch warns of a scheduler that steps before its optimiser
+            mark_stepped(self.optimizer)
 
     def _masked(self, loss: Tensor, terms: Sequence[Tensor], number: int | Tensor) -> None:
-        """The update where looking would wait for an accelerator.
+        """Update without reading from the accelerator.
 
-        The first bad step is remembered, and its update and all later ones of the epoch are masked: the weights stay
-        what they were before it, as on the CPU. All of it is work of the device, so that a graph can hold it.
+        The first bad step is remembered; its update and all later ones of the epoch are masked, so the weights stay
+        what they were before it, as on the CPU. All of it runs on the device, so that a graph can hold it.
         """
         loss, first, masked = loss.detach(), self._first_bad_step, None
         if self.scaler is None:
             bad = ~torch.stack([loss, *terms]).sum().isfinite()
         else:
             bad, masked = ~loss.isfinite(), ~torch.stack(list(terms)).sum().isfinite()
-            _begin_momentum(self.optimizer)
+            _start_momentum(self.optimizer)
         first.copy_(torch.where(bad & (first < 0), number, first))
         masked = first >= 0 if masked is None else masked | (first >= 0)
         if self._fused:
@@ -133,51 +121,8 @@ class Update:
                 p.copy_(torch.where(masked, old, p))
 
 
-def _watched(step: Callable[[], object], before: Callable[[], None]) -> Callable[[], object]:
-    def watched() -> object:
-        before()
-        return step()
-
-    return watched
-
-
-def stepping(optimizer: Any) -> Callable[[], object]:
-    """What updates the weights as `optimizer.step()` does.
-
-    Torch wraps that of every optimiser in hooks and a mark for its profiler, and the mark takes as long as the update
-    of a small model; so what it wraps is called, unless there are hooks, or a `step` put in its place.
-    """
-    wrapper: Any = getattr(type(optimizer), "step", None)
-    if getattr(wrapper, "__code__", None) is not MARKED:
-        return lambda: optimizer.step()  # noqa: PLW0108  # another may be put in its place later
-    hooks = [
-        optimizer._optimizer_step_pre_hooks,
-        optimizer._optimizer_step_post_hooks,
-        _global_optimizer_pre_hooks,
-        _global_optimizer_post_hooks,
-    ]
-    plain = partial(wrapper.__wrapped__, optimizer)
-    return lambda: optimizer.step() if any(hooks) or "step" in vars(optimizer) else plain()
-
-
-def clearing(optimizer: Any) -> Callable[[], None]:
-    """What forgets the gradients as `optimizer.zero_grad()` does.
-
-    Torch's own tells its profiler of it, which takes as long as the update of a small model; so its work is done here.
-    """
-    if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
-        return optimizer.zero_grad  # type: ignore[no-any-return]
-
-    def clear() -> None:
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                p.grad = None
-
-    return clear
-
-
-def _begin_momentum(optimizer: Any) -> None:
-    """Let momentum begin at zero: where its first step is masked, fused SGD leaves unset memory there, and goes on."""
+def _start_momentum(optimizer: Any) -> None:
+    """Set missing momentum to zero: where its first step is masked, fused SGD would keep uninitialised memory."""
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
             for p in group["params"] if group["momentum"] else ():

@@ -1,4 +1,4 @@
-"""Trained weights: kept beside a run, whole or not at all, and found again by folder, MLflow id or run key."""
+"""Trained weights: stored in a run's folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, first_line
 from experiments.files import replacing
 
 FILE = "weights.pt"
-KEYS = "keys"
 
 State = dict[str, Tensor]
 
 
 def save(folder: Path, state: Mapping[str, Tensor]) -> Path:
-    """Write the weights of a run: tensors by name and nothing else."""
+    """Write the weights of a run: tensors by name."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / FILE) as temporary:
         torch.save(dict(state), temporary)
@@ -28,20 +27,19 @@ def save(folder: Path, state: Mapping[str, Tensor]) -> Path:
 
 
 def load(folder: Path, *, key: str = "init_from") -> State:
-    """The weights of the run in a folder, on the CPU; `key` is where a fault of them is told.
+    """Return the weights of the run in a folder, on the CPU.
 
     Raises:
-        ConfigError: there are none, or the file is no such thing.
+        ConfigError: there are none or the file is damaged, at `key`.
     """
     path = folder / FILE
     if not path.is_file():
-        problem = f"{folder} has no {FILE}: no run has ended there; python -m experiments.resume goes on with one"
+        problem = f"{folder} has no {FILE}, so no run finished there; resume it with python -m experiments.resume"
         raise ConfigError(Fault(key, problem))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # foreign bytes raise whatever they like
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(Fault(key, f"{path} cannot be read: {told}")) from None
+    except Exception as error:  # noqa: BLE001  # torch's reader may raise any error on other bytes
+        raise ConfigError(Fault(key, f"{path} cannot be read: {first_line(error)}")) from None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
@@ -50,7 +48,7 @@ def load(folder: Path, *, key: str = "init_from") -> State:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """Identifies weights by their names, shapes and bits."""
+    """Return a hash of the weights' names, shapes and bits."""
     content = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -59,10 +57,10 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "init_from") -> None:
-    """Put weights into a model of the same shape.
+    """Load weights into a model of the same shape.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: they do not fit, at `key`.
     """
     try:
         model.load_state_dict(state)

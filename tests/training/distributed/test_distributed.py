@@ -38,6 +38,7 @@ from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import JointUpdate
 from experiments.training.runner import Runner
+from experiments.training.serializable import packed, unpacked
 from tests.support import raw_journal, tracked
 from tests.support.commands import at_step, nothing, resumed, same_run, signalled, status
 from tests.support.forked import Ended, kill
@@ -231,7 +232,7 @@ def test_another_number_of_processes_is_another_training(workplace: Path) -> Non
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (kill, r"process 1 of 2 \(pid \d+\) is gone, killed by a lack of memory perhaps"),
+        (kill, r"process 1 of 2 \(pid \d+\) ended, killed by a lack of memory perhaps"),
         (partial(broken, ValueError("no more")), "process 1 of 2 failed: ValueError: no more"),
     ],
     ids=["killed", "raises"],
@@ -240,7 +241,7 @@ def test_a_process_that_ends_in_the_middle_ends_the_run_with_its_reason(fault: A
     began = time.monotonic()
     first, _ = runs("checkpoint.every_steps=2", before=partial(at_step, 11, fault))
     assert time.monotonic() - began < 30
-    assert first.code == 1 and re.search(f"^error: {told}; what was saved is whole", first.err, re.MULTILINE), first
+    assert first.code == 1 and re.search(f"^error: {told}; resume with python -m", first.err, re.MULTILINE), first
     summary = raw_journal.summary(workplace / "run")
     assert summary["status"] == "FAILED" and re.search(told, summary["reason"])
     assert [one.code for one in goes_on()] == [0, 0] and status(workplace / "run") == "FINISHED"
@@ -266,7 +267,7 @@ def test_buffers_are_the_first_processs_and_batchnorm_is_told(tmp_path: Path) ->
             patch.setattr(joint.log, "warning", lambda text, *_: told.append(text))
             runner = build.assemble(root, model=model, folder=None, group=group, **given)
         runner.fit(2)
-        states = [joint._unpacked(part) for part in group.gather(joint._packed(model.state_dict()))]
+        states = [unpacked(part) for part in group.gather(packed(model.state_dict()))]
         return {"same": all(alike(states[0], state) for state in states), "told": told, "seen": len(states)}
 
     done = in_processes(2, partial(trained, action, tmp_path / "found.json"))
@@ -297,7 +298,7 @@ def test_a_process_that_does_not_answer_is_waited_for_no_longer_than_a_bound(
 ) -> None:
     monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=3))
     first, _ = runs(before=partial(at_step, 11, partial(time.sleep, 12)))
-    assert first.code == 1 and "error: another process is gone, or did not answer for 0:00:03" in first.err
+    assert first.code == 1 and "error: another process ended, or did not answer for 0:00:03" in first.err
     assert status(workplace / "run") == "FAILED"
 
 

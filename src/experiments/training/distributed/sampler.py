@@ -1,8 +1,7 @@
-"""Which rows of each batch are a process's own, where several train together.
+"""The rows of each batch that belong to one of several processes.
 
-A batch is cut into consecutive shares, the first ones a row larger where it does not come out even, so that the
-shares of all processes together are the batch in its order. A loader is given its share as an order and a batch
-size, so that every loader can be shared, and each process reads its own rows alone.
+A batch is cut into consecutive shares, the first ones a row larger where it does not divide evenly. A loader gets its
+share as an order and a batch size, so that every loader can be shared and each process reads its own rows only.
 """
 
 from __future__ import annotations
@@ -18,28 +17,25 @@ from experiments.seeds import of_process
 
 
 def share(rows: int, rank: int, world: int) -> slice:
-    """Which of so many rows are a process's."""
+    """Return which rows are a process's."""
     size, more = divmod(rows, world)
     start = rank * size + min(rank, more)
     return slice(start, start + size + (rank < more))
 
 
 def size(rows: int, rank: int, world: int) -> int:
-    """How many of so many rows are a process's."""
-    part = share(rows, rank, world)
-    return int(part.stop - part.start)
+    """Return how many rows are a process's."""
+    return rows // world + (rank < rows % world)
 
 
 class ShareOrder(Order):
-    """An order's rows that are one process's.
+    """One process's rows of an order.
 
-    Its seed, from which a DataLoader's workers get theirs, is the process's own, lest they draw the same noise.
+    Each process has its own seed, from which a DataLoader's workers get theirs, so that they draw different noise.
 
     Args:
         whole: the order of all rows.
         batch_size: rows of a batch of all processes together.
-        rank: the process.
-        world: how many there are.
     """
 
     def __init__(self, whole: Order, batch_size: int, rank: int, world: int) -> None:
@@ -49,7 +45,7 @@ class ShareOrder(Order):
         self.whole, self.batch_size, self.rank, self.world = whole, batch_size, rank, world
 
     def indices(self) -> Tensor:
-        """This epoch's rows of the process, int64."""
+        """Return this epoch's rows of the process, int64."""
         self.whole.epoch = self.epoch
         rows = self.whole.indices()
         if rows is None:
@@ -63,12 +59,7 @@ class ShareOrder(Order):
 
 
 class EveryBatch:
-    """A process's loader with a batch for each of all processes': without rows where the last has none left for it.
-
-    Args:
-        loader: of its share.
-        batches: how many there are of all processes together.
-    """
+    """A process's loader that yields all `batches` of the processes together, without rows where its share is empty."""
 
     def __init__(self, loader: Any, batches: int) -> None:
         self.loader, self.batches = loader, batches
@@ -78,7 +69,7 @@ class EveryBatch:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         given = 0
-        for given, (xb, yb) in enumerate(self.loader, 1):  # noqa: B007  # counted for what comes after
+        for given, (xb, yb) in enumerate(self.loader, 1):  # noqa: B007  # used after the loop
             yield xb, yb
         if given < self.batches:
             yield xb[:0], yb[:0]

@@ -1,23 +1,23 @@
-"""A step and an update that are taken together with those of other processes, for the one loop.
+"""A training step shared with other processes.
 
-Each process takes its share of each batch, and every weight stays the same bits in all of them: gradients are summed,
-weighted by rows, before the update, so that they are those of the whole batch's mean; what is not finite anywhere is so
-everywhere; one process's wish to leave is every one's. Sums of a pass are added once, at its end, in float64.
+Each process takes its share of each batch, and every weight has the same bits in all of them: gradients are summed,
+weighted by rows, before the update, so that they are those of the whole batch's mean; a loss that is not finite in one
+process stops all, as a signal does. Sums of a pass are added once, at its end, in float64.
 
 Torch's DistributedDataParallel divides by the number of processes, which is the mean only where shares are equal, takes
-nn.Modules alone, and wraps the model. What it is for, to exchange gradients while others are computed, is given up.
+nn.Modules only, and wraps the model. Its exchange of gradients while others are computed is given up.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-from collections.abc import Iterable
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from experiments.data.batches import Batches
@@ -27,22 +27,21 @@ from experiments.training.checkpoint import Checkpoints, State
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.result import Metrics
+from experiments.training.serializable import packed, unpacked
 from experiments.training.step import EagerStep, Forward
 from experiments.training.update import Update
 
 log = logging.getLogger(__name__)
 
-# What of a training's state each process has of its own.
+# The parts of a training's state that differ between processes.
 OWN = ("noise", "progress")
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class JointUpdate(Update):
-    """The update by what the shares of all processes come to.
+    """The update by the gradients of all processes' shares.
 
-    Args:
-        model: whose buffers (a BatchNorm's statistics, say) become the first process's.
-        group: the processes.
-        arguments: as of an update of its own.
+    The model's buffers, a BatchNorm's statistics for example, become the first process's.
     """
 
     def __init__(self, model: Any, group: Group, *arguments: Any, **settings: Any) -> None:
@@ -51,51 +50,43 @@ class JointUpdate(Update):
         self.weight = 1.0  # of this process's share in the batch
 
     def __call__(self, loss: Tensor, number: int | Tensor) -> None:
-        """The update with the loss of this process's share, after the backward pass.
+        """Update with the loss of this process's share, after the backward pass.
 
         Raises:
-            TrainingError: as of an update of its own; in all processes then.
+            TrainingError: as in Update, in all processes.
         """
-        bad = loss.detach() * 0  # NaN for what is not finite
-        params = self._with_gradients()
-        for dtype, of_one in groupby(sorted(params, key=lambda p: str(p.dtype)), key=lambda p: p.dtype):
-            grads = [p.grad for p in of_one]
-            flat = torch.cat([bad.to(dtype).view(1), *(grad.reshape(-1) for grad in grads)]) * self.weight
-            self.group.add(flat)
+        bad = loss.detach() * 0  # NaN where the loss is not finite
+        for grads in _by_dtype(self._gradients()):
+            flat = torch.cat([bad.to(grads[0].dtype).view(1), *(grad.reshape(-1) for grad in grads)]) * self.weight
+            self.group.exchange(dist.all_reduce, flat)
             bad = bad + flat[0]
             for grad, part in zip(grads, torch.split(flat[1:], [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
         super().__call__(loss + bad, number)
-        for buffers in _by_dtype(self.model):
+        for buffers in _by_dtype(self.model.buffers() if isinstance(self.model, nn.Module) else ()):
             flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
-            self.group.copy_first(flat)
+            self.group.exchange(dist.broadcast, flat, src=0)
             for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.copy_(part.view_as(buffer))
 
-    def _with_gradients(self) -> list[Any]:
-        """The parameters that have a gradient in any process, zero where this one has none; and whether to stop.
+    def _gradients(self) -> Iterator[Tensor]:
+        """Yield each gradient that any process has, zero where this one has none; agree on a stop.
 
-        Said between CPUs, so that nothing waits for an accelerator.
+        Exchanged between CPUs, so that nothing waits for an accelerator.
         """
-        said = torch.tensor([self.group.wish, *(p.grad is not None for p in self.params)], dtype=torch.int32)
-        self.group.largest(said)
-        wish, *has = said.tolist()
+        flags = torch.tensor([self.group.wish, *(p.grad is not None for p in self.params)], dtype=torch.int32)
+        self.group.exchange(dist.all_reduce, flags, op=dist.ReduceOp.MAX)
+        wish, *has = flags.tolist()
         self.group.agree(wish)
-        found: list[Any] = [p for p, some in zip(self.params, has, strict=True) if some]
-        for p in found:
-            if p.grad is None:
+        for p, some in zip(self.params, has, strict=True):
+            if some and p.grad is None:
                 p.grad = torch.zeros_like(p)
-        return found
+            if p.grad is not None:
+                yield p.grad
 
 
 class JointStep(EagerStep):
-    """A step on a process's share of a batch.
-
-    Args:
-        forward: predictions and losses.
-        update: by what all shares come to.
-        train: the training rows, as the batches of all processes together.
-    """
+    """A step on a process's share of a batch of `train`, whose batches are those of all processes together."""
 
     update: JointUpdate
 
@@ -104,46 +95,46 @@ class JointStep(EagerStep):
         self.rows, self.batch_size, self.steps = len(train.split), train.batch_size, len(train)
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, joint update; the predictions and the loss of the share before it."""
+        """Take one step; return the share's predictions and loss before the update."""
         group, update = self.update.group, self.update
         whole = min(self.batch_size, self.rows - int(number) % self.steps * self.batch_size)
         expected = sampler.size(whole, group.rank, group.world)
         if len(xb) != expected:
-            problem = f"the loader gives process {group.rank} {len(xb)} rows where its share are {expected}"
+            problem = f"the loader returned {len(xb)} rows in process {group.rank}, whose share is {expected}"
             raise TrainingError(f"{problem}; only a loader that follows its order and batch size can be shared")
         update.weight = expected / whole
         if expected:
             return super().__call__(xb, yb, number)
         loss = torch.zeros((), device=self.forward.device)
         if update.scaler is not None:
-            update.scaler.scale(loss)  # which sets it up
+            update.scaler.scale(loss)  # initialises it
         update(loss, number)
         update.zero_grad()
         return xb, loss
 
 
 class JointCheckpoints(Checkpoints):
-    """The checkpoints of a run that several processes train: written by the first, with what each has of its own."""
+    """The checkpoints of a run of several processes: written by the first, with the parts that differ from all."""
 
     def __init__(self, group: Group, folder: Path, **settings: Any) -> None:
         super().__init__(folder, **settings)
         self.group = group
-        self.restored: State | None = None  # the state that was gone on from, of all processes
+        self.restored: State | None = None  # the state of all processes that the training resumes from
 
     def newest(self) -> State | None:
-        """The newest state that is whole, as the first process goes on from it."""
+        """Return the newest undamaged state, as the first process resumes from it."""
         self.restored = super().newest()
         return None if self.restored is None else part_of(self.restored, 0)
 
     def save(self, state: State, *, epoch: int, step: int) -> None:
-        """Keep the state; no process goes on, or leaves, before it is written."""
-        parts = self.group.gather(_packed({name: state[name] for name in OWN}))
+        """Save the state; no process continues or ends before it is written."""
+        parts = self.group.gather(packed({name: state[name] for name in OWN}))
         if self.group.rank == 0:
-            super().save({**state, "processes": [_unpacked(part) for part in parts]}, epoch=epoch, step=step)
+            super().save({**state, "processes": [unpacked(part) for part in parts]}, epoch=epoch, step=step)
         self.group.gather(None)
 
     def save_best(self, weights: Any, *, epoch: int) -> None:
-        """Keep these weights as the best so far."""
+        """Save these weights as the best so far."""
         if self.group.rank == 0:
             super().save_best(weights, epoch=epoch)
 
@@ -152,52 +143,35 @@ class JointCheckpoints(Checkpoints):
 
 
 class AsInFirst(Callback):
-    """Stands before and after the others: clocks differ, but all have the first's figures and stop with it."""
+    """Before and after other callbacks: clocks differ, but all processes get the first's metrics and stop with it."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
 
     def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
-        """Take over what the first process has."""
+        """Replace the metrics by the first process's."""
         known, stopped = self.group.from_first((figures, runner.stopped))
         figures.update(known)
         runner.stop(stopped)
 
 
-def as_in_first(callbacks: Iterable[Callback], group: Group) -> list[Callback]:
-    """Callbacks whose figures and stops are the first process's, in every process."""
-    return [AsInFirst(group), *callbacks, AsInFirst(group)]
-
-
 def warn_of_batch_norm(model: Any, name: str) -> None:
-    """Say of a model with BatchNorm that this is not quite the training that one process would do."""
-    modules: Iterable[nn.Module] = model.modules() if isinstance(model, nn.Module) else ()
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
+    """Warn that a model with BatchNorm does not train exactly as in one process."""
+    if isinstance(model, nn.Module) and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         log.warning(
             "%s has BatchNorm, whose statistics each process takes over its own rows of a batch: "
-            "this is not quite the training that one process would do",
+            "it does not train exactly as in one process",
             name,
         )
 
 
 def part_of(state: State, rank: int) -> State:
-    """A training's whole state as one of its processes goes on from it."""
+    """Return a training's whole state as one of its processes resumes from it."""
     return {**state, **state["processes"][rank]}
 
 
-def _by_dtype(model: Any) -> list[list[Tensor]]:
-    """A model's buffers, those of a kind together; a BatchNorm's statistics, say."""
-    buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
-    dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
-    return [[buffer for buffer in buffers if buffer.dtype == dtype] for dtype in dtypes]
-
-
-def _packed(state: State) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes) -> State:
-    """On the CPU, wherever it was."""
-    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+def _by_dtype(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        found[tensor.dtype].append(tensor)
+    return list(found.values())

@@ -1,4 +1,4 @@
-"""Own parts that give back something else than they should are one message before there is a run, never a traceback."""
+"""What components return and whether they fit together: one message before a run starts, never a traceback."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ class Giving(nn.Module):
 def test_a_dataset_that_is_none(made: Any, told: Told) -> None:
     kind = "None" if made is None else f"a {type(made).__name__}"
     message = told(register.dataset, lambda: made)
-    assert message == f"dataset: mine gives {kind}; a mapping with train and valid is expected"
+    assert message == f"dataset: mine returned {kind}; expected a mapping with train and valid"
 
 
 def test_a_dataset_with_a_misspelt_part_is_told_with_the_nearest(told: Told) -> None:
     lines = told(register.dataset, lambda: {"train": None, "vaild": None}).splitlines()
-    assert lines[1].startswith("  dataset: mine gives 'vaild'; did you mean 'valid'? available: ")
-    assert lines[2] == "  dataset: mine gives no 'valid'"
+    assert lines[1].startswith("  dataset: mine returned 'vaild'; did you mean 'valid'? available: ")
+    assert lines[2] == "  dataset: mine returned no 'valid'"
 
 
 @pytest.mark.parametrize(("made", "kind"), [(None, "None"), (iter([]), "a list_iterator"), (DataLoader, "a type")])
 def test_a_loader_that_is_none(made: Any, kind: str, told: Told) -> None:
     message = told(register.loader, lambda split, batch_size, order, shape: made)
-    assert message == f"loader: mine gives {kind}; an iterable of batches (xb, yb) with a length is expected"
+    assert message == f"loader: mine returned {kind}; expected an iterable of batches (xb, yb) with a length"
 
 
-class Own:
-    """An optimiser that is none of torch's."""
+class Forgetting:
+    """An optimiser without a state."""
 
     def __init__(self, params: Any) -> None:
         self.params = list(params)
@@ -89,6 +89,10 @@ class Own:
     def step(self) -> None: ...
 
     def zero_grad(self) -> None: ...
+
+
+class Own(Forgetting):
+    """An optimiser that is not torch's."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -99,8 +103,8 @@ class Own:
 @pytest.mark.parametrize("root", [["scheduler=step"], ["scheduler=cosine"]], indirect=True)
 def test_a_scheduler_of_torch_for_an_optimiser_that_is_not(root: RootConfig, told: Told) -> None:
     message = told(register.optim, Own)
-    told_so = f"scheduler: {root.scheduler['name']} cannot steer optim mine, which is none of torch's: Own is not an "
-    assert message.startswith(told_so)
+    told_so = f"scheduler: {root.scheduler['name']} needs a torch optimiser, optim mine is not one (Own is not an "
+    assert message.startswith(told_so) and message.endswith("; use a constant learning rate")
 
 
 @pytest.mark.parametrize(
@@ -112,11 +116,17 @@ def test_a_state_that_could_not_be_read_again(value: Any, kind: str | None, told
             return {"best": value}
 
     where = "['best']" if kind else "['best'][1][0]"
-    found = f"a {kind or f'{Own.__module__}.Own'} at {where}; tensors and plain values alone can be read again"
+    found = f"a {kind or f'{Own.__module__}.Own'} at {where}; only tensors and plain values can be loaded"
     assert told(register.callback, Keeping) == f"callbacks.mine: its state_dict() holds {found}"
 
 
-EXPECTED = "an nn.Module is expected, or what has parameters(), train(), eval(), to(), state_dict()"
+@pytest.mark.parametrize("root", [["scheduler=constant"]], indirect=True)
+def test_a_part_without_a_state(told: Told) -> None:
+    message = told(register.optim, Forgetting)
+    assert message == "optim: Forgetting must define state_dict() and load_state_dict() to be resumable"
+
+
+EXPECTED = "expected an nn.Module, or a callable with parameters(), train(), eval(), to(), state_dict()"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +141,7 @@ EXPECTED = "an nn.Module is expected, or what has parameters(), train(), eval(),
 )
 def test_a_model_that_is_none(made: Any, kind: str, told: Told) -> None:
     message = told(register.model, lambda data: made)
-    assert message.startswith(f"model: mine gives {kind}") and message.endswith(EXPECTED)
+    assert message.startswith(f"model: mine returned {kind}") and message.endswith(EXPECTED)
 
 
 def test_a_model_without_parameters(told: Told) -> None:
@@ -145,14 +155,14 @@ def test_a_model_without_parameters(told: Told) -> None:
         (lambda pred: None, "None"),
         (lambda pred: (pred, pred), "a tuple"),
         (lambda pred: pred.tolist(), "a list"),
-        (lambda pred: pred.sum(), "()"),
-        (lambda pred: pred[:, :2], "(6, 2)"),
+        (lambda pred: pred.sum(), "a tensor of the shape ()"),
+        (lambda pred: pred[:, :2], "a tensor of the shape (6, 2)"),
     ],
 )
 def test_an_output_that_is_none(change: Any, given: str, told: Told) -> None:
     message = told(register.model, lambda data: Giving(change))
-    expected = "dataset synthetic has 3 classes, so (6, 3) is expected"
-    assert message == f"model: mine gives {given} for 6 rows; {expected}"
+    expected = "dataset synthetic has 3 classes, so expected shape (6, 3) for 6 rows"
+    assert message == f"model: mine returned {given}; {expected}"
 
 
 @pytest.mark.parametrize(
@@ -160,9 +170,9 @@ def test_an_output_that_is_none(change: Any, given: str, told: Told) -> None:
     [(1, "a int"), (0.5, "a float"), (None, "None"), (torch.ones(6), "a tensor of the shape (6,)")],
 )
 def test_losses_and_metrics_that_are_no_scalars(value: Any, kind: str, told: Told) -> None:
-    assert told(register.loss, lambda pred, target: value) == f"loss: mine gives {kind}; a scalar mean is expected"
+    assert told(register.loss, lambda pred, target: value) == f"loss: mine returned {kind}; expected a scalar mean"
     message = told(register.metric, lambda pred, target: value)
-    assert message == f"metrics.mine: mine gives {kind}; a scalar sum over rows is expected"
+    assert message == f"metrics.mine: mine returned {kind}; expected a scalar sum over rows"
 
 
 def test_a_metric_that_cannot_take_the_targets(told: Told) -> None:
@@ -173,13 +183,13 @@ def test_a_metric_that_cannot_take_the_targets(told: Told) -> None:
 @pytest.mark.parametrize(("made", "kind"), [(None, "None"), (Callback, "a type"), (lambda: 1, "a function")])
 def test_a_callback_that_is_none(made: Any, kind: str, told: Told) -> None:
     message = told(register.callback, lambda: made)
-    assert message == f"callbacks.mine: mine gives {kind}; an experiments.Callback is expected"
+    assert message == f"callbacks.mine: mine returned {kind}; expected an experiments.Callback"
 
 
 @pytest.mark.parametrize(("made", "kind"), [(None, "None"), (torch.optim.SGD, "a type")])
 def test_an_optimiser_that_is_none(made: Any, kind: str, told: Told) -> None:
     message = told(register.optim, lambda params: made)
-    assert message == f"optim: mine gives {kind}; an optimiser has step() and zero_grad()"
+    assert message == f"optim: mine returned {kind}; expected an optimiser with step() and zero_grad()"
 
 
 # Figures that MLflow would refuse, and with them the run
@@ -187,14 +197,14 @@ def test_an_optimiser_that_is_none(made: Any, kind: str, told: Told) -> None:
 
 def test_a_metric_of_a_name_that_mlflow_refuses_is_refused_before_the_run(told: Told) -> None:
     message = told(register.metric, lambda pred, target: pred.sum(), name="top@5")
-    assert message.startswith("metrics.top@5: the figure 'top@5' cannot be called so: a figure's name has letters, dig")
+    assert message.startswith("metrics.top@5: 'top@5' is not allowed as a metric's name: a figure's name has letters")
 
 
 def test_a_callback_that_adds_such_a_name_is_refused_before_the_run(told: Told) -> None:
     class Adding(Callback):
         adds = ("train/top@5",)
 
-    assert told(register.callback, Adding).startswith("callbacks.mine: the figure 'train/top@5' cannot be called so")
+    assert told(register.callback, Adding).startswith("callbacks.mine: 'train/top@5' is not allowed as a metric's name")
 
 
 @pytest.mark.parametrize("name", ["valid/loss", "top-5", "a b", "F1.macro", "x:y", "\u0443\u0440\u043e\u043d"])
@@ -227,9 +237,7 @@ def test_figures_that_are_none_are_told_and_left_out(caplog: pytest.LogCaptureFi
 def test_an_unknown_name_in_a_list_is_told_with_the_nearest(option: str) -> None:
     with pytest.raises(experiments.ConfigError) as caught:
         compose([option])
-    told = (
-        "callbacks=early_stoping: there is no such option; did you mean 'early_stopping'? available: early_stopping, n"
-    )
+    told = "callbacks=early_stoping: there is no such option; did you mean 'early_stopping'? available: "
     assert str(caught.value).startswith(told)
 
 

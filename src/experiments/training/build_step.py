@@ -1,0 +1,63 @@
+"""Build the training step: the model on its device, the update, and an eager, graphed or shared step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from experiments.config.registry import register
+from experiments.config.root import RootConfig, channels_last
+from experiments.data.batches import Batches
+from experiments.errors import ConfigError, Fault
+from experiments.training import cuda_graph, precision
+from experiments.training.distributed import step as joint
+from experiments.training.distributed.group import Group
+from experiments.training.step import EagerStep, Forward
+from experiments.training.update import Update
+
+
+def placed(model: Any, root: RootConfig, device: torch.device) -> Any:
+    """Return the model on its device, in the configured memory format."""
+    model = model.to(device)
+    if not channels_last(root):
+        return model
+    if not isinstance(model, torch.nn.Module):
+        problem = f"needs an nn.Module; model {root.model['name']} is not one. Set device.channels_last=false"
+        raise ConfigError(Fault("device.channels_last", problem))
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+
+
+def step(
+    root: RootConfig,
+    forward: Forward,
+    optimizer: Any,
+    train: Batches,
+    group: Group | None,
+    before_step: Callable[[], None] | None,
+    *,
+    steered: bool,
+) -> EagerStep:
+    """Return the step: a process's share, a CUDA graph, or eager; `steered` is whether there is a scheduler."""
+    model, chosen = forward.model, root.optim["name"]
+    scaler = precision.scaler(root.device, forward.device, optimizer, chosen)
+    make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
+    update = make(
+        list(model.parameters()),
+        optimizer,
+        steps=len(train),
+        max_grad_norm=root.max_grad_norm,
+        scaler=scaler,
+        before_step=before_step,
+    )
+    if isinstance(update, joint.JointUpdate):
+        joint.warn_of_batch_norm(model, root.model["name"])
+        return joint.JointStep(forward, update, train)
+    if not root.device.graph or before_step is not None:
+        return EagerStep(forward, update, pause=root.inspect.breakpoint)
+    if refused := cuda_graph.faults(optimizer, register.optim.get(chosen), scaled=scaler is not None):
+        raise ConfigError(*refused)
+    capture = cuda_graph.CudaCapture(forward.device)
+    return cuda_graph.GraphedStep(forward, update, capture, batch_size=train.batch_size, steered=steered)
