@@ -18,6 +18,7 @@ import torch
 
 from experiments.components.datasets import mnist
 from experiments.data import mnist_pickle
+from experiments.data.sources import PACKED
 from experiments.data.splits import Splits
 from experiments.errors import DataError
 from tests.support import small_mnist
@@ -29,11 +30,11 @@ from tests.support.small_mnist import Raw, array, call, opcodes, packed, pairs
 def small(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> Path:
     """80 digits stand for MNIST; the test's folder holds its mnist.pkl.gz."""
     small_mnist.install(monkeypatch.setattr)
-    (workplace / mnist.PACKED).write_bytes(packed())
+    (workplace / PACKED).write_bytes(packed())
     return workplace
 
 
-def load(source: str = mnist.PACKED) -> Splits:
+def load(source: str = PACKED) -> Splits:
     return mnist.mnist(source=source)
 
 

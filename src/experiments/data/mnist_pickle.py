@@ -1,10 +1,11 @@
-"""Reading mnist.pkl.gz without trusting it: a bounded stream, an unpickler of three names and few opcodes."""
+"""Read mnist.pkl.gz without trusting it: a bounded stream, an unpickler of three names and few opcodes."""
 
 from __future__ import annotations
 
 import gzip
 import pickle
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -17,7 +18,6 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 # 70,000 rows of 784 float32 and an int64 label are 220 MB.
 CAP = 256 << 20
-SIZES = (50_000, 10_000, 10_000)
 FEATURES = 784
 NUMBERS = frozenset({b"f2", b"f4", b"f8", b"i1", b"i2", b"i4", b"i8", b"u1", b"u2", b"u4", b"u8"})
 # PROTO GLOBAL REDUCE BUILD STOP, tuples, memo, whole numbers, strings, None and booleans: all that arrays need.
@@ -25,29 +25,25 @@ OPCODES = b"\x80cRb." + b"()t\x85\x86\x87" + b"qrhj" + b"KMJ\x8a" + b"UT" + b"N\
 READS = 10_000  # each opcode is one at least; the file needs some 300
 
 
-def read_pickle(path: Path) -> list[Pair]:
-    """The three pairs (pixels (n, 784), labels (n,)) as bytes; a pixel is the file's value times 256, exactly.
+def read_pickle(path: Path, sizes: Sequence[int]) -> list[Pair]:
+    """Return one pair (pixels (n, 784), labels (n,)) of each size, as bytes; a pixel is the file's value times 256.
 
     Raises:
-        DataError: it is no such file, or names anything else than arrays.
+        DataError: the file is damaged, or holds or names anything but such arrays.
     """
     try:
         with gzip.open(path, "rb") as stream:
-            content = _ArrayUnpickler(_Bounded(stream, CAP), encoding="bytes").load()
+            return _pairs(_ArrayUnpickler(_Bounded(stream, CAP), encoding="bytes").load(), sizes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a complete gzip file ({error})") from None
-    except Exception as error:  # noqa: BLE001  # hostile bytes raise whatever they like
+    except Exception as error:  # noqa: BLE001  # hostile bytes can raise anything
         raise DataError(f"{path}: not the tutorial's pickle ({type(error).__name__}: {error!s:.200})") from None
-    try:
-        return _pairs(content)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
 
 
 class _Dtype:
-    """Stands for numpy.dtype: the code of a plain number."""
+    """Replaces numpy.dtype: the code of a plain number."""
 
     def __init__(self, code: Any, *_options: Any) -> None:
         if not (isinstance(code, bytes) and code in NUMBERS):
@@ -59,7 +55,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy's _reconstruct: bytes that become an array of plain numbers."""
+    """Replaces numpy's _reconstruct: bytes that become an array of plain numbers."""
 
     def __init__(self, *_empty: Any) -> None:
         self.array = np.empty(0)
@@ -69,8 +65,8 @@ class _Array:
         self.array = np.frombuffer(content, dtype.plain).reshape(shape, order="F" if fortran else "C")
 
 
-# The exact pairs that a Python 2 pickle of arrays names, nothing by prefix, nothing split at dots, and what stands
-# for them. Not numpy's own: a dtype's __setstate__ clears any flag, and then bytes are taken for object pointers.
+# The exact pairs that a Python 2 pickle of arrays names, nothing by prefix, nothing split at dots, and what replaces
+# them. Not numpy's own: a dtype's __setstate__ clears any flag, and then bytes are taken for object pointers.
 ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): None,
@@ -79,9 +75,9 @@ ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """The unpickler written in Python, for its opcodes can be chosen and its memo is a dict.
+    """The unpickler written in Python: its opcodes can be chosen, and its memo is a dict.
 
-    C's memo becomes as long as the file says, and an opcode of one byte can make an object of seventy.
+    The memo of the one in C grows to any index that the file names, and one byte can make an object of seventy.
     """
 
     dispatch: ClassVar = {code: pickle._Unpickler.dispatch[code] for code in OPCODES}
@@ -94,7 +90,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
 
 class _Bounded:
-    """A stream that ends in an error instead of filling the memory."""
+    """A stream that raises an error before it fills the memory."""
 
     def __init__(self, stream: BinaryIO | gzip.GzipFile, cap: int) -> None:
         self.stream, self.left, self.reads = stream, cap, 0
@@ -115,10 +111,10 @@ class _Bounded:
         return chunk
 
 
-def _pairs(content: Any) -> list[Pair]:
-    if not (isinstance(content, tuple) and len(content) == len(SIZES)):
+def _pairs(content: Any, sizes: Sequence[int]) -> list[Pair]:
+    if not (isinstance(content, tuple) and len(content) == len(sizes)):
         raise DataError("expected three pairs (training, validation, test)")
-    return [_pair(pair, size) for pair, size in zip(content, SIZES, strict=True)]
+    return [_pair(pair, size) for pair, size in zip(content, sizes, strict=True)]
 
 
 def _pair(pair: Any, size: int) -> Pair:

@@ -1,4 +1,4 @@
-"""Splitting rows into training and validation, the same way every time."""
+"""Split rows into training and validation, the same way every time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Indices = NDArray[np.int64]
 
 
 def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Training and validation rows, in ascending order, with the same share of each class.
+    """Return the training and validation rows, ascending, with the same share of each class.
 
     Args:
         y: class labels (n,).
-        fraction: the share of each class that goes to validation, at least one row of a class that has two.
+        fraction: the share of each class for validation, at least one row of a class that has two.
         seed: of the choice.
     """
     generator = np.random.default_rng(seed)
@@ -26,7 +26,7 @@ def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[I
 
 
 def plain(size: int, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Training and validation rows, in ascending order, drawn without regard to their targets."""
+    """Return the training and validation rows, ascending, chosen without regard to their targets."""
     rows = np.random.default_rng(seed).permutation(size)
     return _complement(rows[: min(max(round(fraction * size), 1), size - 1)], size)
 
