@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,10 +27,10 @@ def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[I
     return _complement(np.concatenate(valid), len(y))
 
 
-def plain(size: int, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+def plain(y: NDArray[Any], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the training and validation rows, ascending, chosen without regard to their targets."""
-    rows = np.random.default_rng(seed).permutation(size)
-    return _complement(rows[: min(max(round(fraction * size), 1), size - 1)], size)
+    rows = np.random.default_rng(seed).permutation(len(y))
+    return _complement(rows[: min(max(round(fraction * len(y)), 1), len(y) - 1)], len(y))
 
 
 def _complement(valid: Indices, size: int) -> tuple[Indices, Indices]:

@@ -41,8 +41,7 @@ def arrays(
         train, valid = (x, y), (content["x_valid"], content["y_valid"])
     else:
         labelled = y.dtype.kind in "biu" and y.ndim == 1
-        chosen = stratified(y, fraction=valid_fraction, seed=seed) if labelled else None
-        inside, outside = chosen or plain(len(y), fraction=valid_fraction, seed=seed)
+        inside, outside = (stratified if labelled else plain)(y, fraction=valid_fraction, seed=seed)
         train, valid = (x[inside], y[inside]), (x[outside], y[outside])
     try:
         return Splits.of(train=train, valid=valid, test=test, source=path, name="arrays")
