@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and folders that can be written to."""
+"""Write files whole or not at all, and check folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPORARY = ".part"
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` (0600) that is removed in any case."""
+    """Yield a temporary file beside `path` (0600) that is removed in any case."""
     handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=TEMPORARY, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -25,7 +25,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `scratch` file that takes the place of `path` if all goes well; on disk when this returns, name and all."""
+    """Yield a `scratch` file that replaces `path` if no error occurs; content and name are then on disk."""
     with scratch(path) as temporary:
         yield temporary
         with temporary.open("rb") as file:
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def folder_fault(folder: Path) -> str | None:
-    """Why nothing can be written into a folder that is there or is yet to be made; None where it can."""
+    """Return why nothing can be written into a folder that exists or would be made; None where it can."""
     nearest = folder.absolute()
     while not os.path.lexists(nearest):
         nearest = nearest.parent
@@ -46,7 +46,7 @@ def folder_fault(folder: Path) -> str | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a new name on disk; Windows does that by itself and opens no folder."""
+    """Write a folder's new names to disk; Windows does that by itself and opens no folder."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,6 @@
-"""Three independent random streams out of one seed, so that one can be changed and the others stay.
+"""Derive three independent random streams from one seed, so that each can be changed alone.
 
-init: the weights. data_order: which row comes when. noise: dropout and augmentation.
+init: the weights. data_order: the rows' order. noise: dropout and augmentation.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,38 +25,37 @@ class Seeds:
 
 
 def derive(seed: int, own: Mapping[str, int | None]) -> Seeds:
-    """The three streams of `seed`, each replaced by the number that `own` gives for it."""
+    """Return the three streams of `seed`, each replaced by its number in `own`, if there is one."""
     derived = np.random.SeedSequence(seed).generate_state(3).tolist()
-    names = ("init", "data_order", "noise")
-    given = [own.get(name) for name in names]
-    return Seeds(*(mine if mine is not None else other for mine, other in zip(given, derived, strict=True)))
+    given = {name: number for name, number in own.items() if number is not None}
+    return replace(Seeds(*derived), **given)
 
 
 def seed_noise(seed: int) -> None:
-    """Start the noise stream: torch's global generators, and those of numpy and Python for a user's own code."""
+    """Seed the noise stream: torch's global generators, and those of numpy and Python for a user's code."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # the global one is what a dataset's own code draws from
+    np.random.seed(seed)  # the global generator, which a user's dataset may use
     random.seed(seed)
 
 
 def noise_state(device: torch.device) -> dict[str, Any]:
-    """Where the noise stream is, as tensors and plain values."""
+    """Return the noise stream's state as tensors and plain values."""
     name, keys, position, has_gauss, gauss = np.random.get_state()  # as above
-    version, state, following = random.getstate()
-    found: dict[str, Any] = {
+    version, words, following = random.getstate()
+    state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
-        "python": [version, list(state), following],
+        "python": [version, list(words), following],
     }
     if device.type == "cuda":
-        found["device"] = torch.cuda.get_rng_state(device)
+        state["device"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
-        found["device"] = torch.mps.get_rng_state()
-    return found
+        state["device"] = torch.mps.get_rng_state()
+    return state
 
 
 def same_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two such states are the same, but for an accelerator's own."""
+    """Return whether two states are equal, except for an accelerator's."""
     (name, keys, *rest), (other_name, other_keys, *other_rest) = one["numpy"], other["numpy"]
     return (
         torch.equal(one["torch"], other["torch"])
@@ -67,7 +66,7 @@ def same_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the noise stream back where `noise_state` found it."""
+    """Restore a `noise_state`."""
     torch.set_rng_state(state["torch"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # as above
@@ -81,7 +80,7 @@ def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
 
 @contextlib.contextmanager
 def noise_kept() -> Iterator[None]:
-    """Put the noise stream back where it was; an accelerator's own is left where it is."""
+    """Restore the noise stream at the end, except for an accelerator's."""
     cpu = torch.device("cpu")
     state = noise_state(cpu)
     try:
@@ -92,22 +91,22 @@ def noise_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fixed_noise() -> Iterator[None]:
-    """Whatever is drawn within is the same each time, whatever came before, and changes nothing that comes after."""
+    """Seed the noise stream with 0 inside and restore it at the end."""
     with noise_kept():
         seed_noise(0)
         yield
 
 
 def of_process(seed: int, rank: int) -> int:
-    """A stream's number in one of several processes that draw from it, each on its own; the first has the stream's."""
+    """Return a stream's number in one of several processes; rank 0 has the stream's own."""
     return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """The number that one epoch's order is drawn with."""
+    """Return the seed of one epoch's order."""
     return 1_000_003 * seed + epoch
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> torch.Tensor:
-    """The rows' order in one epoch, int64 (size,): a pure function of its arguments."""
+    """Return the rows' order in one epoch, int64 (size,): a pure function of its arguments."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))

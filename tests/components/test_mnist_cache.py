@@ -16,6 +16,7 @@ import requests
 
 from experiments.components.datasets import mnist
 from experiments.data import idx
+from experiments.data.sources import PACKED
 from experiments.data.splits import Splits
 from experiments.errors import DataError
 from tests.support import small_mnist
@@ -28,10 +29,10 @@ CACHE = Path("data/mnist")
 def small(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
     """80 digits stand for MNIST; the test's folder holds its mnist.pkl.gz."""
     small_mnist.install(monkeypatch.setattr)
-    Path(mnist.PACKED).write_bytes(small_mnist.packed())
+    Path(PACKED).write_bytes(small_mnist.packed())
 
 
-def load(source: str | None = mnist.PACKED) -> Splits:
+def load(source: str | None = PACKED) -> Splits:
     return mnist.mnist(source=source)
 
 
@@ -76,7 +77,7 @@ def test_a_damaged_cache_is_told_once_and_made_again(content: bytes | None, capl
 def test_a_damaged_cache_that_cannot_be_made_again_is_an_error() -> None:
     load()
     damage()
-    Path(mnist.PACKED).write_bytes(b"damaged too")
+    Path(PACKED).write_bytes(b"damaged too")
     with pytest.raises(DataError, match="could not get mnist"):
         load()
 

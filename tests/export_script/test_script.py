@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.components.datasets.mnist import PACKED
 from experiments.config.registry import register
+from experiments.data.sources import PACKED
 from experiments.export_script.exporting import export
 from tests.integration.test_stages import STAGES
 from tests.support import small_mnist

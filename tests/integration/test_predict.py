@@ -303,7 +303,7 @@ def test_a_model_of_two_channels_is_told(tmp_path: Path, some: list[Path]) -> No
     settings = ["dataset=synthetic", "dataset.shape=[2,4,4]", "dataset.train=40", "dataset.valid=20", "model=mlp"]
     folder = experiments.run([*settings, *QUIET, "epochs=1", f"output_root={tmp_path / 'outputs'}"]).folder
     assert folder is not None
-    with pytest.raises(experiments.ConfigError, match="it takes 2 channels; a picture file has 1"):
+    with pytest.raises(experiments.ConfigError, match="it takes 2 channels; an image file has 1"):
         read(folder, *some)
 
 
@@ -322,7 +322,7 @@ def bad(path: Path, told: str) -> None:
 )
 def test_what_is_no_picture_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    bad(tmp_path / "a.png", "no picture (PNG, JPEG, ")
+    bad(tmp_path / "a.png", "not an image (PNG, JPEG, ")
 
 
 def test_an_empty_a_missing_and_a_special_file_are_told(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_an_empty_a_missing_and_a_special_file_are_told(tmp_path: Path) -> None:
     bad(tmp_path / "none.png", "there is no such file")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.png")
-        bad(tmp_path / "pipe.png", "no file")
+        bad(tmp_path / "pipe.png", "not a file")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.jpg", "a.webp", "a.tif", "a.bmp"])
@@ -347,7 +347,7 @@ def test_more_pixels_than_pillow_thinks_safe_are_refused(tmp_path: Path, monkeyp
     path = save(tmp_path / "bomb.png", np.zeros((30, 40), np.uint8))
     for limit in (1000, 100):  # where Pillow warns, and where it refuses
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        bad(path, f"a picture of more than {limit:,} pixels")
+        bad(path, f"an image of more than {limit:,} pixels")
 
 
 def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_folder_gives_its_pictures_sorted_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
-    with pytest.raises(experiments.DataError, match="a folder without pictures"):
+    with pytest.raises(experiments.DataError, match="a folder without images"):
         images.files(tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_a_bad_one_among_several_is_told_and_the_others_are_read(reader: Path, s
     assert done.code == 1
     assert [line.split()[0] for line in done.out.splitlines()] == [str(some[0]), str(some[1])]
     first, second, picture = done.err.splitlines()
-    assert first.startswith(f"error: {broken}: no picture (") and second.endswith("none.png: there is no such file")
+    assert first.startswith(f"error: {broken}: not an image (") and second.endswith("none.png: there is no such file")
     assert picture.startswith("what the model saw: ")
 
 
@@ -398,7 +398,7 @@ def test_none_that_can_be_read_draws_nothing(reader: Path, tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     done = command_says(reader, tmp_path / "empty", "--picture", tmp_path / "out.png")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"error: {tmp_path / 'empty'}: a folder without pictures")
+    assert done.err.startswith(f"error: {tmp_path / 'empty'}: a folder without images")
     assert not (tmp_path / "out.png").exists()
 
 

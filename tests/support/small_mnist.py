@@ -1,7 +1,4 @@
-"""A data set of 80 digits in MNIST's layout that stands in for the 70,000, and a writer of Python 2's pickles.
-
-`install` makes the product take it for MNIST: the sizes and hashes are patched, all else is the product's.
-"""
+"""A data set of 80 digits in MNIST's layout that replaces the 70,000, and a writer of Python 2's pickles."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.components.datasets import mnist
-from experiments.data import idx, mnist_pickle
+from experiments.data import idx
 
 SIZES = (50, 10, 20)
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -53,14 +50,8 @@ def contents() -> dict[str, bytes]:
 
 def install(patch: Callable[[Any, str, Any], None]) -> None:
     """Make it MNIST, by `monkeypatch.setattr` or, in a process of its own, by `setattr`."""
-    files = contents()
-    header = {part: 16 if "images" in part else 8 for part in files}
-    hashes = {part: hashlib.sha256(content).hexdigest() for part, content in files.items()}
-    patch(mnist_pickle, "SIZES", SIZES)
-    patch(idx, "TRAIN_ROWS", SIZES[0])
-    patch(idx, "HEADERS", {part: content[: header[part]] for part, content in files.items()})
-    patch(idx, "LENGTHS", {part: len(content) for part, content in files.items()})
-    patch(mnist, "MNIST", idx.IdxSet("mnist", hashes, mnist.MNIST.labels))
+    hashes = {part: hashlib.sha256(content).hexdigest() for part, content in contents().items()}
+    patch(mnist, "MNIST", idx.IdxSet("mnist", hashes, mnist.MNIST.labels, SIZES))
 
 
 def packed(value: Any = None, level: int = 6) -> bytes:

@@ -1,4 +1,4 @@
-"""The product's own components; importing this package registers them all."""
+"""The built-in components; importing this package registers all of them."""
 
 from experiments.components import (
     callbacks,
@@ -12,14 +12,4 @@ from experiments.components import (
     transforms,
 )
 
-__all__ = [
-    "callbacks",
-    "datasets",
-    "loaders",
-    "losses",
-    "metrics",
-    "models",
-    "optimizers",
-    "schedulers",
-    "transforms",
-]
+__all__ = ["callbacks", "datasets", "loaders", "losses", "metrics", "models", "optimizers", "schedulers", "transforms"]

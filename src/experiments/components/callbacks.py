@@ -1,7 +1,7 @@
-"""Callbacks: `(**arguments)` gives a Callback, with hooks at a training's start, after each epoch and at its end.
+"""Callbacks: `(**arguments)` returns a Callback, with hooks at a training's start, after each epoch and at its end.
 
-A callback declares at its registration: `watches_only=True`, it changes nothing in a training, so that a script needs
-none; `stops_early=True`, it may end a training before its last epoch and go back to earlier weights.
+A callback declares at its registration: `watches_only=True`, it changes nothing in a training, so that a script does
+without it; `stops_early=True`, it may end a training before its last epoch and restore earlier weights.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ WEIGHT_IMAGES = "weight_images.npz"
 
 @register.callback("early_stopping", stops_early=True)
 class EarlyStopping(Callback):
-    """Stops when a figure no longer improves, and goes back to the weights of its best epoch.
+    """Stops when a metric no longer improves, and restores the weights of its best epoch.
 
     Args:
-        monitor: a figure of the run.
-        mode: whether the smallest ("min") or the largest ("max") is best; None for the largest of accuracies alone.
+        mode: whether the smallest ("min") or the largest ("max") is best; None means max for accuracies, else min.
         patience: epochs without improvement before it stops.
-        min_delta: what counts as an improvement.
+        min_delta: the least improvement that counts.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
         """Remember the best weights; stop once patience is over."""
-        value = self.sign * float(figures[self.monitor])  # of numpy, it could not be read again from a checkpoint
+        value = self.sign * float(figures[self.monitor])  # a numpy number could not be read from a checkpoint
         if value < self.best - self.min_delta:
             self.best, self.best_epoch = value, epoch
             self.weights = copy.deepcopy(runner.model.state_dict())
@@ -62,18 +61,18 @@ class EarlyStopping(Callback):
             runner.stop(f"{self.monitor} has not improved since epoch {self.best_epoch}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far, and its weights."""
+        """Return the best epoch so far, and its weights."""
         return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state_dict()."""
+        """Restore a state_dict()."""
         self.best, self.best_epoch, self.weights = state["best"], state["best_epoch"], state["weights"]
 
     def on_fit_end(self, runner: Training) -> None:
-        """Go back to the best weights."""
+        """Restore the best weights."""
         if self.weights:
             runner.model.load_state_dict(self.weights)
-            log.info("back to the weights of epoch %d, the best by %s", self.best_epoch, self.monitor)
+            log.info("restored the weights of epoch %d, the best by %s", self.best_epoch, self.monitor)
 
 
 @register.callback("weight_images", watches_only=True)
@@ -81,43 +80,40 @@ class WeightImages(Callback):
     """Keeps the first layer after each epoch, to be drawn after the training: templates or filters."""
 
     def __init__(self) -> None:
-        self.epochs: list[np.ndarray] = []
+        self.epochs: list[Tensor] = []
 
     def on_fit_start(self, runner: Training) -> None:
-        """The untrained layer comes first."""
-        self._keep(runner)
-
-    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
-        """Keep a copy of the layer."""
-        self._keep(runner)
-
-    def on_fit_end(self, runner: Training) -> None:
-        """Leave them in the run's folder."""
-        if runner.folder is not None and self.epochs:
-            np.savez(runner.folder / WEIGHT_IMAGES, images=np.stack(self.epochs))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The layers so far."""
-        return {"epochs": [torch.from_numpy(layer) for layer in self.epochs]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state_dict()."""
-        self.epochs = [layer.numpy() for layer in state["epochs"]]
-
-    def _keep(self, runner: Training) -> None:
+        """Copy the untrained layer."""
         layer = first_layer(runner.model)
         if layer is not None:
-            self.epochs.append(layer.numpy())
+            self.epochs.append(layer)
+
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:  # noqa: ARG002  # the hook's signature
+        """Copy the layer."""
+        self.on_fit_start(runner)
+
+    def on_fit_end(self, runner: Training) -> None:
+        """Write the layers into the run's folder."""
+        if runner.folder is not None and self.epochs:
+            np.savez(runner.folder / WEIGHT_IMAGES, images=torch.stack(self.epochs).numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the layers so far."""
+        return {"epochs": list(self.epochs)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state_dict()."""
+        self.epochs = list(state["epochs"])
 
 
 @register.callback("tutorial_figures", targets="classes", watches_only=True)
 class TutorialFigures(Callback):
-    """The figures that the tutorial prints: its first and last mini-batch, before and after the training."""
+    """Records the metrics that the tutorial prints: of its first and last mini-batch, before and after training."""
 
     def on_fit_start(self, runner: Training) -> None:
-        """Both mini-batches before the first step."""
-        loss, accuracy = self._figures(runner, 0)
-        last_loss, _ = self._figures(runner, runner.steps - 1)
+        """Record both mini-batches before the first step."""
+        loss, accuracy = self._metrics(runner, 0)
+        last_loss, _ = self._metrics(runner, runner.steps - 1)
         runner.record(
             {
                 "tutorial/untrained_first_batch_loss": loss,
@@ -128,14 +124,14 @@ class TutorialFigures(Callback):
         )
 
     def on_fit_end(self, runner: Training) -> None:
-        """The last mini-batch after the last step."""
-        loss, accuracy = self._figures(runner, runner.steps - 1)
-        figures = {"tutorial/last_batch_loss": loss, "tutorial/last_batch_accuracy": accuracy}
-        runner.record(figures, len(runner.history) - 1)
+        """Record the last mini-batch after the last step."""
+        loss, accuracy = self._metrics(runner, runner.steps - 1)
+        metrics = {"tutorial/last_batch_loss": loss, "tutorial/last_batch_accuracy": accuracy}
+        runner.record(metrics, len(runner.history) - 1)
 
     @torch.no_grad()
-    def _figures(self, runner: Training, batch: int) -> tuple[float, float]:
-        """Loss and accuracy of one batch of the rows as they lie, shuffled or not."""
+    def _metrics(self, runner: Training, batch: int) -> tuple[float, float]:
+        """Return loss and accuracy of one batch of the rows in their stored order."""
         xb, yb = (part.to(runner.device) for part in runner.train.as_stored(batch))
         runner.model.eval()
         pred = runner.predict(xb)
@@ -143,13 +139,11 @@ class TutorialFigures(Callback):
 
 
 def first_layer(model: Any) -> Tensor | None:
-    """The first weights that are pictures: filters (n, channels, height, width), or templates (n, features)."""
+    """Return the first weights that are images: filters (n, channels, height, width), or templates (n, features)."""
     state: dict[str, Tensor] = model.state_dict()
     for name, tensor in state.items():
-        if tensor.ndim == 4:  # a convolution's
-            return tensor.detach().cpu().clone()
-        if tensor.ndim == 2:  # a matrix
-            # nn.Linear keeps (outputs, features), the hand-made models (features, outputs).
-            matrix = tensor.T if name == "weights" else tensor
-            return matrix.detach().cpu().clone()
+        if tensor.ndim in (2, 4):
+            # nn.Linear stores (outputs, features), the hand-made models (features, outputs).
+            layer = tensor.T if name == "weights" and tensor.ndim == 2 else tensor
+            return layer.detach().cpu().clone()
     return None

@@ -1,7 +1,7 @@
-"""Losses: `(pred, target)` gives a scalar, the mean over the batch.
+"""Losses: `(pred, target)` returns a scalar, the mean over the batch.
 
-A loss says at its registration which targets it takes: `targets="classes"` or `targets="reals"`; and with
-`input="log_probabilities"` that it takes those, from a model that is registered with `output="log_probabilities"`.
+A loss declares at its registration which targets it takes, `targets="classes"` or `targets="reals"`; one with
+`input="log_probabilities"` needs a model that is registered with `output="log_probabilities"`.
 """
 
 from __future__ import annotations

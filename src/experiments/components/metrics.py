@@ -1,6 +1,6 @@
-"""Metrics: `(pred, target)` gives a sum over the batch's rows, on the device; the run divides by the rows.
+"""Metrics: `(pred, target)` returns a sum over the batch's rows, on the device; the run divides by the rows.
 
-A metric says at its registration which targets it takes: `targets="classes"` or `targets="reals"`.
+A metric declares at its registration which targets it takes: `targets="classes"` or `targets="reals"`.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ from experiments.config.registry import register
 
 @register.metric("accuracy", targets="classes")
 def accuracy(pred: Tensor, target: Tensor) -> Tensor:
-    """How many rows have their largest prediction (batch, classes) at the right class (batch,)."""
+    """Return the number of rows whose largest prediction (batch, classes) is at the right class (batch,)."""
     return (pred.argmax(dim=1) == target).sum()

@@ -1,7 +1,7 @@
-"""Optimisers: `(params, **arguments)` gives an object with step(), zero_grad() and state_dict().
+"""Optimisers: `(params, **arguments)` returns an object with step(), zero_grad() and state_dict().
 
-An optimiser that is no torch.optim.Optimizer may declare at its registration: `capturable=True`, a CUDA graph can hold
-its step; `schedulable=False`, no scheduler can steer it.
+An optimiser that is not a torch.optim.Optimizer may declare at its registration: `capturable=True`, a CUDA graph can
+capture its step; `schedulable=False`, no scheduler can change its learning rate.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ class ByHand:
         self.lr = lr
 
     def step(self) -> None:
-        """P -= p.grad * lr, under no_grad, else the update would be recorded."""
+        """Compute p -= p.grad * lr, under no_grad, since autograd would record the update."""
         with torch.no_grad():
             for p in self.params:
                 if p.grad is not None:
                     p -= p.grad * self.lr
 
     def zero_grad(self) -> None:
-        """Forget every gradient, since backward() adds to what is there."""
+        """Clear every gradient, since backward() adds to the existing ones."""
         for p in self.params:
             p.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """All there is to go on from: the learning rate."""
+        """Return the learning rate."""
         return {"lr": self.lr}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state_dict()."""
+        """Restore a state_dict()."""
         self.lr = state["lr"]
 
 
 @register.optim("by_hand", capturable=True, schedulable=False)
 def by_hand(params: Iterable[Tensor], *, lr: Rate = 0.5) -> ByHand:
-    """The tutorial's update, without torch.optim."""
+    """Return the tutorial's update, without torch.optim."""
     return ByHand(params, lr)
 
 
@@ -63,7 +63,7 @@ def sgd(
     weight_decay: Decay = 0.0,
     fused: bool = True,
 ) -> optim.Optimizer:
-    """Stochastic gradient descent, with momentum or without."""
+    """Return stochastic gradient descent, with momentum or without."""
     return optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
 
 
@@ -76,7 +76,7 @@ def adam(
     weight_decay: Decay = 0.0,
     fused: bool = True,
 ) -> optim.Optimizer:
-    """Adam (Kingma and Ba, 2015)."""
+    """Return Adam (Kingma and Ba, 2015)."""
     return optim.Adam(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused)
 
 
@@ -89,5 +89,5 @@ def adamw(
     weight_decay: Decay = 0.01,
     fused: bool = True,
 ) -> optim.Optimizer:
-    """Adam with the decay applied to the weights (Loshchilov and Hutter, 2019)."""
+    """Return Adam with the decay applied to the weights (Loshchilov and Hutter, 2019)."""
     return optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused)

@@ -1,8 +1,7 @@
-"""Schedulers: `(optimizer, epochs, steps)` gives an object with step(), called once a step or once an epoch.
+"""Schedulers: `(optimizer, epochs, steps)` returns an object with step(); `steps` are those of one epoch.
 
-`epochs` is the training's length, `steps` the steps of one epoch. A scheduler says at its registration when it is
-called, `per="step"` or `per="epoch"`; with `any_length=True` that it does not depend on the training's length, and with
-`steers=False` that it leaves the optimiser alone.
+A scheduler declares at its registration when step() is called, `per="step"` or `per="epoch"`; `any_length=True`, it
+does not depend on the training's length; `steers=False`, it leaves the optimiser unchanged.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from experiments.errors import ConfigError, Fault
 
 @register.scheduler("constant", per="epoch", any_length=True, steers=False)
 def constant(optimizer: Any, epochs: int, steps: int) -> None:  # every scheduler takes these
-    """No scheduler: the learning rate stays."""
+    """Keep the learning rate."""
 
 
 @register.scheduler("one_cycle", per="step")
 def one_cycle(
     optimizer: Optimizer, epochs: int, steps: int, *, warmup: Annotated[float, Gt(0), Lt(1)] = 0.3
 ) -> LRScheduler:
-    """Up to the optimiser's lr and down again (Smith, 2018), the momentum left alone."""
+    """Rise to the optimiser's lr and fall again (Smith, 2018); the momentum stays."""
     peak, total = optimizer.param_groups[0]["lr"], epochs * steps
     if warmup * total == 1:  # OneCycleLR divides by the warmup's length less one
         problem = f"{warmup} of {total} steps is a single step; torch's OneCycleLR needs less or more"
@@ -36,7 +35,7 @@ def one_cycle(
 
 @register.scheduler("cosine", per="step")
 def cosine(optimizer: Optimizer, epochs: int, steps: int, *, final: Annotated[float, Ge(0)] = 0.0) -> LRScheduler:
-    """Half a cosine from the optimiser's lr to `final`."""
+    """Follow half a cosine from the optimiser's lr to `final`."""
     return CosineAnnealingLR(optimizer, T_max=epochs * steps, eta_min=final)
 
 
@@ -49,5 +48,5 @@ def step(
     every: Annotated[int, Ge(1)] = 1,
     factor: Annotated[float, Gt(0)] = 0.1,
 ) -> LRScheduler:
-    """The learning rate times `factor` every `every` epochs."""
+    """Multiply the learning rate by `factor` every `every` epochs."""
     return StepLR(optimizer, step_size=every, gamma=factor)

@@ -1,13 +1,14 @@
-"""Loaders as one writes them in a script of one's own: `(x, y, batch_size, order)` gives one epoch's batches.
+"""Loaders as in a plain script: `(x, y, batch_size, order)` returns one epoch's batches.
 
-x (n, ...) float32, y (n, ...), and order the rows' order, int64 (n,), or None for as they lie. Each gives the batches
-of the registered loader that names it as its `plain` form, bit for bit; an exported script has its source. Where
-the training `draws_noise`, for dropout say, a DataLoader gets a generator of its own, for it draws from it as well.
+x (n, ...) is float32, y (n, ...), order int64 (n,), None for the stored order. Each gives the same batches, bit for
+bit, as the registered loader that names it as its `plain` form; an exported script contains its source. Where the
+training `draws_noise`, such as for dropout, a DataLoader gets a separate generator, since it draws numbers as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def slices(x: Tensor, y: Tensor, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
-    """Rows start .. end of x and y."""
+    """Slice x and y."""
     for start in range(0, len(x), batch_size):
         end = start + batch_size
         rows = slice(start, end) if order is None else order[start:end]
@@ -25,7 +26,7 @@ def slices(x: Tensor, y: Tensor, batch_size: int, order: Tensor | None = None) -
 
 
 def tensor_dataset(x: Tensor, y: Tensor, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
-    """One slice of a TensorDataset gives both."""
+    """Slice a TensorDataset, which gives both."""
     dataset = TensorDataset(x, y)
     for start in range(0, len(x), batch_size):
         end = start + batch_size
@@ -36,20 +37,22 @@ def tensor_dataset(x: Tensor, y: Tensor, batch_size: int, order: Tensor | None =
 def dataloader(
     x: Tensor, y: Tensor, batch_size: int, order: Tensor | None = None, *, draws_noise: bool = True
 ) -> Iterable[Batch]:
-    """A DataLoader makes the batches from a TensorDataset."""
+    """Return a DataLoader over a TensorDataset."""
     return DataLoader(
         TensorDataset(x, y), batch_size, sampler=order, generator=torch.Generator() if draws_noise else None
     )
 
 
 class WrappedDataLoader:
-    """Applies a function to each batch of a loader."""
+    """A loader with a function applied to each of its batches."""
 
-    def __init__(self, loader: Iterable[Batch], function: Callable[[Tensor, Tensor], Batch]) -> None:
+    def __init__(self, loader: Any, function: Callable[[Tensor, Tensor], Batch]) -> None:
         self.loader, self.function = loader, function
 
+    def __len__(self) -> int:
+        return len(self.loader)
+
     def __iter__(self) -> Iterator[Batch]:
-        """The batches, each as the function gives it."""
         for batch in self.loader:
             yield self.function(*batch)
 
@@ -63,7 +66,7 @@ def wrapped_dataloader(
     shape: tuple[int, ...],
     draws_noise: bool = True,
 ) -> Iterable[Batch]:
-    """A DataLoader whose batches are brought into the model's shape."""
+    """Return a DataLoader whose batches have the model's shape."""
 
     def preprocess(xb: Tensor, yb: Tensor) -> Batch:
         return xb.view(-1, *shape), yb
@@ -75,7 +78,7 @@ def wrapped_dataloader(
 
 
 class Rows:
-    """What a loader of one's own is handed as its split."""
+    """The split that a user's loader gets in a script."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.dataset, self.tensors = TensorDataset(x, y), (x, y)
@@ -84,18 +87,18 @@ class Rows:
         return len(self.dataset)
 
     def floats(self) -> Batch:
-        """X and y; x is float32 already."""
+        """Return x and y; x is float32 already."""
         return self.tensors
 
 
 class RowOrder:
-    """What a loader of one's own is handed as its order."""
+    """The order that a user's loader gets in a script."""
 
     def __init__(self, size: int, order: Tensor | None) -> None:
         self.size, self.order = size, order
 
     def indices(self) -> Tensor | None:
-        """The order, or None for as they lie."""
+        """Return the order, None for the stored one."""
         return self.order
 
     def __iter__(self) -> Iterator[int]:

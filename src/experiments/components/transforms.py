@@ -1,7 +1,7 @@
-"""Transforms of a batch on its device: `(xb, data)` gives xb in the same shape.
+"""Transforms of a batch on its device: `(xb, data)` returns xb in the same shape.
 
-`data` is the data spec: xb may be flat rows or pictures, whichever the model takes. What a transform draws comes
-from torch's global generator, the noise stream. `training_only=True` at the registration keeps it from validation.
+`data` is the data spec: xb is flat rows or images, whichever the model takes. Random numbers come from torch's global
+generator, the noise stream. With `training_only=True` at its registration, validation does without the transform.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ def normalize(
     mean: float = 0.1307,
     std: Annotated[float, Gt(0)] = 0.3081,
 ) -> Tensor:
-    """(x - mean) / std."""
+    """Return (x - mean) / std."""
     return (xb - mean) / std
 
 
 @register.transform("random_shift", training_only=True)
 def random_shift(xb: Tensor, data: DataSpec, *, pixels: Annotated[int, Ge(1)] = 2) -> Tensor:
-    """Each picture moved by -pixels .. pixels down and right, zeros moved in."""
+    """Move each image by -pixels .. pixels down and right; zeros move in."""
     channels, height, width = data.shape
-    pictures = pad(xb.reshape(-1, channels, height, width), [pixels] * 4)
+    images = pad(xb.reshape(-1, channels, height, width), [pixels] * 4)
     down, right = torch.randint(0, 2 * pixels + 1, (2, len(xb), 1), device=xb.device)
     rows = (torch.arange(height, device=xb.device) + down)[:, :, None]
     columns = (torch.arange(width, device=xb.device) + right)[:, None, :]
-    picture = torch.arange(len(xb), device=xb.device)[:, None, None]
+    image = torch.arange(len(xb), device=xb.device)[:, None, None]
     # Indexing around the channels puts them last: (batch, height, width, channels).
-    return pictures[picture, :, rows, columns].permute(0, 3, 1, 2).reshape(xb.shape)
+    return images[image, :, rows, columns].permute(0, 3, 1, 2).reshape(xb.shape)

@@ -1,1 +1,1 @@
-"""Datasets as arrays: read, checked, split; images brought to what a model takes."""
+"""Datasets as arrays: read, checked, split; images fitted to a model."""

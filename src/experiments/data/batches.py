@@ -1,4 +1,4 @@
-"""A split as batches, and which row comes when."""
+"""Batches of a split, and the order of its rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from experiments.seeds import epoch_order
 
 
 class Order(Sampler[int]):
-    """Which row comes when: a pure function of (seed, epoch), so that it can be repeated, resumed and sharded.
+    """A sampler whose order is a pure function of (seed, epoch), so that it can be repeated, resumed and sharded.
 
-    A sampler whose `epoch` is set before it is iterated.
+    Its `epoch` is set before it is iterated.
     """
 
     def __init__(self, size: int, *, shuffle: bool, seed: int) -> None:
         self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
 
     def indices(self) -> Tensor | None:
-        """This epoch's order, int64 (size,); None where the rows come as they lie."""
+        """Return this epoch's order, int64 (size,); None for the stored order."""
         return epoch_order(self.size, self.seed, self.epoch) if self.shuffle else None
 
     def __iter__(self) -> Iterator[int]:
@@ -41,12 +41,9 @@ class Batches:
     """One split as batches: what the runner iterates, epoch by epoch.
 
     Args:
-        loader: an iterable of (xb, yb) with a length, in the order's order.
-        order: which row comes when.
-        split: the rows themselves.
-        batch_size: rows of a batch.
+        loader: an iterable of (xb, yb) with a length.
         shape: of one input, as the model takes it.
-        limit: at most so many batches an epoch; None for all.
+        limit: the most batches of an epoch.
     """
 
     loader: Any
@@ -60,12 +57,12 @@ class Batches:
         return min(len(self.loader), self.limit or len(self.loader))
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, (xb, yb) each."""
+        """Return the batches (xb, yb) of one epoch."""
         self.order.epoch = epoch
         return islice(self.loader, self.limit)
 
     def as_stored(self, batch: int) -> tuple[Tensor, Tensor]:
-        """One batch of the rows as they lie, whatever the order."""
+        """Return one batch of the rows in their stored order."""
         rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         x, y = (tensor[rows].clone() for tensor in self.split.tensors)
         return to_float(x).view(-1, *self.shape), y

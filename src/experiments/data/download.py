@@ -1,13 +1,18 @@
-"""Getting files over the network: HTTPS only, bounded in size, time, retries and hosts, never half a file."""
+"""Download files over HTTPS, with bounds on size, time, attempts and hosts, into a folder that is locked.
+
+Not pooch: its HTTPDownloader bounds neither size nor time, follows redirects to http and to any host, and unpacks a
+.gz file whose server declares it as an encoding; its retries repeat a 404.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -19,26 +24,21 @@ from experiments import files
 from experiments.errors import DataError
 from experiments.files import TEMPORARY
 
-log = logging.getLogger(__name__)
-
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0  # without a byte
-DEADLINE_SECONDS = 1800.0  # for one file
-ATTEMPTS = 3
-PAUSE_SECONDS = 0.5  # before the second attempt, twice that before the third
-REDIRECTS = 5
-CHUNK = 1 << 16
 LOCK = ".lock"
+# GitHub's `raw` addresses redirect from one to another.
+GITHUB_HOSTS = {"github.com"} | {f"{name}.githubusercontent.com" for name in ("raw", "media", "objects")}
 
-# Where GitHub keeps what its `raw` addresses redirect to.
-GITHUB_HOSTS = frozenset(
-    {
-        "github.com",
-        "raw.githubusercontent.com",
-        "media.githubusercontent.com",
-        "objects.githubusercontent.com",
-    }
-)
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one download; times are in seconds."""
+
+    connect: float = 10
+    read: float = 30  # without a byte
+    total: float = 1800  # for one attempt
+    attempts: int = 3
+    pause: float = 0.5  # before the second attempt, twice that before the third
+    redirects: int = 5
 
 
 class _TransientError(Exception):
@@ -47,14 +47,14 @@ class _TransientError(Exception):
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """One process at a time in a folder; what a dead one left half done there is removed.
+    """Lock a folder for one process and remove what a killed one left there.
 
-    The lock is the operating system's, so that a dead process holds none. Where nothing comes of it, neither the lock's
-    file nor a folder that was made for it stays.
+    The lock ends with its process. After an error its file and the folders made for it are removed, unless something
+    was stored there.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     fresh = not (folder / LOCK).exists()
-    with _locked(folder):
+    with _lock(folder):
         for leftover in folder.glob(f"*{TEMPORARY}"):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)
@@ -63,7 +63,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):  # something is kept there, or Windows keeps what is open
+            with contextlib.suppress(OSError):  # Windows keeps what is open
                 if fresh and [path.name for path in folder.iterdir()] == [LOCK]:
                     (folder / LOCK).unlink()
                     for path in made:
@@ -71,79 +71,72 @@ def exclusive(folder: Path) -> Iterator[None]:
             raise
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / LOCK)
-    while not lock.is_locked:
+def _lock(folder: Path) -> contextlib.AbstractContextManager[Any]:
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # who had it before took the folder away
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        with contextlib.suppress(FileNotFoundError):  # the process that had the lock removed the folder
+            return FileLock(folder / LOCK).acquire()
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `scratch` file that takes the place of `path` if all goes well.
+    """Yield a temporary file that replaces `path` if no error occurs.
 
     Raises:
-        DataError: `path` is a link, which is never written through.
+        DataError: `path` is a link.
     """
     if path.is_symlink():
-        raise DataError(f"{path} is a link; it would be written through, so it is refused")
+        raise DataError(f"{path} is a link, and data is not written through links; remove it")
     with files.replacing(path) as temporary:
         yield temporary
 
 
-def download(url: str, path: Path, *, cap: int) -> None:
-    """Stream `url` into `path`, at most `cap` bytes.
+def download(url: str, path: Path, *, cap: int, limits: Limits = Limits()) -> None:
+    """Write the content of `url` to `path`.
 
     Raises:
-        DataError: it cannot be had, or is a web page, or is too long.
+        DataError: the download failed, is a web page, or has more than `cap` bytes.
     """
-    host = _host(url)
-    hosts = {host} | (GITHUB_HOSTS if host in GITHUB_HOSTS else set())
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, limits.attempts + 1):
         try:
-            _stream(url, path, cap, hosts)
+            _stream(url, path, cap, limits)
         except _TransientError as error:
-            if attempt == ATTEMPTS:
-                raise DataError(f"{url}: {error} ({ATTEMPTS} attempts)") from None
-            time.sleep(PAUSE_SECONDS * attempt)
+            if attempt == limits.attempts:
+                raise DataError(f"{url}: {error} ({attempt} attempts)") from None
+            time.sleep(limits.pause * attempt)
         else:
             return
 
 
-def _stream(url: str, path: Path, cap: int, hosts: set[str]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    with _open(url, hosts) as response:
+def _stream(url: str, path: Path, cap: int, limits: Limits) -> None:
+    deadline = time.monotonic() + limits.total
+    with _open(url, limits) as response, path.open("wb") as file:
         announced = response.headers.get("Content-Length", "")
         length = int(announced) if announced.isdecimal() else 0
         if length > cap:
             raise DataError(f"{url}: {length:,} bytes are announced, at most {cap:,} are expected")
-        received = 0
-        bar = tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None)
-        with path.open("wb") as file, bar:
+        with tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None) as bar:
             for chunk in _chunks(response):
-                if received == 0:
-                    _refuse_page(chunk, response, url)
-                received += len(chunk)
-                if received > cap:
-                    raise DataError(f"{url}: more than {cap:,} bytes; stopped")
-                if time.monotonic() > deadline:
-                    raise DataError(f"{url}: not done after {DEADLINE_SECONDS:g} s; stopped")
+                if file.tell() == 0 and _is_page(chunk, response):
+                    raise DataError(f"{url}: the answer looks like a web page, not a data file")
                 file.write(chunk)
                 bar.update(len(chunk))
-    if received == 0:
-        raise DataError(f"{url}: the answer is empty")
+                if file.tell() > cap:
+                    raise DataError(f"{url}: more than {cap:,} bytes; stopped")
+                if time.monotonic() > deadline:
+                    raise DataError(f"{url}: not done after {limits.total:g} s; stopped")
+        if file.tell() == 0:
+            raise DataError(f"{url}: the answer is empty")
+
+
+def _is_page(start: bytes, response: requests.Response) -> bool:
+    return start.lstrip()[:1] == b"<" or response.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """The bytes as they are sent, each piece as soon as it comes: a server that drips is seen to be slow."""
+    """Yield the bytes as sent, each piece when it arrives, so that the deadline holds for a server that drips."""
     try:
-        while chunk := response.raw.read1(CHUNK):
+        while chunk := response.raw.read1(1 << 16):
             yield chunk
     except ReadTimeoutError:
         raise _TransientError("the server stopped sending") from None
@@ -151,28 +144,28 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
         raise _TransientError("the connection broke off") from None
 
 
-def _open(url: str, hosts: set[str]) -> requests.Response:
-    """The final answer behind redirects that stay on HTTPS and on known hosts."""
-    for _ in range(REDIRECTS + 1):
+def _open(url: str, limits: Limits) -> requests.Response:
+    """Return the answer behind redirects, which stay on HTTPS and on known hosts."""
+    hosts = {_host(url)}
+    if hosts <= GITHUB_HOSTS:
+        hosts |= GITHUB_HOSTS
+    for _ in range(limits.redirects + 1):
         if (host := _host(url)) not in hosts:
             raise DataError(f"{url}: a redirect to another host, {host}, is not followed")
-        response = _get(url)
+        response = _get(url, limits)
+        if response.status_code == requests.codes.ok:
+            return response
+        response.close()
         if response.is_redirect:
             url = urljoin(url, response.headers["Location"])
-            response.close()
-            continue
-        if response.status_code >= 500 or response.status_code == requests.codes.too_many_requests:
-            response.close()
+        elif response.status_code >= 500 or response.status_code == requests.codes.too_many_requests:
             raise _TransientError(f"the server answers {response.status_code}")
-        if response.status_code != requests.codes.ok:
-            response.close()
+        else:
             raise DataError(f"{url}: the server answers {response.status_code}")
-        return response
-    raise DataError(f"{url}: more than {REDIRECTS} redirects")
+    raise DataError(f"{url}: more than {limits.redirects} redirects")
 
 
 def _host(url: str) -> str:
-    """The host of an https address."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -182,32 +175,21 @@ def _host(url: str) -> str:
     return parts.hostname or ""
 
 
-def _get(url: str) -> requests.Response:
+def _get(url: str, limits: Limits) -> requests.Response:
+    timeout, headers = (limits.connect, limits.read), {"Accept-Encoding": "identity"}
     try:
-        return requests.get(
-            url,
-            stream=True,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            allow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
-        )
-    except requests.Timeout as error:
-        connecting = isinstance(error, requests.ConnectTimeout)
-        raise _TransientError("no connection in time" if connecting else "the server does not answer in time") from None
+        return requests.get(url, stream=True, timeout=timeout, allow_redirects=False, headers=headers)
+    except requests.Timeout:
+        raise _TransientError("the server does not answer in time") from None
     except requests.RequestException as error:
         if "Connection aborted" in str(error):
             raise _TransientError("the connection broke off") from None
         raise DataError(f"{url}: {_reason(error)}") from error
-    except ValueError as error:  # requests looks at where a redirect leads
-        raise DataError(f"{url}: the answer is no HTTP ({error})") from error
+    except ValueError as error:  # requests parses the address that a redirect leads to
+        raise DataError(f"{url}: the answer is not HTTP ({error})") from error
 
 
-def _refuse_page(start: bytes, response: requests.Response, url: str) -> None:
-    if start.lstrip()[:1] == b"<" or response.headers.get("Content-Type", "").startswith("text/html"):
-        raise DataError(f"{url}: the answer looks like a web page, not a data file")
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: requests.RequestException) -> str:
     text = str(error)
     if isinstance(error, requests.exceptions.SSLError):
         return "the server's certificate is not trusted" if "CERTIFICATE" in text else "no TLS connection"

@@ -1,7 +1,7 @@
-"""Picture files, opened with care: what is no picture is one message, whatever its bytes lead a reader to.
+"""Read image files with care: a file that is not an image is one message, whatever its bytes make a reader do.
 
-Only the formats that are named here are tried, the first frame of what moves is taken, a camera's turn is undone,
-transparent parts lie on a plain ground, and all comes as bytes of grey or of red, green and blue.
+Only the formats named here are tried, the first frame of an animation is read, a camera's rotation is undone,
+transparent parts become a plain ground, and the result is bytes of grey or of red, green and blue.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SIXTEEN_BITS, TO_BYTE = 65_535, 257
 
 
 def files(given: Path) -> list[Path]:
-    """The picture files that a path means: itself, or those of a folder, sorted by name.
+    """Return a file as a list of one, or a folder's image files, sorted by name.
 
     Raises:
-        DataError: the folder has none, or cannot be read.
+        DataError: the folder has no image files, or cannot be read.
     """
     try:
         if not given.is_dir():
@@ -34,47 +34,45 @@ def files(given: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"{given}: {error.strerror}") from None
     if not found:
-        raise DataError(f"{given}: a folder without pictures ({', '.join(SUFFIXES)})")
+        raise DataError(f"{given}: a folder without images ({', '.join(SUFFIXES)})")
     return found
 
 
 def read(path: Path, channels: int) -> Image.Image:
-    """A picture file as it is meant to be seen, in mode L (1 channel) or RGB (3 channels).
+    """Return an image in mode L (1 channel) or RGB (3 channels), as a viewer shows it.
 
     Raises:
-        DataError: it is none that can be read.
+        DataError: it cannot be read as an image.
     """
     _require_file(path)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of details in a file that change no pixel
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as picture:
-                return _flat(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
+            with Image.open(file, formats=FORMATS) as image:
+                return _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        raise DataError(f"{path}: {'an empty file' if empty else f'no picture ({_words(FORMATS)})'}") from None
+        problem = f"not an image ({', '.join(FORMATS)})" if path.stat().st_size else "an empty file"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        problem = f"a picture of more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be meant to fill the memory"
-        raise DataError(f"{path}: {problem}") from None
-    except Exception as error:  # noqa: BLE001  # foreign bytes raise whatever they like
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as a picture: {told}") from None
+        problem = f"an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be meant to fill the memory"
+    except Exception as error:  # noqa: BLE001  # foreign bytes can raise anything
+        problem = f"cannot be read as an image: {(str(error) or type(error).__name__).splitlines()[0]}"
+    raise DataError(f"{path}: {problem}")
 
 
 def _require_file(path: Path) -> None:
-    """See that there is a file; what is none, a pipe say, might never end."""
+    """Raise DataError unless the path is a file; reading anything else, such as a pipe, might never end."""
     try:
         if path.is_file():
             return
-        problem = "no file" if path.exists() else "there is no such file"
+        problem = "not a file" if path.exists() else "there is no such file"
     except OSError as error:
         problem = error.strerror or type(error).__name__
     raise DataError(f"{path}: {problem}")
 
 
 def edge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The values along a picture's border (height, width), which a twentieth of its smaller side is wide."""
+    """Return the values of an image's border (height, width); it is a twentieth of the smaller side wide."""
     height, width = array.shape
     wide = max(1, min(height, width) // 20)
     inside = np.s_[wide : height - wide]
@@ -82,34 +80,30 @@ def edge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _flat(picture: Image.Image) -> Image.Image:
-    """Eight bits a channel and nothing to be seen through."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _eight_bits(np.nan_to_num(np.asarray(picture, dtype=np.float64)), real=picture.mode == "F")
-    if picture.has_transparency_data:
-        return _on_ground(picture.convert("RGBA"))
-    return picture if picture.mode in ("L", "RGB") else picture.convert("L" if picture.mode == "1" else "RGB")
+def _flat(image: Image.Image) -> Image.Image:
+    """Return an image with eight bits a channel and no transparency."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(np.nan_to_num(np.asarray(image, dtype=np.float64)), real=image.mode == "F")
+    if image.has_transparency_data:
+        return _on_ground(image.convert("RGBA"))
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _eight_bits(values: NDArray[np.float64], *, real: bool) -> Image.Image:
-    """Numbers of 16 bits as bytes; others, which have no scale of their own, from the lowest to the highest."""
+    """Return 16-bit numbers as bytes; others, which have no known scale, from the lowest to the highest."""
     low, high = values.min(), values.max()
     if real or low < 0 or high > SIXTEEN_BITS:
         values = (values - low) / max(high - low, np.finfo(np.float64).tiny) * SIXTEEN_BITS
     return Image.fromarray((values / TO_BYTE).round().astype(np.uint8))
 
 
-def _on_ground(picture: Image.Image) -> Image.Image:
-    """What is transparent as plain ground: that of an opaque border, else black behind light ink, white behind dark."""
-    grey, alpha = np.asarray(picture.convert("L")), np.asarray(picture.getchannel("A"))
+def _on_ground(image: Image.Image) -> Image.Image:
+    """Fill transparent parts: with an opaque border's tone, else black behind light ink, white behind dark."""
+    grey, alpha = np.asarray(image.convert("L")), np.asarray(image.getchannel("A"))
     opaque = edge(alpha) > 127  # half
     if opaque.mean() > 0.5:
         light = float(np.median(edge(grey)[opaque])) > 127
     else:
         light = not alpha.any() or float(np.average(grey, weights=alpha)) <= 127
-    ground = Image.new("RGBA", picture.size, "white" if light else "black")
-    return Image.alpha_composite(ground, picture).convert("RGB")
-
-
-def _words(formats: tuple[str, ...]) -> str:
-    return ", ".join(formats[:-1]) + f" or {formats[-1]}"
+    ground = Image.new("RGBA", image.size, "white" if light else "black")
+    return Image.alpha_composite(ground, image).convert("RGB")

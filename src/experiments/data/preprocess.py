@@ -1,7 +1,7 @@
-"""A picture brought to what a model was trained on: its size, light on dark, and digits where MNIST has them.
+"""Bring an image to what a model was trained on: its size, light on dark, and digits centred as in MNIST.
 
 MNIST's makers scaled each digit to fit 20x20, keeping its aspect, and put its centre of mass in the middle of 28x28
-(http://yann.lecun.com/exdb/mnist). A dataset says at its registration that its pictures are light on dark
+(http://yann.lecun.com/exdb/mnist). A dataset declares at its registration that its images are light on dark
 (`light_on_dark=True`), and that they are centred like that (`centred=20 / 28`: the share of the frame for the ink).
 """
 
@@ -21,16 +21,16 @@ from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 
 Pixels = NDArray[np.uint8]
-FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink where the crop is
+FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink for the crop
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model is given of a picture.
+    """An image as a model gets it.
 
     Args:
         pixels: (channels, height, width).
-        how: what was done to get there, in words; empty for nothing.
+        how: the changes that were made, in words.
     """
 
     pixels: Pixels
@@ -38,48 +38,44 @@ class Seen:
 
 
 def require_pictures(shape: Shape) -> None:
-    """See that a model takes what a picture file holds.
-
-    Raises:
-        ConfigError: it takes another number of channels.
-    """
+    """Raise ConfigError where a model takes another number of channels than image files have."""
     if shape[0] not in (1, 3):  # grey; red, green, blue
-        problem = f"it takes {shape[0]} channels; a picture file has 1 (grey) or 3 (red, green, blue)"
+        problem = f"it takes {shape[0]} channels; an image file has 1 (grey) or 3 (red, green, blue)"
         raise ConfigError(Fault("model", problem))
 
 
-def fit(picture: Image.Image, shape: Shape, metadata: Mapping[str, Any]) -> Seen:
-    """A picture in mode L or RGB as a model of this shape takes it; one of its very size keeps every pixel."""
+def fit(image: Image.Image, shape: Shape, metadata: Mapping[str, Any]) -> Seen:
+    """Return an image in mode L or RGB as a model of this shape takes it; one of that size keeps every pixel."""
     _, height, width = shape
     how = []
-    if metadata.get("light_on_dark") and dark_on_light(np.asarray(picture.convert("L"))):
-        picture = ImageOps.invert(picture)
+    if metadata.get("light_on_dark") and dark_on_light(np.asarray(image.convert("L"))):
+        image = ImageOps.invert(image)
         how.append("dark on light, inverted")
-    if picture.size != (width, height):
-        size = f"{picture.size[0]}x{picture.size[1]}"
-        if metadata.get("centred") and picture.mode == "L":
-            picture = _centred(np.asarray(picture), height, width, metadata["centred"])
+    if image.size != (width, height):
+        size = f"{image.size[0]}x{image.size[1]}"
+        if metadata.get("centred") and image.mode == "L":
+            image = _centred(np.asarray(image), height, width, metadata["centred"])
             how.append(f"{size}, cropped and centred")
         else:
-            picture = _padded(picture, height, width)
+            image = _padded(image, height, width)
             how.append(f"{size}, resized")
-    pixels = np.asarray(picture)
+    pixels = np.asarray(image)
     return Seen(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), tuple(how))  # grey has no channels
 
 
 def dark_on_light(grey: Pixels) -> bool:
-    """Whether the border, which is ground and not ink, is of the lighter half of what the picture has."""
+    """Return whether the border, which is ground and not ink, is in the lighter half of the image's range."""
     return float(np.median(edge(grey))) > (int(grey.min()) + int(grey.max())) / 2
 
 
 def _centred(grey: Pixels, height: int, width: int, share: float) -> Image.Image:
-    """A light digit on dark ground as MNIST has it: cropped, scaled, its centre of mass in the middle."""
+    """Return a light digit on dark ground as in MNIST: cropped, scaled, its centre of mass in the middle."""
     border = edge(grey)
     ground = float(np.median(border))
     peak = float(grey.max()) - ground
     if peak <= 0:
         return Image.new("L", (width, height))
-    # What a border shows beside its ground is a photograph's grain and shade; ink that runs into it leaves half.
+    # A border's values beside its ground are a photograph's grain and shade; ink that touches it leaves half.
     grain = min(1.25 * (float(border.max()) - ground) / peak, 0.5)
     ink = grey > ground + max(FAINT, grain) * peak
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
@@ -95,22 +91,24 @@ def _centred(grey: Pixels, height: int, width: int, share: float) -> Image.Image
 
 
 def _start(mass: NDArray[np.float32], size: int) -> int:
-    """Where a line of masses begins, so that their centre is at number size / 2 (in MNIST 14), as far as they fit."""
+    """Return where a line of masses starts so that their centre is at size / 2 (in MNIST 14), as far as they fit."""
     centre = float(np.average(np.arange(len(mass)), weights=mass))
     return min(max(round(size / 2 - centre), 0), size - len(mass))
 
 
-def _padded(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """The whole picture in the middle, what is left beside it filled with the border's own colour."""
-    bands = [int(np.median(edge(np.asarray(band)))) for band in picture.split()]
-    canvas = Image.new(picture.mode, (width, height), tuple(bands) if len(bands) > 1 else bands[0])
-    small = _scaled(picture, height, width)
+# Not ImageOps.pad and contain: they fail where the short side rounds to 0 pixels (500x1), round some sizes
+# differently (29x56 into 28x28), and place an odd rest one pixel further.
+def _padded(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Return the whole image in the middle of a canvas in the border's colour."""
+    bands = [int(np.median(edge(np.asarray(band)))) for band in image.split()]
+    canvas = Image.new(image.mode, (width, height), tuple(bands) if len(bands) > 1 else bands[0])
+    small = _scaled(image, height, width)
     canvas.paste(small, ((width - small.size[0]) // 2, (height - small.size[1]) // 2))
     return canvas
 
 
-def _scaled(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """As large as fits, keeping the aspect; each new pixel is a mean over all that it covers."""
-    factor = min(height / picture.size[1], width / picture.size[0])
-    size = [max(1, round(side * factor)) for side in picture.size]
-    return picture.resize((size[0], size[1]), Resampling.BICUBIC)
+def _scaled(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Return the largest size that fits, keeping the aspect; each new pixel is a mean over all that it covers."""
+    factor = min(height / image.size[1], width / image.size[0])
+    size = [max(1, round(side * factor)) for side in image.size]
+    return image.resize((size[0], size[1]), Resampling.BICUBIC)

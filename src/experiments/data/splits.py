@@ -1,8 +1,9 @@
-"""What a dataset gives to a run: its splits, and what it says of itself before a model is built."""
+"""A dataset: its splits, and the data spec that models are built from."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from experiments.data.tensors import Shape, as_rows, as_targets, is_arrays, to_f
 from experiments.errors import DataError
 from experiments.seeds import fixed_noise
 
-# A label is an output of the model; a larger one is a number of something else (an id, a time).
+# A label is an output of the model; a larger number is something else (an id, a time).
 MOST_CLASSES = 99_999
 Pair = tuple[Any, Any]
 Source = Pair | Dataset[Any]
@@ -25,17 +26,15 @@ Source = Pair | Dataset[Any]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What is known of a dataset before a model is built; models receive it as their first argument.
+    """What a dataset declares before a model is built; models receive it as their first argument.
 
     Args:
-        name: the dataset's name.
-        shape: (channels, height, width) of one picture.
-        outputs: numbers a model gives for one picture: the classes, or the columns of real targets.
+        shape: (channels, height, width) of one image.
+        outputs: numbers that a model gives for one image: the classes, or the columns of real targets.
         classes: whether targets are class labels 0 .. outputs-1 (else real numbers).
         sizes: rows of each split.
         digest: identifies the content.
-        source: where it came from.
-        labels: what the classes are called.
+        labels: the names of the classes.
     """
 
     name: str
@@ -49,17 +48,15 @@ class DataSpec:
 
     @property
     def features(self) -> int:
-        """The numbers of one picture: channels * height * width."""
-        channels, height, width = self.shape
-        return channels * height * width
+        """The numbers of one image: channels * height * width."""
+        return math.prod(self.shape)
 
 
 class Split:
     """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows.
 
     Args:
-        dataset: gives (x, y) for an index.
-        shape: of one picture, needed where its items are flat.
+        shape: of one image, needed where the dataset's items are flat.
     """
 
     def __init__(self, dataset: Dataset[Any], shape: Shape | None = None) -> None:
@@ -70,7 +67,7 @@ class Split:
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """X (n, features) uint8 or float32 and y (n,) int64 or (n, columns) float32, every item read once."""
+        """X (n, features) uint8 or float32 and y (n,) int64 or (n, columns) float32; every item is read once."""
         if is_arrays(self.dataset):
             x, y = self.dataset.tensors
             return x, y
@@ -80,7 +77,7 @@ class Split:
         return as_rows(x, self.shape)[0], as_targets([y for _, y in items])
 
     def floats(self) -> tuple[Tensor, Tensor]:
-        """The same with x as float32: a byte is a pixel value times 256, so the conversion is exact."""
+        """Return x as float32 and y; a byte is a pixel value times 256, so the conversion is exact."""
         x, y = self.tensors
         return to_float(x), y
 
@@ -108,30 +105,23 @@ class Splits:
         labels: Sequence[str] = (),
         name: str = "",
     ) -> Splits:
-        """Splits from (x, y) arrays or map-style datasets; what is not given is read off the rows.
+        """Return splits of (x, y) arrays or of map-style datasets of such rows.
 
-        Args:
-            train: (x, y) with x (n, height, width), (n, channels, height, width), or (n, features) with `shape`;
-                y whole-number labels (n,), or real targets (n,) or (n, columns). Or a map-style Dataset of such rows.
-            valid: likewise.
-            test: likewise, or none.
-            shape: (channels, height, width), needed where x is flat.
-            classes: how many classes; counted where it is not given, which reads every item of a Dataset once.
-            digest: identifies the content; hashed from it where it is not given.
-            source: where the data came from.
-            labels: what the classes are called.
-            name: the dataset's name; the registered one where it is empty.
+        x is (n, height, width), (n, channels, height, width), or flat rows (n, features) with `shape`, which is
+        (channels, height, width); y is whole-number labels (n,), or real targets (n,) or (n, columns). Where `classes`
+        is None, they are counted, which reads every item of a Dataset once; where `digest` is None, the content is
+        hashed. `labels` names the classes.
 
         Raises:
             DataError: the rows do not fit together.
         """
-        given = {"train": train, "valid": valid} | ({} if test is None else {"test": test})
         splits, shapes = {}, set()
-        for part, value in given.items():
-            splits[part], found = _split(value, shape, part)
-            shapes.add(found)
+        for part, value in {"train": train, "valid": valid, "test": test}.items():
+            if value is not None:
+                splits[part], found = _split(value, shape, part)
+                shapes.add(found)
         if len(shapes) > 1:
-            raise DataError(f"the splits hold pictures of different shapes: {sorted(shapes)}")
+            raise DataError(f"the splits hold images of different shapes: {sorted(shapes)}")
         found = shapes.pop()
         labelled, outputs = _targets(splits, classes)
         spec = DataSpec(
@@ -179,7 +169,7 @@ def _map_style(dataset: Any, shape: Shape | None, part: str) -> tuple[Split, Sha
 
 
 def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int]:
-    """Whether the targets are labels, and how many outputs they ask for; a Dataset of known classes is not read."""
+    """Return whether the targets are labels, and their outputs; a Dataset of known classes is not read."""
     read = [split for split in splits.values() if classes is None or is_arrays(split.dataset)]
     targets = [split.tensors[1] for split in read]
     kinds = {(y.dtype, *y.shape[1:]) for y in targets}
@@ -201,9 +191,9 @@ def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, in
 
 
 def _digest(splits: Mapping[str, Split], shape: Shape) -> str:
-    content = hashlib.sha256(str(shape).encode())
+    digest = hashlib.sha256(str(shape).encode())
     for part, split in sorted(splits.items()):
         for tensor in split.tensors:
-            content.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            content.update(np.ascontiguousarray(tensor.numpy()).data)
-    return content.hexdigest()
+            digest.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()

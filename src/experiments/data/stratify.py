@@ -1,6 +1,8 @@
-"""Splitting rows into training and validation, the same way every time."""
+"""Split rows into training and validation, the same way every time."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,11 @@ Indices = NDArray[np.int64]
 
 
 def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Training and validation rows, in ascending order, with the same share of each class.
+    """Return the training and validation rows, ascending, with the same share of each class.
 
     Args:
         y: class labels (n,).
-        fraction: the share of each class that goes to validation, at least one row of a class that has two.
+        fraction: the share of each class for validation, at least one row of a class that has two.
         seed: of the choice.
     """
     generator = np.random.default_rng(seed)
@@ -25,10 +27,10 @@ def stratified(y: NDArray[np.integer], *, fraction: float, seed: int) -> tuple[I
     return _complement(np.concatenate(valid), len(y))
 
 
-def plain(size: int, *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Training and validation rows, in ascending order, drawn without regard to their targets."""
-    rows = np.random.default_rng(seed).permutation(size)
-    return _complement(rows[: min(max(round(fraction * size), 1), size - 1)], size)
+def plain(y: NDArray[Any], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the training and validation rows, ascending, chosen without regard to their targets."""
+    rows = np.random.default_rng(seed).permutation(len(y))
+    return _complement(rows[: min(max(round(fraction * len(y)), 1), len(y) - 1)], len(y))
 
 
 def _complement(valid: Indices, size: int) -> tuple[Indices, Indices]:

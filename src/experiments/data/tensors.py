@@ -1,4 +1,4 @@
-"""Arrays as the tensors that a training takes: rows of pixels or numbers, labels or real targets."""
+"""Convert arrays to the tensors of a training: rows of pixels or numbers, labels or real targets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Shape = tuple[int, int, int]
 
 
 def is_arrays(dataset: Any) -> TypeGuard[TensorDataset]:
-    """Whether a dataset is nothing but arrays x and y; a class of one's own may give other rows than its tensors'."""
+    """Return whether a dataset is just arrays x and y; a subclass may give other rows than its tensors have."""
     return type(dataset) is TensorDataset and len(dataset.tensors) == 2
 
 
 def to_float(x: Tensor) -> Tensor:
-    """Float32 pixels: bytes divided by 256, which is exact; other numbers as they are."""
+    """Return float32: bytes divided by 256, which is exact; other numbers unchanged."""
     return x.float().div_(256) if x.dtype == torch.uint8 else x.float()
 
 
 def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
-    """Flat rows (n, features), uint8 or float32, and the shape of one picture."""
+    """Return flat rows (n, features), uint8 or float32, and the shape of one image."""
     tensor = torch.as_tensor(x)
     if tensor.dtype != torch.uint8:
         tensor = tensor.float()
@@ -39,7 +39,7 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
     channels, height, width = shape
     features = channels * height * width
     if features == 0:
-        raise DataError(f"x holds pictures without a pixel, of the shape {shape}")
+        raise DataError(f"x holds images without a pixel, of the shape {shape}")
     if tensor[:1].numel() != features and len(tensor):
         raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {features}")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -48,7 +48,7 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
 
 
 def as_targets(y: Any) -> Tensor:
-    """Class labels as int64 (n,), real targets as float32 (n, columns)."""
+    """Return class labels as int64 (n,), real targets as float32 (n, columns)."""
     if isinstance(y, list):
         y = torch.stack([torch.as_tensor(value) for value in y])
     tensor = torch.as_tensor(y)

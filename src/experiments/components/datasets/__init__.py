@@ -1,6 +1,6 @@
-"""Datasets: `(**arguments)` gives Splits, or a mapping of what `Splits.of` takes (train, valid, ...).
+"""Datasets: `(**arguments)` returns Splits, or a mapping with the arguments of `Splits.of` (train, valid, ...).
 
-Metadata at the registration that pictures of one's own are brought to (see fitting.py): `light_on_dark=True`, and
+A dataset declares at its registration how a user's images must look (see data/preprocess.py): `light_on_dark=True`, and
 `centred=20 / 28` for digits whose ink fits that share of the frame and has its centre of mass in the middle.
 """
 

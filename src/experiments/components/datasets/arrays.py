@@ -1,4 +1,4 @@
-"""A user's own arrays in an .npz file."""
+"""A user's arrays in an .npz file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NAMES = ("x", "y", "x_valid", "y_valid", "x_test", "y_test")
 def arrays(
     *, path: str, valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2, seed: Annotated[int, Ge(0)] = 0
 ) -> Splits:
-    """X (n, height, width) or (n, channels, height, width), y labels or real targets.
+    """Read x (n, height, width) or (n, channels, height, width), and y, labels or real targets.
 
-    The file's own x_valid and y_valid are used where it has them; else `valid_fraction` of the rows is split off,
-    of each class alike where y is labels. Bytes are read as pixel / 256, anything else as float32.
+    Without x_valid and y_valid in the file, `valid_fraction` of the rows is split off, of each class in the same share
+    where y is labels. Bytes are read as pixel / 256, other numbers as float32.
 
     Raises:
-        DataError: the file is not there, is no .npz, or holds something else.
+        DataError: the file is missing, is not an .npz, or holds something else.
     """
     content = _read(Path(path))
     x, y = content["x"], content["y"]
@@ -41,8 +41,7 @@ def arrays(
         train, valid = (x, y), (content["x_valid"], content["y_valid"])
     else:
         labelled = y.dtype.kind in "biu" and y.ndim == 1
-        chosen = stratified(y, fraction=valid_fraction, seed=seed) if labelled else None
-        inside, outside = chosen or plain(len(y), fraction=valid_fraction, seed=seed)
+        inside, outside = (stratified if labelled else plain)(y, fraction=valid_fraction, seed=seed)
         train, valid = (x[inside], y[inside]), (x[outside], y[outside])
     try:
         return Splits.of(train=train, valid=valid, test=test, source=path, name="arrays")
@@ -57,7 +56,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
             content = {name: np.asarray(archive[name]) for name in NAMES if name in names}
-    except Exception as error:  # a damaged file raises whatever it likes
+    except Exception as error:  # a damaged file can raise anything
         raise DataError(f"dataset.path={path}: not an .npz of plain arrays ({error})") from error
     missing = [name for name in ("x", "y") if name not in content]
     for part in ("valid", "test"):
@@ -73,5 +72,5 @@ def _read(path: Path) -> Mapping[str, Any]:
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.ndim == 0:
             found = f"{array.dtype} of the shape {array.shape}"
             raise DataError(f"dataset.path={path}: {name} holds {found}, not rows of numbers")
-    # torch takes no foreign byte order.
+    # torch takes the machine's byte order only.
     return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in content.items()}

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 pictures of 8x8, values 0 to 16, no network needed."""
+"""scikit-learn's handwritten digits: 1,797 images of 8x8, values 0 to 16, no network needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.data.stratify import stratified
 
 @register.dataset("digits", light_on_dark=True, centred=1.0)
 def digits() -> Splits:
-    """4/5 for training, 1/5 for validation, each class alike; pixels / 16."""
+    """Return 4/5 for training, 1/5 for validation, each class in the same share; pixels / 16."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

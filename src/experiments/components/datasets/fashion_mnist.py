@@ -14,18 +14,7 @@ FASHION = idx.IdxSet(
         idx.PARTS[2]: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         idx.PARTS[3]: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
-    labels=(
-        "T-shirt",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
+    labels=("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 ZALANDO = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
@@ -33,19 +22,18 @@ ZALANDO = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fash
 
 @register.dataset("fashion_mnist", light_on_dark=True)
 def fashion_mnist(*, root: str = "data", source: str | None = None) -> Splits:
-    """50,000 training, 10,000 validation and 10,000 test pictures of 28x28 as bytes.
+    """50,000 training, 10,000 validation and 10,000 test images of 28x28 as bytes.
 
     Args:
         root: the folder of all data.
         source: a folder with the four idx files, an https address of such a folder, or zalando; None for zalando.
 
     Raises:
-        DataError: it cannot be had; the message tells the reason and the way by hand.
+        DataError: no source has it; the message has the reason and the way by hand.
     """
-    named = {"zalando": sources.idx_files(ZALANDO)}
-    tried = sources.chosen(source, named, None)
+    named = {"zalando": sources.idx_files(FASHION, ZALANDO)}
     manual = (
         f"By hand: put the four idx files (for example from {ZALANDO}) into a folder and name it with "
         f"dataset.source=...; the unpacked train images have the sha256 {FASHION.hashes[idx.PARTS[0]]}."
     )
-    return sources.load(FASHION, root, tried, manual)
+    return sources.load(FASHION, root, source, named, manual=manual)

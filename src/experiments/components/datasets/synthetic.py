@@ -1,4 +1,4 @@
-"""Pictures out of a random generator: learnable, of any shape and size, for tests and measurements."""
+"""Images from a random generator: learnable, of any shape and size, for tests and measurements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def synthetic(
     noise: Annotated[float, Ge(0)] = 1.0,
     seed: Annotated[int, Ge(0)] = 0,
 ) -> Splits:
-    """One standard normal picture per class, and rows that are one of them plus noise."""
+    """Draw one standard normal image per class, and rows that are one of them plus noise."""
     generator = np.random.default_rng(seed)
     centres = generator.standard_normal((classes, *shape), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Stages 10 to 14: three stride-2 convolutions, first fixed to 28x28, then for any picture."""
+"""Stages 10 to 14: three stride-2 convolutions, first fixed to 28x28, then for images of any size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from experiments.data.splits import DataSpec
 
 
 class Lambda(nn.Module):
-    """A layer that calls a function, for a step that torch.nn has no layer for."""
+    """A layer that calls a function, for a step without a layer in torch.nn."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whatever the function gives."""
+        """Return the function's result."""
         return self.function(x)
 
 
@@ -68,7 +68,7 @@ def cnn_sequential(data: DataSpec) -> nn.Module:
 
 @register.model("cnn_adaptive", input="image", channels_last=True)
 def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Module:
-    """Stage 12: any height, width and number of channels, by pooling to the one size that is asked for."""
+    """Stage 12: any height, width and number of channels, by pooling to a fixed size."""
     return nn.Sequential(
         nn.Conv2d(data.shape[0], width, kernel_size=3, stride=2, padding=1),
         nn.ReLU(),

@@ -15,7 +15,7 @@ from experiments.data.splits import DataSpec
 
 @register.model("logistic_parameters", input="flat")
 class LogisticParameters(nn.Module):
-    """Stage 3: the two tensors as nn.Parameters, so that none can be forgotten."""
+    """Stage 3: the two tensors as nn.Parameters, which parameters() lists by itself."""
 
     def __init__(self, data: DataSpec) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def mlp(
     depth: Annotated[int, Ge(1)] = 1,
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
 ) -> nn.Module:
-    """Linear layers with ReLU, and dropout where asked for, between them."""
+    """Return linear layers with ReLU, and dropout if given, between them."""
     layers: list[nn.Module] = []
     features = data.features
     for _ in range(depth):

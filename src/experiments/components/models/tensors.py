@@ -1,4 +1,4 @@
-"""Stages 1 and 2: a model over two bare tensors, with no torch.nn at all."""
+"""Stages 1 and 2: a model of two bare tensors, without torch.nn."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from experiments.data.splits import DataSpec
 
 
 class TensorModel:
-    """x @ weights + bias over two bare tensors, with what a training asks of any model."""
+    """x @ weights + bias, with the methods that a training needs."""
 
     def __init__(self, data: DataSpec) -> None:
-        # requires_grad after the scaling, so that the scaling is not recorded for the gradient
+        # requires_grad after the scaling, so that autograd does not record the scaling
         self.weights = (torch.randn(data.features, data.outputs) / math.sqrt(data.features)).requires_grad_()
         self.bias = torch.zeros(data.outputs, requires_grad=True)
 
@@ -26,11 +26,11 @@ class TensorModel:
         return xb @ self.weights + self.bias
 
     def parameters(self) -> list[Tensor]:
-        """The two tensors."""
+        """Return the two tensors."""
         return [self.weights, self.bias]
 
     def train(self) -> Self:
-        """Nothing differs between training and evaluation."""
+        """Return the model; training and evaluation do not differ."""
         return self
 
     eval = train
@@ -42,16 +42,16 @@ class TensorModel:
         return self
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights by name."""
+        """Return the tensors by name."""
         return {"weights": self.weights.detach(), "bias": self.bias.detach()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over weights of the same shapes."""
+        """Copy tensors of the same shapes."""
         own = self.state_dict()
         if state.keys() != own.keys():
             raise RuntimeError(f"expected the tensors weights and bias, got {', '.join(state)}")
         for name, tensor in own.items():
-            if state[name].shape != tensor.shape:  # copy_ would repeat a single column
+            if state[name].shape != tensor.shape:  # copy_ would broadcast a single column
                 raise RuntimeError(f"{name} is {tuple(tensor.shape)} here, {tuple(state[name].shape)} there")
         with torch.no_grad():
             self.weights.copy_(state["weights"])
@@ -59,7 +59,7 @@ class TensorModel:
 
 
 class LogProbabilityModel(TensorModel):
-    """The same, ended by a log-softmax written out: x - log(sum(exp(x)))."""
+    """The same with a log-softmax written out: x - log(sum(exp(x)))."""
 
     def __call__(self, xb: Tensor) -> Tensor:
         """Log-probabilities (batch, outputs)."""
