@@ -8,12 +8,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import ranks
 from experiments.config import check, compose, secrets
+from experiments.config.hydra_internals import HydraConfig
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.refactoring import refactoring
 from experiments.runs import metadata, sweep_plan, worker

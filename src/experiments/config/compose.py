@@ -11,14 +11,13 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.config import discovery
+from experiments.config.hydra_internals import ConfigStore, GlobalHydra
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, suggestion
 

@@ -19,9 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from experiments.config import hydra_options
+from experiments.config.hydra_internals import ConfigStore
 from experiments.config.registry import Registry, register
 from experiments.errors import ConfigError, Fault, UserError
 
