@@ -47,7 +47,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first asked for (PEP 562)."""
+    """Import what needs torch at its first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'experiments' has no attribute {name!r}")
     from importlib import import_module
@@ -56,5 +56,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Return the public names."""
     return sorted(__all__)

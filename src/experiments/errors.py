@@ -1,4 +1,4 @@
-"""What is told to a user as one message, without a traceback."""
+"""Errors that are shown to a user as one message, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Something a user can mend; the message says what, where, and what was expected."""
+    """Something a user can fix; the message says what, where, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a configuration.
+    """One thing that is wrong with a configuration."""
 
-    Args:
-        key: where, as it would be written on the command line (`optim.lr`).
-        problem: what is wrong with it, with the value and what was expected.
-    """
-
-    key: str
-    problem: str
+    key: str  # as on the command line: `optim.lr`
+    problem: str  # with the value, what was expected, and the remedy
 
     def __str__(self) -> str:
         return f"{self.key}: {self.problem}"
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that cannot be run; carries every fault that was found."""
+    """A configuration that cannot be run, with all its faults."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults
@@ -42,19 +37,19 @@ class RegistrationError(UserError, ValueError):
 
 
 class DataError(UserError):
-    """A data set that cannot be had or is not what it says it is."""
+    """A dataset that is not available or not valid."""
 
 
 class CheckpointError(UserError):
-    """A run that cannot go on: its checkpoints are damaged, foreign, or of another training."""
+    """A run that cannot be resumed: its checkpoints are damaged or of another training."""
 
 
 class TrainingError(UserError):
-    """A training that had to stop; what was measured until then is kept."""
+    """A training that had to stop; its metrics until then are kept."""
 
 
 def suggestion(name: object, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest of `names`, and all of them: the end of an error message."""
+    """Return the end of an error message: `; did you mean 'x'?` for the nearest of `names`, and all of them."""
     known = sorted(names)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"

@@ -7,12 +7,11 @@ from dataclasses import fields
 
 import pytest
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 
-from experiments.config.hydra_internals import forget_option
+from experiments.config.hydra_internals import forget_option, load_plugins
 from tests.support import internals
 from tests.support.places import ROOT
 
@@ -46,10 +45,14 @@ NAMES = (
 
 
 def test_hydra_has_the_names_that_we_use() -> None:
+    load_plugins()  # first, for the scan executes the sweeper's module again
     internals.require("hydra-core", READ_FROM, NAMES, " and ".join(ADAPTERS))
 
 
 def test_hydras_objects_have_the_attributes_that_we_use() -> None:
+    load_plugins()  # first, for the scan executes the sweeper's module again
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
     attributes = {
         "JobReturn": ({field.name for field in fields(JobReturn)}, {"_return_value", "cfg", "hydra_cfg", "overrides"}),
         "BasicSweeper": (vars(BasicSweeper(None)), {"config", "hydra_context", "launcher", "max_batch_size"}),
