@@ -83,10 +83,11 @@ def check(values: dict[str, Any]) -> RootConfig:
     if faults := list(_import_paths(values)):
         raise ConfigError(*faults)
     discovery.load()
-    loader = dict(values.get("loader") or {})
-    settings = {key: loader.pop(key) for key in LoaderSettings.model_fields if key in loader}
+    loader = values["loader"] if isinstance(values.get("loader"), dict) else {}
+    settings = {key: value for key, value in loader.items() if key in LoaderSettings.model_fields}
+    own = {key: value for key, value in loader.items() if key not in settings}
     faults = model_faults(RootConfig, values) + model_faults(LoaderSettings, settings, "loader")
-    faults += _component_faults(values | {"loader": loader} if isinstance(values.get("loader"), dict) else values)
+    faults += _component_faults(values | {"loader": own} if loader else values)
     if not faults:
         root = RootConfig.model_validate(values)
         faults = [*device.faults(root.device), *pair_checks.faults(root)]

@@ -97,7 +97,7 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Return all registered names, sorted."""
         return sorted(self._components)
 
     def get(self, name: object, *, key: str | None = None) -> Component:

@@ -104,7 +104,7 @@ class Watch:
 
     @property
     def enough(self) -> bool:
-        """Whether no further job may start."""
+        """Return whether no further job may start."""
         return self.limit is not None and len(self.seen) >= self.limit
 
     def look(self) -> None:
