@@ -77,7 +77,7 @@ class Hooks(Callback):
                 problem = "another sweeper than ours would start its jobs; hydra/sweeper=experiments has a preview"
                 raise ConfigError(Fault("sweep.preview", problem))
             if ranks.world() > 1:
-                problem = "torchrun trains one run with many processes; start the sweep without it, or its runs one by one"
+                problem = "torchrun trains one run with many processes; start the sweep without it, or each of its runs"
                 raise ConfigError(Fault("hydra.mode", problem))
             launchers.require(config)
         except UserError as error:
