@@ -10,6 +10,7 @@ def my_net(data, *, width: int = 64): ...
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.registry import register
@@ -47,14 +48,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first asked for (PEP 562)."""
+    """Import what needs torch at its first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'experiments' has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(f"experiments.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Return the public names."""
     return sorted(__all__)

@@ -1,4 +1,4 @@
-"""`python -m experiments`: Hydra composes, the run runs; one message for a user's mistake, no traceback."""
+"""`python -m experiments`: Hydra composes the configuration and starts the run."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from experiments.config import discovery
 
 @hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
 def task(cfg: DictConfig) -> float:
-    """One job: the best validation loss, which a search minimises."""
+    """Run one job; return the best validation loss, which a search minimises."""
     from experiments.api import run_job
 
     return run_job(cfg).best_valid_loss
 
 
 def main() -> None:
-    """The command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
+    """Run the command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
     cli.guarded(compose_and_run, together=True)
 
 
 def compose_and_run() -> None:
-    """Let Hydra read the command line and run its jobs."""
+    """Have Hydra parse the command line and run its jobs."""
     discovery.register_with_hydra()
     task()
 
 
 if __name__ == "__main__":
-    # Under its own name, so that other processes can find the task function.
+    # Under its own name, so that other processes can unpickle the task function.
     from experiments.__main__ import main as named
 
     named()

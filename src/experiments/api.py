@@ -1,4 +1,4 @@
-"""The ways into a run: from Python (`run`), from Hydra (`run_job`), and into one that is there (`resume`)."""
+"""The ways to start a run: from Python (`run`) and from Hydra (`run_job`); and to resume one (`resume`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import ranks
 from experiments.config import check, compose, secrets
+from experiments.config.hydra_internals import HydraConfig
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.refactoring import refactoring
 from experiments.runs import metadata, sweep_plan, worker
@@ -40,7 +40,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
 
     Raises:
         ConfigError: the configuration cannot be run; nothing was left behind.
-        DataError: the dataset cannot be had.
+        DataError: the dataset is not available or invalid.
         TrainingError: the training had to stop.
     """
     if config_dir is not None:
@@ -49,9 +49,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
     build.forget_dataset()
-    secrets.learn(cfg)
-    client.warm_up(cfg)
-    config = check.checked(cfg)
+    config = _checked(cfg)
     if ranks.follows():
         return worker.follow(config.root, overrides)
     folder = Path(cfg.hydra.run.dir).resolve()
@@ -63,24 +61,21 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
 
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> Result:
-    """Go on with the run in a folder, from its newest checkpoint, in the same MLflow run.
+    """Resume the run in a folder from its newest checkpoint, in the same MLflow run.
 
     Args:
         folder: the run's.
-        overrides: beside those it was begun with; more epochs, say.
+        overrides: beside those it was started with; more epochs, say.
 
     Raises:
         ConfigError: there is no run, another process has it, or what determines its result has changed.
-        CheckpointError: none of its checkpoints can be used.
+        CheckpointError: it has no usable checkpoint.
         TrainingError: the training had to stop.
     """
     folder = folder.resolve()
     run = run_in(folder)
     overrides = merge(run.overrides, overrides)
-    cfg = compose.compose(overrides)
-    secrets.learn(cfg)
-    client.warm_up(cfg)
-    config = check.checked(cfg)
+    config = _checked(compose.compose(overrides))
     if ranks.follows():
         return worker.follow(config.root, overrides)
     job = Job(folder, config.choices, tuple(overrides), run.start.varied, run.start.parent)
@@ -91,13 +86,13 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Result:
 def run_job(cfg: DictConfig) -> Result:
     """Train one job that Hydra has composed, in the folder that Hydra has made for it.
 
-    A sweep's job that was begun before (its launcher or `resume` starts it again) goes on; a finished one is left.
+    A sweep's job that was started before (its launcher or `resume` starts it again) resumes; a finished one is left.
 
-    Raises as `run` does; of a sweep's job that could not begin, the reason stays in its folder.
+    Raises as `run` does; a sweep's job that could not start keeps the reason in its folder.
     """
     secrets.mask_logs()
-    values, hydra = check.resolve(cfg), HydraConfig.get()
-    config = check.Checked(values, check.check(values), compose.choices(hydra))
+    hydra = HydraConfig.get()
+    config = check.checked(cfg, hydra)
     folder = Path(hydra.runtime.output_dir).resolve()
     overrides = [str(override) for override in hydra.overrides.task]
     overrides += [
@@ -118,12 +113,19 @@ def run_job(cfg: DictConfig) -> Result:
         return _execute(config, Job(folder, config.choices, overrides, varied, sweep))
 
 
+def _checked(cfg: DictConfig) -> check.Checked:
+    """Check a composed configuration, while the uploader starts."""
+    secrets.learn(cfg)
+    client.warm_up(cfg)
+    return check.checked(cfg)
+
+
 def _execute(config: check.Checked, job: Job) -> Result:
     return execute(config, job, functools.partial(_note, config, job))
 
 
 def _note(config: check.Checked, job: Job) -> str:
-    """A stage's words, and what it changes in the code; its script is left in the run's folder."""
+    """Return a stage's description with its changes of the code, and keep its script in the run's folder."""
     note = metadata.note(config.root.tutorial, config.root.language)
     if not note or "stage" not in job.choices:
         return note
@@ -133,8 +135,8 @@ def _note(config: check.Checked, job: Job) -> str:
 
 
 def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
-    """What Hydra itself keeps beside a run, for a run from Python."""
-    (folder / ".hydra").mkdir(exist_ok=True)  # there after an attempt that ended before there was a run
+    """Write what Hydra itself keeps beside a run, for a run from Python."""
+    (folder / ".hydra").mkdir(exist_ok=True)  # exists after an attempt that was rejected
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     for name, kept in (("config", own), ("overrides", OmegaConf.create(list(overrides)))):
         OmegaConf.save(kept, folder / ".hydra" / f"{name}.yaml")
@@ -143,7 +145,7 @@ def _keep_hydra(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None
 
 @contextlib.contextmanager
 def _logged_to(folder: Path) -> Iterator[None]:
-    """The product's log in the run's folder, and on the terminal where logging is not set up yet."""
+    """Write the product's log to the run's folder, and to the terminal where logging is not set up yet."""
     package = logging.getLogger("experiments")
     handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

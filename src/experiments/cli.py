@@ -1,7 +1,7 @@
 """What every command does around its work: one message for a user's mistake, exit codes, and rare garbage collection.
 
-Importing torch or MLflow makes a million objects that live until the end. Looking through them again and again while
-they are made, and once more at the exit, took a third of a start and 0.8 s of an exit.
+Importing torch or MLflow makes a million objects that live until the end. Garbage collection over them took a third of
+a start and 0.8 s of an exit.
 """
 
 from __future__ import annotations
@@ -13,35 +13,33 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from hydra.errors import HydraException
-
 from experiments import ranks
 from experiments.config import secrets
 from experiments.config.compose import in_words, is_users
 from experiments.errors import TrainingError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-THRESHOLD = 100_000  # new objects, beside those that went, before a look; Python's own is 700 to 2,000
+THRESHOLD = 100_000  # objects created, less those freed, before a collection; Python's own is 700 to 2,000
 
 
 def collect_rarely() -> None:
-    """Look for garbage seldom, and not at the exit; for a process of our own only."""
+    """Collect garbage rarely, and not at the exit; for a process of our own only."""
     gc.set_threshold(THRESHOLD)
     atexit.register(gc.freeze)
 
 
 def guarded(action: Callable[[], None], *, together: bool = False) -> None:
-    """Do it, and end the process with one message and its exit code where that fails.
+    """Run a command, and end the process with one message and its exit code where that fails.
 
     Args:
-        action: what the command does.
-        together: whether several processes, started by torchrun, can do it together.
+        action: the command.
+        together: whether several processes, started by torchrun, can run it together.
     """
     collect_rarely()
     secrets.mask_process()
     secrets.learn_arguments(sys.argv[1:])
     wanted = os.environ.get(FULL_ERROR) == "1"
-    # Hydra then lets its exceptions through, to be worded here.
+    # Hydra then raises its exceptions, which become messages here.
     os.environ[FULL_ERROR] = "1"
     try:
         if not together:
@@ -54,16 +52,16 @@ def guarded(action: Callable[[], None], *, together: bool = False) -> None:
     except Exception as error:
         if wanted:
             raise
-        sys.exit(_tell(error))
+        sys.exit(_report(error))
 
 
-def _tell(error: Exception) -> int:
-    """Print what a user should read of an error; the exit code."""
+def _report(error: Exception) -> int:
+    """Print the message of an error; return the exit code."""
     if isinstance(error, UserError):
-        if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process tells it
+        if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process does
             print(f"error: {secrets.masked(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
-    if isinstance(error, HydraException) or is_users(error):
+    if is_users(error):
         if ranks.speaks():
             print(f"error: {secrets.masked(str(in_words(error)))}", file=sys.stderr)
         return 2

@@ -140,7 +140,7 @@ def test_an_import_path_is_never_imported(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("./mlruns", "'./mlruns' is a plain folder"),
         ("file:///tmp/mlruns", "'file:///tmp/mlruns' is a plain folder"),
-        ("ftp://host", "'ftp://host' is no address of an MLflow store"),
+        ("ftp://host", "'ftp://host' is not the address of an MLflow store"),
         ("http://", "'http://' names no host"),
         ("sqlite:///", "names no file"),
     ],
@@ -216,10 +216,10 @@ def refusal(function: Callable[..., None], *arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (("device=cuda",), "finds no CUDA card; device=cpu computes here, device=auto picks what is there"),
-        (("device=mps",), "finds no Apple GPU; device=cpu computes here, device=auto picks what is there"),
+        (("device=cuda",), "finds no CUDA card; use device=cpu, or device=auto for what is available"),
+        (("device=mps",), "finds no Apple GPU; use device=cpu, or device=auto for what is available"),
         (("device=cpu", "device.index=1"), "device.index: 1 names a CUDA card, but the device is cpu"),
-        (("device=cuda:7",), "one card of several is chosen with device=cuda device.index=1"),
+        (("device=cuda:7",), "to choose one card of several: device=cuda device.index=1"),
     ],
 )
 def test_a_device_that_is_not_there_is_never_replaced(
@@ -232,7 +232,7 @@ def test_a_device_that_is_not_there_is_never_replaced(
 
 def test_by_hand_has_no_scheduler() -> None:
     text = message("optim=by_hand", "scheduler=cosine")
-    assert text == "scheduler: cosine steers an optimiser of torch; optim by_hand is none"
+    assert text == "scheduler: cosine steers a torch optimiser; optim by_hand is not one"
 
 
 def _options() -> list[str]:

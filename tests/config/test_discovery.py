@@ -271,7 +271,7 @@ def test_what_a_package_misses_is_not_told_as_the_package_missing(write: Any, mo
 
 def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     setting(monkeypatch, "sys")
-    with pytest.raises(ConfigError, match=r"module 'sys' is no Python source \(built-in\)$"):
+    with pytest.raises(ConfigError, match=r"module 'sys' is not Python source \(built-in\)$"):
         discovery.own_files()
 
 

@@ -153,7 +153,6 @@ def test_what_comes_from_the_environment_is_told_by_its_name(left: dict[str, Lef
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known to be a secret yet, and nothing of a test is afterwards."""
     monkeypatch.setattr(secrets, "_known", {})
-    monkeypatch.setattr(secrets, "_patterns", [])
 
 
 def learn(**settings: object) -> None:

@@ -20,10 +20,10 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
     [
         pytest.param([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n", marks=slow),
         ([*QUICK, "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
-        ([*QUICK, "stage=10"], "configuration: an option is chosen by its whole name, not by a number or null ("),
+        ([*QUICK, "stage=10"], "configuration: choose an option by its whole name, not by a number or null ("),
         pytest.param(
             ["-m", *QUICK, "stage=10,11"],
-            "configuration: an option is chosen by its whole name, not by a number or",
+            "configuration: choose an option by its whole name, not by a number or",
             marks=slow,
         ),
         pytest.param([*QUICK, "output_root="], "output_root: '' is not allowed: ", marks=slow),

@@ -230,7 +230,7 @@ def test_the_threat_model_can_be_found() -> None:
 @pytest.mark.parametrize("name", ["a/b", "../a", "..", "/a", "a\\b", "a\0", "a\nb", "a" * 101, "", None, 1])
 def test_a_components_name_stays_inside_its_folder(name: Any) -> None:
     things = Registry("thing", group="things")
-    with pytest.raises(RegistrationError, match="thing .* (is no name|is too long for a name)"):
+    with pytest.raises(RegistrationError, match="thing .* (is not a name|is too long for a name)"):
         things(name)
     assert things.names == []
 
@@ -243,7 +243,7 @@ def test_a_components_name_may_be_any_other(name: str) -> None:
 
 
 def test_a_decorator_without_a_name_says_how_it_is_written() -> None:
-    with pytest.raises(RegistrationError, match=r'it is written @register\.model\("name"\)'):
+    with pytest.raises(RegistrationError, match=r'write @register\.model\("name"\)'):
         experiments.register.model(lambda data: None)  # type: ignore[arg-type]  # what is shown here
 
 

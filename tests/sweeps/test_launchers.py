@@ -19,7 +19,7 @@ from experiments.config.compose import compose, quoted
 from experiments.config.hydra_options import LAUNCHERS
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.runs import cpu_contention, sweep_plan
-from experiments.sweeps import launchers
+from experiments.sweeps import launcher_internals, launchers
 from experiments.tracking.record import Place
 from tests.support.places import ROOT, Cli
 
@@ -85,7 +85,7 @@ def test_a_file_of_ones_own_begins_with_a_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launchers, "find_spec", lambda _: None)
+    monkeypatch.setattr(launcher_internals, "find_spec", lambda _: None)
     with pytest.raises(ConfigError) as told:
         launchers.require(compose([f"hydra/launcher={name}"]))
     extra = f"pip install 'experiments[{EXTRA[name]}]'"
@@ -93,7 +93,7 @@ def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_is_asked_of_the_launcher_that_hydra_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launchers, "find_spec", lambda _: None)
+    monkeypatch.setattr(launcher_internals, "find_spec", lambda _: None)
     launchers.require(compose([]))
 
 
@@ -123,7 +123,7 @@ def test_slurm_gives_up_in_one_line_where_there_is_none(cli: Cli, workplace: Pat
     if not installed("submitit_slurm"):
         pytest.skip("the extra [slurm] is not installed")
     done = cli("-m", "hydra/launcher=submitit_slurm", "seed=1,2", env={"PATH": ""})
-    why = "there is no srun here; it is for a machine of a Slurm cluster (hydra/launcher=submitit_local tries it)"
+    why = "srun not found; this launcher needs a Slurm cluster (hydra/launcher=submitit_local tries it)"
     assert (done.returncode, done.stderr) == (2, f"error: hydra/launcher=submitit_slurm: {why}\n")
     assert list(workplace.iterdir()) == []
 
@@ -218,7 +218,7 @@ def test_a_job_that_takes_too_long_is_told_with_the_way_on(tmp_path: Path) -> No
 
 
 def test_a_job_on_a_machine_that_does_not_share_the_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="all machines have to share that folder"):
+    with pytest.raises(ConfigError, match="all machines have to share the sweep's folder"):
         launchers.require_shared(tmp_path, {"_target_": "hydra_plugins.experiments_sweeper.CheckedSweeper"})
 
 
@@ -231,7 +231,6 @@ def test_a_job_of_another_process_works_where_its_sweep_was_begun(
     monkeypatch.chdir(elsewhere)
     place = Place(str(began), "my_net.py")
     monkeypatch.setattr(sweep_plan, "read", lambda _: sweep_plan.SweepPlan(place=place))
-    monkeypatch.setattr(launchers, "_sweeping", [])
     monkeypatch.delenv(discovery.SETTING, raising=False)
     # What would hold for the tests' own process for ever.
     monkeypatch.setattr(secrets, "mask_process", lambda: None)

@@ -48,14 +48,14 @@ def test_a_failed_job_holds_nothing_of_its_training() -> None:
     with pytest.raises(RuntimeError) as failed:
         training()
     assert held[0]() is not None
-    hooks._let_go(failed.value)
+    hooks._clear_frames(failed.value)
     assert held[0]() is None
 
 
 def test_a_failed_job_whose_error_is_among_its_own_causes_ends_too() -> None:
     error, above = RuntimeError("out of luck"), RuntimeError("above")
     error.__cause__, above.__cause__ = above, error
-    assert forked(lambda: hooks._let_go(error), seconds=20).code == 0
+    assert forked(lambda: hooks._clear_frames(error), seconds=20).code == 0
 
 
 def fails_in_the_second() -> None:

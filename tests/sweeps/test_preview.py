@@ -94,7 +94,7 @@ def test_of_a_failed_job_that_could_not_go_on_that_is_told(workplace: Path) -> N
     failed.start()
     failed.end("FAILED", "RuntimeError: out of luck")
     (workplace / ERROR).write_text("it cannot go on:\n  too little is left\n", encoding="utf-8")
-    assert state_of(workplace).told == "0 epochs done; it cannot go on: too little is left"
+    assert state_of(workplace).note == "0 epochs done; it cannot go on: too little is left"
 
 
 def seconds(time: str) -> float:

@@ -23,7 +23,10 @@ SWEEP = ("-m", *SMALL, "seed=0,1")
         ("~sweep", "sweep: a value is required"),
         ("sweep.limit=${nope}", "sweep.limit: its interpolation cannot be resolved (InterpolationKeyError)"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size: 0 is given; it should be a whole number of"),
-        ("optim.lr=interval(0.1,1)", "optim.lr: interval(0.1,1) is given, which is no list of values; hydra/sweeper="),
+        (
+            "optim.lr=interval(0.1,1)",
+            "optim.lr: interval(0.1,1) is given, which is not a list of values;",
+        ),
     ],
 )
 def test_what_no_sweep_could_be_is_refused(given: str, told: str, workplace: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.sweeps import search
+from experiments.sweeps import launcher_internals
 from tests.support import raw_journal
 from tests.support.commands import SMALL, STEPS, Before, at_step, command, nothing, resumed, same_run, status
 from tests.support.forked import Ended
@@ -89,7 +89,9 @@ def test_a_search_that_ends_before_its_first_trial_has_an_end(tmp_path: Path) ->
         raise KeyboardInterrupt
 
     def at_its_begin() -> None:
-        search.run = interrupt  # type: ignore[assignment]  # in a process that ends soon
+        from experiments.sweeps.search import Search
+
+        Search._run = interrupt  # type: ignore[assignment,method-assign]  # in a process that ends soon
 
     done = searched(tmp_path / "sweep", before=at_its_begin)
     assert (done.code, status(tmp_path / "sweep")) == (130, "KILLED"), done
@@ -138,7 +140,7 @@ def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) 
         ("optim.lr=interval(-1, 1)", "optim.lr: "),
         ("optim.lr=interval(0.1, 0.01)", "optim.lr: interval(0.1, 0.01) cannot be searched: The `low` value must be"),
         ("optim.lr=tag(log, interval(0, 1))", "optim.lr: tag(log, interval(0, 1)) cannot be searched: The `low` value"),
-        ("optim=glob(nothing*)", "optim: glob(nothing*) matches none of its options"),
+        ("optim=glob(nothing*)", "optim: glob(nothing*) matches no option"),
         ("model=choice(mlp,mpl)", "model=mpl: there is no such option; did you mean 'mlp'?"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: 0 is given; it should be a whole number of 1 or more"),
         ("hydra.sweeper.direction=up", "hydra.sweeper.direction: 'up' is given; it should be minimize or maximize"),
@@ -188,7 +190,7 @@ def test_a_search_over_nothing_is_refused(workplace: Path) -> None:
 
 def test_without_the_extra_one_line_names_it(workplace: Path) -> None:
     def uninstall() -> None:
-        search.find_spec = lambda _: None  # type: ignore[assignment,misc,attr-defined]  # in a process that ends soon
+        launcher_internals.find_spec = lambda _: None  # type: ignore[assignment,misc,attr-defined]  # in a process that ends soon
 
     told = "it comes with an extra, which is not installed: pip install 'experiments[optuna]'"
     done = command("-m", "experiment=search_cnn", before=uninstall)

@@ -314,10 +314,10 @@ REFUSED = {
     "device.precision=half": "device.precision: 'half' is not allowed: it should be 'fp32', 'tf32', 'bf16' or 'fp16'",
     "device.compile=maybe": "device.compile: 'maybe' is not allowed",
     "device.precision=tf32": (
-        "device.precision: tf32 is not for the device cpu, but for NVIDIA's cards; fp32 is exact, bf16 faster"
+        "device.precision: tf32 is not supported on cpu, only on NVIDIA's cards; use fp32, or bf16 for speed"
     ),
     "device.graph=true": (
-        "device.graph: a CUDA graph needs a CUDA card, and the device is cpu; device.graph=false trains there"
+        "device.graph: a CUDA graph needs a CUDA card, but the device is cpu; set device.graph=false"
     ),
     "device.precision=fp16 optim=by_hand": (
         "device.precision: fp16 scales gradients, which needs a torch optimiser; by_hand is not one. bf16 works without"
@@ -342,10 +342,10 @@ def test_an_apple_gpu_has_bf16_and_no_fp16(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.backends.mps.is_macos_or_newer", lambda *_: True)
     assert faults("mps", precision="bf16") == []
-    told = "device.precision: fp16 is not for the device mps, where torch scales no gradients; fp32 and bf16 work there"
+    told = "device.precision: fp16 is not supported on mps, as torch does not scale gradients there; use fp32 or bf16"
     assert faults("mps", precision="fp16") == [told]
     monkeypatch.setattr("torch.backends.mps.is_macos_or_newer", lambda *_: False)
-    told = "device.precision: bf16 is not for the device mps before macOS 14; fp32 works there"
+    told = "device.precision: bf16 is not supported on mps before macOS 14; use fp32"
     assert faults("mps", precision="bf16") == [told]
 
 
@@ -356,7 +356,7 @@ def test_an_old_card_has_neither_tf32_nor_bf16(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *, including_emulation: including_emulation)
     monkeypatch.setattr("torch.version.cuda", "13.0")
     for precision in ("tf32", "bf16"):
-        told = f"device.precision: the card Old has no {precision}; fp32 and fp16 work there"
+        told = f"device.precision: the card Old has no {precision}; use fp32 or fp16"
         assert faults("cuda", precision=precision) == [told]
     assert faults("cuda", precision="fp16") == faults("cuda", graph=True) == []
 

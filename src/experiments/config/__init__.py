@@ -1,1 +1,1 @@
-"""What a run is configured by: components, their schemas, and the checked configuration."""
+"""The configuration of a run: components, their schemas, and the checked values."""

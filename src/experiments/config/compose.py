@@ -1,4 +1,4 @@
-"""Composing a configuration outside of Hydra's own command line, and Hydra's errors in a user's words."""
+"""Compose a configuration without Hydra's command line, and reword Hydra's errors for a user."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import CompactHydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.config import discovery
+from experiments.config.hydra_internals import ConfigStore, GlobalHydra
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, suggestion
 
@@ -26,7 +25,7 @@ SINGLE = {registry.group for registry in register if not registry.many} | {"devi
 
 
 def searching(config_dir: str | Path) -> str:
-    """The override that does what `--config-dir` does on the command line.
+    """Return the override that is equal to `--config-dir` on the command line.
 
     Raises:
         ConfigError: there is no such folder.
@@ -38,14 +37,14 @@ def searching(config_dir: str | Path) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as the value of an override, whatever is in it."""
+    """Quote any text as the value of an override."""
     # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one, or at the end.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
     return f"'{escaped}'"
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """The configuration that a command line with these overrides would have, Hydra's part included.
+    """Compose the configuration of a command line with these overrides, Hydra's part included.
 
     Args:
         overrides: as on the command line, `["model=cnn", "optim.lr=0.1"]`.
@@ -53,24 +52,22 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: it cannot be composed.
     """
-    given = list(overrides)
+    started: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     try:
-        if GlobalHydra.instance().is_initialized():
-            return hydra_compose("config", given, return_hydra_config=True)
-        discovery.register_with_hydra()
-        with initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments"):
-            return hydra_compose("config", given, return_hydra_config=True)
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise in_words(error) from error
-    except (ValueError, YAMLError) as error:
-        if not is_users(error):
+        if not GlobalHydra.instance().is_initialized():
+            discovery.register_with_hydra()
+            started = initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments")
+        with started:
+            return hydra_compose("config", list(overrides), return_hydra_config=True)
+    except Exception as error:
+        if not (is_users(error) or isinstance(error, OmegaConfBaseException)):
             raise
         raise in_words(error) from error
 
 
 def is_users(error: Exception) -> bool:
-    """Whether an error that is none of Hydra's own kinds is a user's mistake: `stage=10`, a file that is no YAML."""
-    return _chooses_no_name(error) or isinstance(error, YAMLError | UnicodeDecodeError)
+    """Return whether an error that Hydra raises is a user's mistake: an unknown option, `stage=10`, invalid YAML."""
+    return _chooses_no_name(error) or isinstance(error, HydraException | YAMLError | UnicodeDecodeError)
 
 
 def _chooses_no_name(error: Exception) -> bool:
@@ -78,19 +75,19 @@ def _chooses_no_name(error: Exception) -> bool:
 
 
 def in_words(error: Exception) -> ConfigError:
-    """Hydra's composition error as one of ours: what was asked, what there is, the nearest."""
+    """Reword an error of Hydra's composition: what was chosen, what is available, the nearest name."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        # Of one in a list, callbacks=[early_stopping], Hydra does not say what there is.
+        # For an option in a list, callbacks=[early_stopping], Hydra does not list the available ones.
         options = _options(group) if error.options is None else error.options
         problem = f"there is no such option{suggestion(option, options)}"
         if group == "device" and ":" in option:
-            problem += "; one card of several is chosen with device=cuda device.index=1"
+            problem += "; to choose one card of several: device=cuda device.index=1"
         return ConfigError(Fault(f"{group}={option}", problem))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return ConfigError(Fault("configuration", f"invalid YAML: {' '.join(str(error).split())}"))
     if _chooses_no_name(error):
-        problem = "an option is chosen by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
+        problem = "choose an option by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
         return ConfigError(Fault("configuration", problem))
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
@@ -104,21 +101,21 @@ def in_words(error: Exception) -> ConfigError:
 
 
 def _options(group: str) -> list[str]:
-    """The options of a group, shipped and own."""
+    """Return the options of a group, shipped and own."""
     shipped = resources.files("experiments.conf").joinpath(group)
     names = [file.name for file in shipped.iterdir()] if shipped.is_dir() else []
-    with contextlib.suppress(OSError):  # nobody has stored any
+    with contextlib.suppress(OSError):  # no option is stored
         names += ConfigStore.instance().list(group)
     return sorted({name.removesuffix(".yaml") for name in names if name.endswith(".yaml")})
 
 
 def require_single(hydra: Any) -> None:
-    """See that a group of which a run has one component is given one option.
+    """Check that a group of which a run has one component is given one option.
 
     Raises:
-        ConfigError: it is given a list, of which Hydra would make a mixture.
+        ConfigError: it is given a list, whose options Hydra would merge.
     """
-    # Not resolved: an override may hold an interpolation of its own, which leads nowhere from there.
+    # Not resolved: an interpolation in an override cannot be resolved here.
     for override in OmegaConf.to_container(hydra.overrides.task, resolve=False) or ():
         group, _, choice = str(override).lstrip("+").partition("=")
         if group in SINGLE and choice.startswith("["):
@@ -127,7 +124,7 @@ def require_single(hydra: Any) -> None:
 
 
 def choices(hydra: Any) -> dict[str, str]:
-    """The chosen option of every group of ours, by group; several at once joined by commas."""
+    """Return the chosen option of every group of ours, by group; several at once joined by commas."""
     found = {}
     for group, choice in hydra.runtime.choices.items():
         if choice is None or "/" in group or group.startswith("hydra"):

@@ -1,4 +1,4 @@
-"""Which device a run computes on: an explicit one or `auto`, never a silent fallback."""
+"""The device of a run: an explicit one or `auto`, never a silent fallback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeviceConfig(BaseModel):
 
 
 def faults(config: DeviceConfig) -> list[Fault]:
-    """Why this machine cannot give what is asked for."""
+    """Return why this machine does not have the configured device or its features."""
     found = []
     if config.name == "cuda" and not torch.cuda.is_available():
         found.append(_missing("cuda", f"torch {torch.__version__} finds no CUDA card"))
@@ -39,14 +39,14 @@ def faults(config: DeviceConfig) -> list[Fault]:
         if chosen.type != "cuda":
             found.append(Fault("device.index", f"{config.index} names a CUDA card, but the device is {chosen.type}"))
         elif config.index >= cards:
-            found.append(Fault("device.index", f"{config.index} is not there; this machine has {cards}, from 0"))
+            found.append(Fault("device.index", f"{config.index} does not exist; this machine has {cards}, from 0"))
     if not found:
         found += _switch_faults(config, pick(config))
     return found
 
 
 def pick(config: DeviceConfig) -> torch.device:
-    """The device that a configuration means on this machine."""
+    """Return the device of a configuration on this machine."""
     kind = config.name
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -56,21 +56,21 @@ def pick(config: DeviceConfig) -> torch.device:
 
 
 def _switch_faults(config: DeviceConfig, chosen: torch.device) -> list[Fault]:
-    """What this device cannot compute in, or not as a graph."""
+    """Return which precision or CUDA graph this device does not support."""
     found, precision = [], config.precision
-    here = f"{precision} is not for the device {chosen.type}"
+    here = f"{precision} is not supported on {chosen.type}"
     if precision == "tf32" and chosen.type != "cuda":
-        found.append(Fault("device.precision", f"{here}, but for NVIDIA's cards; fp32 is exact, bf16 faster"))
+        found.append(Fault("device.precision", f"{here}, only on NVIDIA's cards; use fp32, or bf16 for speed"))
     elif precision == "tf32" and torch.version.cuda and torch.cuda.get_device_capability(chosen) < (8, 0):
-        found.append(Fault("device.precision", f"{_card(chosen)} has no tf32; fp32 and fp16 work there"))
+        found.append(Fault("device.precision", f"{_card(chosen)} has no tf32; use fp32 or fp16"))
     elif precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        found.append(Fault("device.precision", f"{_card(chosen)} has no bf16; fp32 and fp16 work there"))
+        found.append(Fault("device.precision", f"{_card(chosen)} has no bf16; use fp32 or fp16"))
     elif precision == "bf16" and chosen.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
-        found.append(Fault("device.precision", f"{here} before macOS 14; fp32 works there"))
+        found.append(Fault("device.precision", f"{here} before macOS 14; use fp32"))
     elif precision == "fp16" and chosen.type == "mps":
-        found.append(Fault("device.precision", f"{here}, where torch scales no gradients; fp32 and bf16 work there"))
+        found.append(Fault("device.precision", f"{here}, as torch does not scale gradients there; use fp32 or bf16"))
     if config.graph and chosen.type != "cuda":
-        problem = f"a CUDA graph needs a CUDA card, and the device is {chosen.type}; device.graph=false trains there"
+        problem = f"a CUDA graph needs a CUDA card, but the device is {chosen.type}; set device.graph=false"
         found.append(Fault("device.graph", problem))
     return found
 
@@ -80,4 +80,4 @@ def _card(chosen: torch.device) -> str:
 
 
 def _missing(name: str, reason: str) -> Fault:
-    return Fault(f"device={name}", f"{reason}; device=cpu computes here, device=auto picks what is there")
+    return Fault(f"device={name}", f"{reason}; use device=cpu, or device=auto for what is available")

@@ -1,9 +1,9 @@
-"""Own components: the files that hold them, read for their presets without being run, then imported for a run.
+"""A user's own components: their presets are read from the source, and their files imported for a run.
 
-One setting says which: the environment variable EXPERIMENTS_COMPONENTS, a list of files and modules separated as
-in PATH (`my_net.py`, `my_package.nets`). Their decorated functions become options of the configuration groups:
-the signature and its defaults are the preset. Hydra composes before anything of torch is imported, so the presets
-are read from the source (an `ast` scan); what is registered live, in a notebook say, is taken as it is.
+The environment variable EXPERIMENTS_COMPONENTS lists files and modules separated as in PATH (`my_net.py`,
+`my_package.nets`). Their decorated functions become options of the configuration groups: the signature and its
+defaults are the preset. Hydra composes before torch is imported, so the presets come from an `ast` scan of the source;
+those of components that are already registered, in a notebook say, come from the registry.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from experiments.config import hydra_options
+from experiments.config.hydra_internals import ConfigStore
 from experiments.config.registry import Registry, register
 from experiments.errors import ConfigError, Fault, UserError
 
@@ -31,16 +30,16 @@ Definition = ast.FunctionDef | ast.ClassDef
 
 
 def own_files() -> list[Path]:
-    """The source files that the setting names.
+    """Return the source files of the setting.
 
     Raises:
-        ConfigError: one of them cannot be found, or its package not imported.
+        ConfigError: one of them is not found, or its package cannot be imported.
     """
     return [_source(entry) for entry in _entries()]
 
 
 def register_with_hydra() -> None:
-    """Make our options and every own component known to Hydra, so that it can compose them."""
+    """Store our options and every own component in Hydra, so that it can compose them."""
     hydra_options.store()
     store = ConfigStore.instance()
     for registry, name, preset in _presets():
@@ -51,7 +50,7 @@ def load() -> None:
     """Import the product's components and the user's own, which registers them.
 
     Raises:
-        ConfigError: one of the user's own cannot be imported, or registers a name that is taken.
+        ConfigError: one of the user's own cannot be imported.
     """
     import_module("experiments.components")
     for entry in _entries():
@@ -59,8 +58,7 @@ def load() -> None:
 
 
 def _entries() -> list[str]:
-    entries = os.environ.get(SETTING, "").split(os.pathsep)
-    return [entry.strip() for entry in entries if entry.strip()]
+    return [entry.strip() for entry in os.environ.get(SETTING, "").split(os.pathsep) if entry.strip()]
 
 
 def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
@@ -83,7 +81,7 @@ def _source(entry: str) -> Path:
     try:
         spec = importlib.util.find_spec(entry)
     except ModuleNotFoundError as error:
-        # A package above it was imported; what that one misses is another fault.
+        # A package above it was imported; a module that it lacks is another fault.
         if not f"{entry}.".startswith(f"{error.name}."):
             raise ConfigError(_broken(entry, error)) from error
         spec = None
@@ -92,7 +90,7 @@ def _source(entry: str) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(Fault(SETTING, f"there is no module '{entry}' (a file is named with its .py)"))
     if not spec.origin.endswith(".py"):
-        raise ConfigError(Fault(SETTING, f"module '{entry}' is no Python source ({spec.origin})"))
+        raise ConfigError(Fault(SETTING, f"module '{entry}' is not Python source ({spec.origin})"))
     return Path(spec.origin)
 
 
@@ -118,7 +116,7 @@ def _import(entry: str) -> None:
 
 
 def _broken(place: str, error: Exception) -> Fault:
-    """What is told of somebody's source that fails while it is imported; HYDRA_FULL_ERROR=1 shows the traceback."""
+    """Return the fault of a source that fails while it is imported; HYDRA_FULL_ERROR=1 shows the traceback."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     where = f"{place}:{lines[-1]}" if lines else place
     problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -149,16 +147,11 @@ def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
                 found = _registration(decorator)
                 if found:
                     registry, name = found
-                    arguments = _defaults(node, registry, path)
-                    yield registry, name, {name: arguments} if registry.many else _single(registry, name, arguments)
-
-
-def _single(registry: Registry, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, **registry.common, **arguments}
+                    yield registry, name, registry.as_preset(name, _defaults(node, registry, path))
 
 
 def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
-    """The registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
+    """Return the registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
     if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args):
         return None
     owner, name = ast.unparse(decorator.func.value), decorator.args[0]

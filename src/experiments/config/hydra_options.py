@@ -1,13 +1,13 @@
-"""Options of Hydra's own groups that take the place of its plugins': the launchers' presets and the search."""
+"""Options of Hydra's own groups that replace those of its plugins: the launchers' presets and the search."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from omegaconf import MISSING
+
+from experiments.config.hydra_internals import ConfigStore, forget_option, load_plugins
 
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
 
@@ -17,16 +17,16 @@ class SearchConfig:
     """`hydra.sweeper` with `hydra/sweeper=optuna`."""
 
     _target_: str = "hydra_plugins.experiments_sweeper.search.CheckedSearch"
-    _recursive_: bool = False  # the sampler is made when it is known that Optuna is there
+    _recursive_: bool = False  # the search builds the sampler, after it is checked
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
     sampler: Any = MISSING
     direction: str = "minimize"  # of the best validation loss
     n_trials: int = 20
     n_jobs: int = 1  # trials chosen and launched together, for a launcher that runs jobs side by side
-    params: dict[str, str] | None = None  # what is searched: a key and its choice(...), interval(...) or range(...)
+    params: dict[str, str] | None = None  # the search space: a key and its choice(...), interval(...) or range(...)
 
 
-# The samplers of Optuna that are seeded with the run's own seed, so that a search can go on as it was.
+# Optuna's samplers, seeded with the run's seed, so that a search can be resumed exactly.
 SAMPLERS = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "seed": "${seed}", "n_startup_trials": 10},
     "random": {"_target_": "optuna.samplers.RandomSampler", "seed": "${seed}"},
@@ -35,11 +35,11 @@ SAMPLERS = {
 
 
 def store() -> None:
-    """Put our options in the place of those of the same names that Hydra's plugins bring."""
-    Plugins.instance()  # which finds the plugins, and these store their options
+    """Replace the options of Hydra's plugins by ours of the same names."""
+    load_plugins()
     options = ConfigStore.instance()
-    for name in LAUNCHERS:  # else Hydra would take them for schemas of our presets of the same names
-        options.repo.get("hydra", {}).get("launcher", {}).pop(f"{name}.yaml", None)
+    for name in LAUNCHERS:
+        forget_option("hydra/launcher", name)
     options.store(group="hydra/sweeper", name="optuna", node=SearchConfig, provider="experiments")
     for name, sampler in SAMPLERS.items():
         options.store(group="hydra/sweeper/sampler", name=name, node=sampler, provider="experiments")

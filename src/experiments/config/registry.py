@@ -1,51 +1,41 @@
 """Components: code under a name. A name, a factory, a dict; the factory's signature is its schema.
 
-A factory's first parameters are what the run hands it (its registry's `takes`), all others are configuration:
+A factory's first parameters are passed by the run (its registry's `takes`), all others are configuration:
 
     @register.model("my_net")
     def my_net(data, *, width: Annotated[int, Ge(1)] = 64): ...
 
 is built from `{"name": "my_net", "width": 64}`. Configuration names components, never import paths.
-Importing this module imports neither torch nor pydantic, so that `--help` and tab completion stay quick.
+This module imports neither torch nor pydantic, so that `--help` and tab completion stay quick.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from experiments.config.registration import name_fault, signature_fault
 from experiments.errors import ConfigError, Fault, RegistrationError, suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-LONGEST_NAME = 100
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
 
 @dataclass(frozen=True)
 class Component:
-    """One registered factory.
+    """One registered factory."""
 
-    Args:
-        kind: the registry it belongs to, e.g. "model".
-        name: what configuration calls it.
-        factory: a function or class.
-        metadata: what it declares beside its signature, e.g. `input="image"`.
-    """
-
-    kind: str
+    kind: str  # of its registry, e.g. "model"
     name: str
     factory: Callable[..., Any]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # declared beside its signature, e.g. input="image"
 
     @property
     def place(self) -> str:
-        """Where it was registered: file and line, or the module where it has no source."""
+        """File and line of the registration, or the module where it has no source."""
         code = inspect.unwrap(self.factory)
         try:
             return f"{inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]}"
@@ -57,11 +47,11 @@ class Registry:
     """The components of one kind.
 
     Args:
-        kind: what they are called in messages, e.g. "model".
+        kind: their name in messages, e.g. "model".
         group: the configuration group they are chosen in.
         takes: the names of the values that the run passes first.
         many: whether a run has any number of them, as a mapping by name (metrics, callbacks, transforms).
-        common: what the configuration of each has beside its own arguments, for the run itself, with its defaults.
+        common: settings of the run in the configuration of each component, with their defaults.
     """
 
     def __init__(
@@ -81,120 +71,88 @@ class Registry:
         """Register the decorated factory as `name`.
 
         Raises:
-            RegistrationError: the name is taken (both places are told) or can be none, or the signature cannot serve
-                as a schema.
+            RegistrationError: the name is taken or not allowed, or the signature cannot serve as a schema.
         """
-        problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else _name_fault(name)
+        problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else name_fault(name)
         if problem:
             raise RegistrationError(f"{self.kind} {name!r:.200} {problem}")
 
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
-            if known is not None and not _same_place(known.factory, factory):
-                raise RegistrationError(
-                    f"{self.kind} '{name}' is registered twice: in {known.place} and in {component.place}"
-                )
-            self._check_signature(component)
+            if known is not None and not _same_definition(known.factory, factory):
+                places = f"in {known.place} and in {component.place}"
+                raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
+            if problem := signature_fault(factory, self.takes, named=not self.many):
+                raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
             self._components[name] = component
             return factory
 
         return decorate
 
     def forget(self, module: str) -> None:
-        """Drop what a module has registered, since its import failed and may be tried again."""
-        kept = {name: known for name, known in self._components.items() if known.factory.__module__ != module}
-        self._components = kept
+        """Drop the components of a module, since its import failed and may be tried again."""
+        known = self._components.items()
+        self._components = {name: each for name, each in known if each.factory.__module__ != module}
 
     @property
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Return all registered names, sorted."""
         return sorted(self._components)
 
     def get(self, name: object, *, key: str | None = None) -> Component:
-        """The component called `name`; `key` is where the configuration says so.
+        """Return the component called `name`; `key` is its place in the configuration.
 
         Raises:
-            ConfigError: there is none; the message lists what there is and the nearest.
+            ConfigError: there is none; the message lists all names and the nearest.
         """
         component = self._components.get(name) if isinstance(name, str) else None
         if component is None:
-            where = key or f"{self.group}.name"
             problem = f"no {self.kind} is called {name!r}{suggestion(name, self.names)}"
-            raise ConfigError(Fault(where, problem))
+            raise ConfigError(Fault(key or f"{self.group}.name", problem))
         return component
 
     def arguments(self, name: str) -> dict[str, inspect.Parameter]:
-        """The configurable parameters of a component, by name."""
+        """Return the configurable parameters of a component, by name."""
         parameters = list(inspect.signature(self.get(name).factory).parameters.values())
         return {parameter.name: parameter for parameter in parameters[len(self.takes) :]}
 
     def faults(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> list[Fault]:
-        """Everything wrong with a component's name and arguments; nothing is built."""
-        where = key or self.group
+        """Return everything wrong with a component's name and arguments; nothing is built."""
         try:
-            component = self.get(name, key=key)
+            self.bind(name, arguments, key=key)
         except ConfigError as error:
             return list(error.faults)
-        from experiments.config.schema import argument_faults
+        return []
 
-        return argument_faults(component.factory, self.arguments(component.name), arguments, where)
-
-    def bind(self, name: str, arguments: Mapping[str, Any]) -> functools.partial[Any]:
-        """The component with its arguments filled in, waiting for what the run hands it (`takes`).
+    def bind(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> functools.partial[Any]:
+        """Return the component with its arguments, to be called with what the run passes (`takes`).
 
         Raises:
-            ConfigError: unknown name, unknown, missing or wrong arguments.
+            ConfigError: unknown name, unknown, missing or wrong arguments; with all faults.
         """
-        if faults := self.faults(name, arguments):
-            raise ConfigError(*faults)
-        from experiments.config.schema import converted
+        from experiments.config.schema import converted  # late: it imports pydantic
 
-        factory = self.get(name).factory
-        return functools.partial(factory, **converted(factory, self.arguments(name), arguments))
+        component = self.get(name, key=key)
+        parameters = self.arguments(component.name)
+        return functools.partial(
+            component.factory, **converted(component.factory, parameters, arguments, key or self.group)
+        )
 
     def preset(self, name: str) -> dict[str, Any]:
-        """The configuration that a component's own signature and defaults make."""
-        defaults = {
-            argument: "???" if parameter.default is inspect.Parameter.empty else parameter.default
-            for argument, parameter in self.arguments(name).items()
-        }
-        return {name: defaults} if self.many else {"name": name, **self.common, **defaults}
+        """Return a component's configuration as its signature and defaults make it."""
+        parameters = self.arguments(name).values()
+        return self.as_preset(name, {p.name: "???" if p.default is p.empty else p.default for p in parameters})
 
-    def _check_signature(self, component: Component) -> None:
-        parameters = list(inspect.signature(component.factory).parameters.values())
-        variadic = [p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        if variadic:
-            problem = f"takes *{variadic[0]}; its parameters are its schema, so write each one out"
-        elif not self.many and "name" in [p.name for p in parameters[len(self.takes) :]]:
-            problem = "has an argument called name, which is what its configuration calls the component by"
-        elif len(positional) < len(self.takes):
-            problem = (
-                f"takes {len(positional)} positional parameters; "
-                f"the run passes {len(self.takes)}: {', '.join(self.takes)}"
-            )
-        else:
-            return
-        raise RegistrationError(f"{self.kind} '{component.name}' in {component.place} {problem}")
+    def as_preset(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration of a component with these arguments."""
+        return {name: arguments} if self.many else {"name": name, **self.common, **arguments}
 
 
-def _name_fault(name: object) -> str | None:
-    """Why something can be no component's name, which files and folders may be called after; None where it can."""
-    if not isinstance(name, str) or not name:
-        return 'is no name; it is written @register.model("name")'
-    if CONTROL.search(name) or any(part in name for part in ("/", "\\", "..")):
-        return "is no name: it may have no slashes, no '..' and no control characters"
-    return f"is too long for a name: at most {LONGEST_NAME} characters" if len(name) > LONGEST_NAME else None
-
-
-def _same_place(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether two factories are the same definition, run again (a notebook cell)."""
-
-    def identity(factory: Callable[..., Any]) -> tuple[str, str]:
-        return factory.__module__, factory.__qualname__
-
-    return one is other or (identity(one) == identity(other) and one.__module__ == "__main__")
+def _same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Return whether two factories are the same definition, run again (a notebook cell)."""
+    same = one.__module__ == other.__module__ == "__main__" and one.__qualname__ == other.__qualname__
+    return one is other or same
 
 
 class Register:
@@ -220,4 +178,4 @@ class Register:
         raise AttributeError(f"there is no register.{name}{suggestion(name, vars(self))}")
 
 
-register = Register()
+register = Register()  # global: the decorators of components fill it when their modules are imported

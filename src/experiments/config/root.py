@@ -1,4 +1,4 @@
-"""The typed root of the configuration: every key but the components' own arguments."""
+"""The typed root of the configuration: every key except the components' own arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from experiments.config.device import DeviceConfig
-from experiments.config.registry import CONTROL, register
+from experiments.config.registration import CONTROL
+from experiments.config.registry import register
 from experiments.config.schema import STRICT
 
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -23,7 +24,7 @@ def _one_line(name: str) -> str:
     return name
 
 
-# What a run or an experiment is called, in MLflow too.
+# Of a run or an experiment, in MLflow too.
 Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
 
 
@@ -32,7 +33,7 @@ class _Strict(BaseModel):
 
 
 class SeedsConfig(_Strict):
-    """Each random stream's own number, or none."""
+    """The seed of each random stream; None for one derived from `seed`."""
 
     init: Seed | None
     data_order: Seed | None
@@ -40,13 +41,13 @@ class SeedsConfig(_Strict):
 
 
 class EvaluationConfig(_Strict):
-    """How a validation mean is taken."""
+    """How a validation mean is computed."""
 
     mean: Literal["samples", "batches"]
 
 
 class InspectConfig(_Strict):
-    """The debug overlays' switches."""
+    """The switches of the debug overlays."""
 
     breakpoint: bool
     profile: bool
@@ -89,14 +90,14 @@ class TrackingConfig(_Strict):
 
 
 class WordsConfig(_Strict):
-    """The same in each language."""
+    """A text in each language."""
 
     en: str
     uz: str
 
 
 class TutorialConfig(_Strict):
-    """What a stage's file says of it; more may stand there for those who read it."""
+    """The words of a stage's file, which may hold more keys for its readers."""
 
     model_config = {**STRICT, "extra": "allow"}
 
@@ -109,13 +110,13 @@ class TutorialConfig(_Strict):
 
 
 class SweepingConfig(_Strict):
-    """What a sweep goes by before any of its jobs is composed."""
+    """The settings of a sweep before any of its jobs is composed."""
 
     sweep: SweepConfig
 
 
 class RootConfig(_Strict):
-    """Everything of a run but the components' own arguments, which their signatures check."""
+    """All settings of a run; the signatures of its components check their arguments."""
 
     dataset: dict[str, Any]
     model: dict[str, Any]
@@ -148,7 +149,7 @@ class RootConfig(_Strict):
 
 
 class LoaderSettings(_Strict):
-    """What every loader's configuration has beside the loader's own arguments."""
+    """The settings of every loader beside its own arguments."""
 
     batch_size: Positive
     valid_batch_size: Positive
@@ -157,16 +158,16 @@ class LoaderSettings(_Strict):
 
 
 def channels_last(root: RootConfig) -> bool:
-    """Whether the model's weights lie channels-last: as configured, else where the model says that it suits it.
+    """Return whether the model's weights are stored channels-last: as configured, else as the model declares.
 
-    Never a choice at run time: another memory format gives other last bits.
+    Never decided at run time: another memory format gives other last bits.
     """
     chosen = root.device.channels_last
     return bool(register.model.get(root.model["name"]).metadata.get("channels_last")) if chosen is None else chosen
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted leaf keys (`optim.lr`) to values; lists stay whole."""
+    """Return values by dotted leaf keys (`optim.lr`); lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"

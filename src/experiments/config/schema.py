@@ -7,39 +7,42 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from experiments.errors import Fault, suggestion
+from experiments.errors import ConfigError, Fault, suggestion
+
+Model = TypeVar("Model", bound=BaseModel)
 
 STRICT = ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
 )
 
 
-def argument_faults(
-    factory: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    arguments: Mapping[str, Any],
-    where: str,
-) -> list[Fault]:
-    """What is wrong with `arguments` for `factory`, each fault under the key `where.argument`."""
-    try:
-        schema = _schema(factory, tuple(parameters))
-    except (NameError, AttributeError) as error:
-        return [Fault(where, f"the annotations of {factory.__qualname__} cannot be read: {error}")]
-    return model_faults(schema, arguments, where)
-
-
 def converted(
-    factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]
+    factory: Callable[..., Any], names: Iterable[str], arguments: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """Arguments without a fault as `factory` takes them: tuples, sets, paths and members of enumerations."""
-    found = _schema(factory, tuple(parameters)).model_validate(dict(arguments))
+    """Return arguments as `factory` takes them: tuples, sets, paths and members of enumerations.
+
+    Args:
+        factory: a function or class.
+        names: its parameters that can be configured.
+        arguments: plain values by name.
+        where: the key of the arguments in the configuration.
+
+    Raises:
+        ConfigError: with everything that is wrong with them.
+    """
+    try:
+        schema = _schema(factory, tuple(names))
+    except (NameError, AttributeError) as error:
+        problem = f"the annotations of {factory.__qualname__} cannot be read: {error}"
+        raise ConfigError(Fault(where, problem)) from error
+    found = validated(schema, arguments, where)
     return {name: getattr(found, name) for name in arguments}
 
 
@@ -56,12 +59,12 @@ def _schema(factory: Callable[..., Any], names: tuple[str, ...]) -> type[BaseMod
 
 
 def _from_yaml(hint: Any) -> Any:
-    """The same type, but met by what YAML has for it: a list for a tuple or a set, text for a path."""
+    """Return the type, but matched by its form in YAML: a list for a tuple or a set, text for a path."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return Annotated[(_from_yaml(inner[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):
-        return Union[tuple(map(_from_yaml, inner))]  # noqa: UP007  # of as many as there are
+        return Union[tuple(map(_from_yaml, inner))]  # noqa: UP007  # of any number
     if origin in (list, dict, tuple, set, frozenset):
         hint = origin[tuple(map(_from_yaml, inner))]
     kind = origin or hint
@@ -71,25 +74,32 @@ def _from_yaml(hint: Any) -> Any:
 
 
 def _hints(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The types of these parameters alone: others may name what is imported for a type checker only."""
+    """Return the types of these parameters alone: others may name what is imported for a type checker only."""
     callee = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-    read = types.SimpleNamespace(
-        __annotations__={name: parameters[name].annotation for name in parameters if _annotated(parameters[name])}
-    )
-    found = typing.get_type_hints(read, globalns=getattr(callee, "__globals__", {}), include_extras=True)
-    return {name: found.get(name, Any) for name in parameters}
+    annotations = {name: Any if each.annotation is each.empty else each.annotation for name, each in parameters.items()}
+    read = types.SimpleNamespace(__annotations__=annotations)
+    return typing.get_type_hints(read, globalns=getattr(callee, "__globals__", {}), include_extras=True)
 
 
-def _annotated(parameter: inspect.Parameter) -> bool:
-    return parameter.annotation is not parameter.empty
+def validated(schema: type[Model], values: Mapping[str, Any], where: str = "") -> Model:
+    """Return values as their pydantic schema has them.
+
+    Raises:
+        ConfigError: with everything that is wrong with them.
+    """
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_fault(details, schema, where) for details in error.errors(include_url=False)]
+        raise ConfigError(*faults) from None
 
 
 def model_faults(schema: type[BaseModel], values: Mapping[str, Any], where: str = "") -> list[Fault]:
-    """What is wrong with `values` for a pydantic schema."""
+    """Return everything that is wrong with values for a pydantic schema."""
     try:
-        schema.model_validate(dict(values))
-    except ValidationError as error:
-        return [_fault(details, schema, where) for details in error.errors(include_url=False)]
+        validated(schema, values, where)
+    except ConfigError as error:
+        return list(error.faults)
     return []
 
 
@@ -107,7 +117,7 @@ def _fault(error: ErrorDetails, schema: type[BaseModel], where: str) -> Fault:
 
 
 def _is_union_branch(part: object) -> bool:
-    """Whether a part of an error's location names a type of a union (`int`, `constrained-str`), not a key."""
+    """Return whether a part of an error's location is a type of a union (`int`, `constrained-str`), not a key."""
     return isinstance(part, str) and (part in ("int", "float", "str", "bool") or "[" in part or "-" in part)
 
 

@@ -1,12 +1,12 @@
-"""What is never written down: values from the environment, passwords and tokens; masked in all that a run leaves.
+"""Secrets, masked in all that a run writes: values from the environment, passwords and tokens.
 
-A value that the configuration takes from the environment is shown as where it comes from, `${oc.env:NAME}`; one under
-a key that is called a password, secret, token or the like, and passwords in addresses, as `***`. Where things lie on
-disk is no secret, whatever tells it, for it has to be found again.
+A value from the environment is shown as its reference, `${oc.env:NAME}`; one under a key like password, secret or
+token, and passwords in addresses, as `***`. Paths are not secrets, as they have to be found again.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -30,19 +30,19 @@ SECRET_KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:password|passwd|pwd|passphrase|secret|token|(?:api|access|private|secret)_?key|credentials?)$"
 )
 SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-# Keys of the configuration that name a place, and those of a journal that do.
+# Keys of paths, in the configuration and in a journal.
 PLACE_KEY = re.compile(r"(?:^|_)(?:root|dir|path|folder)$")
 PLACES = ("parent", "place", "experiments.folder")
 HIDDEN = "***"
-# A shorter value would be found everywhere ("1", "cpu"), and be no secret.
+# A shorter value would occur everywhere ("1", "cpu").
 SHORTEST = 6
 
-_known: dict[str, str] = {}
-_patterns: list[tuple[re.Pattern[str], str]] = []  # of what is known, the longest first
+# Global: every log record and file of this process is masked, also where no configuration is at hand.
+_known: dict[str, str] = {}  # secrets and what is shown instead
 
 
 def learn(cfg: DictConfig) -> None:
-    """Remember what is secret in a configuration, for as long as this process lives."""
+    """Remember the secrets of a configuration until this process ends."""
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     variables = set()
@@ -50,7 +50,7 @@ def learn(cfg: DictConfig) -> None:
         if not PLACE_KEY.search(key):
             variables |= set(FROM_ENVIRONMENT.findall(value))
         _learn(key, value)
-    for key, value in _leaves(raw.get("hydra", {})):  # its folders, and the overrides, which were seen above
+    for key, value in _leaves(raw.get("hydra", {})):  # no variables: its folders, and the overrides of the keys above
         _learn(key, value)
     for name in variables:
         _learn("", os.environ.get(name, ""))
@@ -61,7 +61,7 @@ def learn(cfg: DictConfig) -> None:
 
 
 def learn_arguments(arguments: Sequence[str]) -> None:
-    """Remember what is secret on a command line, which may be told before there is a configuration."""
+    """Remember the secrets of a command line, before there is a configuration."""
     for argument in arguments:
         key, _, given = argument.partition("=")
         for value in given.split(","):
@@ -69,14 +69,14 @@ def learn_arguments(arguments: Sequence[str]) -> None:
 
 
 def masked(text: str) -> str:
-    """A text as it may be shown."""
-    for pattern, stand_in in _patterns:
-        text = pattern.sub(lambda _, shown=stand_in: shown, text)  # type: ignore[misc]  # no escapes in it
+    """Mask the secrets in a text."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = _pattern(secret).sub(lambda _, shown=_known[secret]: shown, text)  # type: ignore[misc]  # no escapes
     return masked_addresses(text)
 
 
 def masked_deep(value: Any) -> Any:
-    """Plain values with every text in them masked, and numbers that are secrets; places are left."""
+    """Mask every text in plain values, and numbers that are secrets; paths are left."""
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, dict):
@@ -87,7 +87,7 @@ def masked_deep(value: Any) -> Any:
 
 
 def mask_file(path: Path) -> None:
-    """Mask a text file that somebody else has written (Hydra keeps what was given on the command line)."""
+    """Mask a text file that was not written by us (Hydra keeps the command line)."""
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
@@ -99,20 +99,13 @@ def mask_file(path: Path) -> None:
 def mask_logs() -> None:
     """Mask what goes through every handler that is set up."""
     for handler in [*logging.getLogger().handlers, *logging.getLogger("experiments").handlers]:
-        if not any(isinstance(known, _Filter) for known in handler.filters):
-            handler.addFilter(_Filter())
+        handler.addFilter(_mask_record)  # once, however often it is added
 
 
 def mask_process() -> None:
-    """Mask all that this process logs, Hydra included, and what it dies of; for our own commands only."""
+    """Mask all that this process logs, Hydra included, and its last traceback; for our own commands only."""
     logging.setLogRecordFactory(_masked_record)
-    sys.excepthook = _tell
-
-
-class _Filter(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        _mask_record(record)
-        return True
+    sys.excepthook = _print_masked
 
 
 def _masked_record(*arguments: Any, **options: Any) -> logging.LogRecord:
@@ -121,18 +114,20 @@ def _masked_record(*arguments: Any, **options: Any) -> logging.LogRecord:
     return record
 
 
-def _mask_record(record: logging.LogRecord) -> None:
+def _mask_record(record: logging.LogRecord) -> bool:
+    """Mask a log record; as a filter, let it pass."""
     try:
         text = record.getMessage()
-    except (TypeError, ValueError, KeyError):  # it does not fit its arguments, which logging itself tells
-        return
+    except (TypeError, ValueError, KeyError):  # it does not fit its arguments, which logging itself reports
+        return True
     if masked(text) != text:
         record.msg, record.args = masked(text), ()
-    if isinstance(record.exc_info, tuple) and record.exc_info[0]:  # formatters take the text that is there
+    if isinstance(record.exc_info, tuple) and record.exc_info[0]:  # formatters use this text where it exists
         record.exc_text = masked("".join(traceback.format_exception(*record.exc_info))).rstrip("\n")
+    return True
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     print(masked("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)
 
 
@@ -146,15 +141,13 @@ def _learn(key: str, value: str) -> None:
 
 
 def _remember(secret: str, stand_in: str) -> None:
-    if len(secret.strip()) < SHORTEST or _known.get(secret) == stand_in:
-        return
-    _known[secret] = stand_in
-    longest_first = sorted(_known.items(), key=lambda known: -len(known[0]))
-    _patterns[:] = [(_pattern(known), shown) for known, shown in longest_first]
+    if len(secret.strip()) >= SHORTEST:
+        _known[secret] = stand_in
 
 
+@functools.cache
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Finds a secret however it is written down: as it is, in JSON, YAML, Python, an address, Hydra's overrides."""
+    """Return a pattern for a secret in each form: plain, in JSON, YAML, Python, an address, Hydra's overrides."""
     forms = {
         secret,
         json.dumps(secret)[1:-1],

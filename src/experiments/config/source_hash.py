@@ -1,4 +1,4 @@
-"""The code that a component consists of: its own definition, and what it names of one's own, however far away."""
+"""A hash of a component's source: its definition, and the user's definitions that it names, at any depth."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-# Of this package itself, components are followed; but of a dataset that comes with it, the content counts.
+# Of this package, only components are followed; for a shipped dataset, its content is hashed instead.
 COMPONENTS, FETCHED = "experiments.components.", "experiments.components.datasets."
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
-Name = tuple[str, ...]  # of something within modules: ("losses", "focal") for losses.focal
+Name = tuple[str, ...]  # dotted, in parts: ("losses", "focal") for losses.focal
 
 
 def digest(factory: Any) -> str:
-    """A hash of a definition and of all functions, classes and constants of one's own that it needs, by their meaning.
+    """Hash a definition and all functions, classes and constants of the user's that it needs, by their meaning.
 
-    Installed packages are left out, but for the one that the factory itself is of.
+    Installed packages are left out, except the factory's own.
     """
     top = factory.__module__.partition(".")[0]
     texts, seen, waiting = [], set(), [factory]
@@ -43,7 +43,7 @@ def digest(factory: Any) -> str:
 
 @functools.cache
 def text(definition: Any) -> str:
-    """A definition as it is written; its name, where it was typed into a shell."""
+    """Return the source of a definition; its name, where it was typed into a shell."""
     try:
         return textwrap.dedent(inspect.getsource(definition))
     except (OSError, TypeError):
@@ -52,7 +52,7 @@ def text(definition: Any) -> str:
 
 @functools.cache
 def meaning(code: str) -> str:
-    """Code without what changes nothing: docstrings, comments, and how its lines are laid out."""
+    """Return code without docstrings, comments and layout."""
     try:
         tree = ast.parse(code)
     except SyntaxError:  # a lambda within a longer statement
@@ -67,7 +67,7 @@ def meaning(code: str) -> str:
 
 
 def _without_comments(code: str) -> str:
-    """The words of a piece of code, as far as it can be split into words."""
+    """Return the tokens of code, as far as it can be tokenized."""
     words = []
     with contextlib.suppress(tokenize.TokenError, SyntaxError):  # a bracket that is open at the end
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
@@ -77,7 +77,7 @@ def _without_comments(code: str) -> str:
 
 
 def is_own(module: ModuleType) -> bool:
-    """Whether a module is this package's or the user's own, and not of another package or of Python."""
+    """Return whether a module is this package's or the user's, and not of another package or of Python."""
     top = module.__name__.partition(".")[0]
     if top == "experiments" or module.__name__ == "__main__":
         return True
@@ -88,14 +88,14 @@ def is_own(module: ModuleType) -> bool:
 
 
 def _needed(definition: Any, top: str) -> list[Any]:
-    """What a definition names: functions and classes, and constants as lines of code."""
+    """Return what a definition names: functions and classes, and constants as lines of code."""
     namespace = _namespace(definition)
     names = [name for name in _names(text(definition)) if name[0] in namespace]
     return [part for name in names for part in _parts(name[-1], _named(name, namespace), top)]
 
 
 def _parts(name: str, value: Any, top: str) -> Iterator[Any]:
-    """What a name stands for, likewise; what may change meanwhile, a list or a dict, only where it is in capitals."""
+    """Return the parts of a name's value, likewise; a list or a dict, which may change, only if in capitals."""
     if isinstance(value, PLAIN):
         yield f"{name} = {value!r}"
     elif isinstance(value, tuple) or (isinstance(value, list) and name.isupper()):
@@ -113,7 +113,7 @@ def _parts(name: str, value: Any, top: str) -> Iterator[Any]:
 
 
 def _is_followed(definition: Any, top: str) -> bool:
-    if isinstance(definition, type) and issubclass(definition, BaseException):  # what is told of a fault is no result
+    if isinstance(definition, type) and issubclass(definition, BaseException):  # messages do not change a result
         return False
     module = sys.modules.get(definition.__module__)
     if module is None:
@@ -124,12 +124,12 @@ def _is_followed(definition: Any, top: str) -> bool:
 
 
 def _namespace(definition: Any) -> dict[str, Any]:
-    """What names in a definition stand for: its module's, and those of the functions that it was made in."""
+    """Return the values of names in a definition: its module's, and those of the enclosing functions."""
     found = dict(vars(sys.modules[definition.__module__])) if definition.__module__ in sys.modules else {}
     for function in [definition] if isinstance(definition, FunctionType) else _methods(definition):
         found |= function.__globals__
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            with contextlib.suppress(ValueError):  # without a value yet, as in a class that is being made
+            with contextlib.suppress(ValueError):  # no value yet, as in a class that is being defined
                 found[name] = cell.cell_contents
     return found
 
@@ -139,7 +139,7 @@ def _methods(definition: Any) -> list[FunctionType]:
 
 
 def _named(name: Name, namespace: Mapping[str, Any]) -> Any:
-    """What a name stands for; beyond a module's attributes it is its class or its instance that has the rest."""
+    """Return the value of a name; attributes are followed in modules only, not in classes or instances."""
     value = namespace[name[0]]
     for part in name[1:]:
         if not isinstance(value, ModuleType):
@@ -150,7 +150,7 @@ def _named(name: Name, namespace: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _names(code: str) -> tuple[Name, ...]:
-    """The names in a piece of code, in its order, each once; a method or a lambda alone may be no whole piece."""
+    """Return the names in code, in its order, each once; none where a method or a lambda alone cannot be parsed."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -159,7 +159,7 @@ def _names(code: str) -> tuple[Name, ...]:
 
 
 def _dotted(node: ast.AST) -> Name:
-    """`a.b.c` as ("a", "b", "c"); empty for what is no such name."""
+    """Return `a.b.c` as ("a", "b", "c"); empty for any other node."""
     if isinstance(node, ast.Name):
         return (node.id,)
     if isinstance(node, ast.Attribute) and (first := _dotted(node.value)):

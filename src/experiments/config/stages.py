@@ -6,13 +6,13 @@ from importlib import resources
 
 
 def names() -> list[str]:
-    """All of them."""
+    """Return all of them."""
     folder = resources.files("experiments.conf") / "stage"
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
 
 
 def before(name: str) -> str | None:
-    """The stage before; None for the first, and for what is no stage of the tutorial."""
+    """Return the stage before; None for the first, and for a name that is not a stage."""
     known = names()
     index = known.index(name) if name in known else 0
     return known[index - 1] if index else None

@@ -1,4 +1,4 @@
-"""Which MLflow store a run goes to, told the same way everywhere; free of MLflow itself."""
+"""The address of the MLflow store, its check and its masking; without importing MLflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.files import folder_fault
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 # Up to the last @ of an address, since databases take a password with @ and / in it.
-# One that the configuration takes from the environment stands there by its name, and may.
+# A reference to an environment variable is not a password.
 PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\$\{oc\.env:\w+\}@)((?:(?!://)[^\s'\"])*)@")
 LONE_TOKEN = re.compile(r"(https?://)[^:/@\s'\"]+@")
 IN_QUERY = re.compile(
@@ -22,26 +22,26 @@ EXAMPLE = "for example sqlite:///mlflow.db or http://127.0.0.1:5000"
 
 
 def store_uri(configured: str | None, folder: Path | None = None) -> str:
-    """The configured store, else MLFLOW_TRACKING_URI, else mlflow.db in the folder; SQLite paths made absolute."""
+    """Return the configured store, else MLFLOW_TRACKING_URI, else mlflow.db in the folder; SQLite paths absolute."""
     uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     match = re.fullmatch(r"sqlite:///(.+)", uri)
     return f"sqlite:///{(folder or Path.cwd()) / match[1]}" if match else uri
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; None for any other."""
+    """Return the file of a SQLite store; None for any other."""
     match = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", uri)
     return Path(match[1]) if match else None
 
 
 def uri_fault(configured: str | None) -> str | None:
-    """Why a store's address cannot be used, as far as can be seen without a connection; None where it can."""
+    """Return why a store's address cannot be used, checked without a connection; None where it can."""
     uri = store_uri(configured)
     scheme = uri.split(":", 1)[0].split("+")[0] if ":" in uri else ""
     if scheme in ("", "file") or re.match(r"[A-Za-z]:[\\/]", uri):
-        return f"{masked(uri)!r} is a plain folder, where MLflow no longer keeps runs; {EXAMPLE}"
+        return f"{masked(uri)!r} is a plain folder, which MLflow no longer supports; {EXAMPLE}"
     if scheme not in (*DATABASES, *SERVERS):
-        return f"{masked(uri)!r} is no address of an MLflow store; {EXAMPLE}"
+        return f"{masked(uri)!r} is not the address of an MLflow store; {EXAMPLE}"
     if scheme in ("http", "https") and not _host(uri):
         return f"{masked(uri)!r} names no host; {EXAMPLE}"
     if scheme == "sqlite":
@@ -50,14 +50,14 @@ def uri_fault(configured: str | None) -> str | None:
 
 
 def masked(text: str) -> str:
-    """A text whose addresses may be shown: without passwords and tokens in them."""
+    """Mask the passwords and tokens in the addresses of a text."""
     text = PASSWORD.sub(r"\1:***@", text)
     text = LONE_TOKEN.sub(r"\1***@", text)
     return IN_QUERY.sub(r"\1***", text)
 
 
 def passwords(text: str) -> list[str]:
-    """The passwords in a text's addresses, as they stand there."""
+    """Return the passwords in a text's addresses, as written."""
     return [found[2] for found in PASSWORD.finditer(text)]
 
 

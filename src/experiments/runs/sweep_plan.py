@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from experiments.config import secrets
-from experiments.config.registry import CONTROL
+from experiments.config.registration import CONTROL
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault
 from experiments.files import folder_fault, replacing

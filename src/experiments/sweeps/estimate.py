@@ -1,7 +1,7 @@
-"""What runs that are there tell of those to come: how long the like of them took, how much disk, and which is the same.
+"""Estimates from earlier runs: the time and disk of a similar run, and a finished run of the same training.
 
-Alike are runs whose names, whole numbers and lists in the settings are the same, on as many threads of such a device:
-rates and seeds cost nothing. What took how long is read from the runs' journals below one output folder, the newest.
+Runs are similar whose names, whole numbers and lists in the settings are the same, on as many threads of such a device:
+rates and seeds do not change the cost. Times are read from the newest journals below one output folder.
 """
 
 from __future__ import annotations
@@ -27,38 +27,31 @@ from experiments.seeds import derive
 from experiments.tracking import delivered, journal, record
 from experiments.tracking.record import Start
 
-NEWEST = 2000  # journals that are looked at
+NEWEST = 2000  # journals that are read
 SAMPLE = 20  # runs of a kind that are measured
-# Settings that decide what a step does, and those of them that decide nothing of its cost.
+# Settings that decide the cost of a run: groups and single keys.
 COSTING = ("dataset", "model", "loss", "optim", "loader", "scheduler", "transforms", "metrics", "callbacks", "device")
 COSTING_TOO = ("limit_batches", "figures", "checkpoint.best", "tracking.name")
-NO_RUNS = ("artifacts", "checkpoints", ".hydra", ".submitit")  # folders that hold none
+NO_RUNS = ("artifacts", "checkpoints", ".hydra", ".submitit")  # folders without runs below
 DATA = "content of dataset"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes.
+    """The cost of a run, as the median of earlier ones."""
 
-    Args:
-        runs: how many earlier ones that is known from.
-        epoch_seconds: an epoch of it, with its validation.
-        other_seconds: all else of it, from its start to its end.
-        disk_bytes: its folder, with the copies that MLflow has of its files.
-    """
-
-    runs: int
-    epoch_seconds: float
-    other_seconds: float
-    disk_bytes: float
+    runs: int  # how many earlier ones
+    epoch_seconds: float  # with the validation
+    other_seconds: float  # all but the epochs
+    disk_bytes: float  # of its folder and of MLflow's copies of its files
 
 
 class Earlier:
-    """The newest runs that are there; of each its first line is read, of some like a job the rest.
+    """The newest runs: the first line of each is read, and the rest of some similar to a job.
 
     Args:
-        output_root: the folder of everything that runs leave behind.
-        sweep: the folder of the sweep that goes on, if it lies elsewhere.
+        output_root: the folder of all runs.
+        sweep: the folder of a resumed sweep, which may be elsewhere.
     """
 
     def __init__(self, output_root: Path, sweep: Path) -> None:
@@ -77,16 +70,16 @@ class Earlier:
                 self._same.setdefault(_sameness(found, start.params), key)
 
     def cost(self, root: RootConfig, params: Mapping[str, str]) -> Cost | None:
-        """What the like of a job took; None where none has finished."""
+        """Return the cost of runs similar to a job; None where no such run has finished."""
         kind = _hash(_costing(params), (pick(root.device).type, _threads(root)))
         if kind not in self._costs:
             self._costs[kind] = _median(self.output_root, self._alike.pop(kind, []))
         return self._costs[kind]
 
     def same(self, root: RootConfig, params: Mapping[str, str]) -> Path | None:
-        """The finished run that a job would be again, as far as it shows without the data: that lies where it lay.
+        """Return the finished run that a job would repeat, assuming that the data at its path is the same.
 
-        None also for a job that starts from trained weights, which would have to be looked at.
+        None also for a job that starts from trained weights, which would have to be read.
         """
         if root.init_from is not None or not self._same:
             return None
@@ -98,15 +91,15 @@ class Earlier:
 
 
 def _newest(*roots: Path) -> Iterator[tuple[Path, Start]]:
-    """The runs that were written to last, with the first event of each; not sweeps."""
-    found = {}
+    """Yield the runs that were written to last, with the first event of each; not sweeps."""
+    modified = {}
     for root in roots:
         for folder, below, names in os.walk(root.resolve()):
             below[:] = [name for name in below if name not in NO_RUNS]
             if journal.FILE in names:
                 path = Path(folder, journal.FILE)
-                found[path] = path.stat().st_mtime
-    for path in sorted(found, key=lambda path: -found[path])[:NEWEST]:
+                modified[path] = path.stat().st_mtime
+    for path in sorted(modified, key=lambda path: -modified[path])[:NEWEST]:
         start = record.start_of(path.parent)
         if start.params:
             yield path.parent, start
@@ -133,7 +126,7 @@ def _threads(root: RootConfig) -> int:
 
 
 def _sameness(found: Mapping[str, Any], params: Mapping[str, str]) -> bytes:
-    """What is the same training if the same data still lies at the same place."""
+    """Hash what is the same training if the same data is still at the same path."""
     places = {key: value for key, value in params.items() if key.startswith("dataset.")}
     return _hash({key: value for key, value in found.items() if key != DATA}, places)
 
@@ -144,25 +137,18 @@ def _hash(*content: Any) -> bytes:
 
 def _median(output_root: Path, folders: list[Path]) -> Cost | None:
     costs = [cost for folder in folders if (cost := _measured(output_root, folder)) is not None]
-    if not costs:
-        return None
-    return Cost(
-        len(costs),
-        median(cost.epoch_seconds for cost in costs),
-        median(cost.other_seconds for cost in costs),
-        median(cost.disk_bytes for cost in costs),
-    )
+    return Cost(len(costs), *map(median, zip(*costs, strict=True))) if costs else None
 
 
-def _measured(output_root: Path, folder: Path) -> Cost | None:
-    """What one run took; None for one that has not finished, or has no epoch that was timed."""
+def _measured(output_root: Path, folder: Path) -> tuple[float, float, float] | None:
+    """Return what a run took, as in `Cost`; None for one that has not finished, or has no timed epoch."""
     run = record.read(folder)
     seconds = run.series("time/epoch_seconds")
     if not seconds or not run.finished:
         return None
-    # Of one that was resumed, the time in between is not its own.
+    # The time between the parts of a resumed run is not its own.
     other = 0.0 if run.resumed else (run.ended - run.start.time) / 1000 - sum(seconds)
-    return Cost(1, sum(seconds) / len(seconds), max(other, 0.0), _disk(output_root, folder))
+    return sum(seconds) / len(seconds), max(other, 0.0), _disk(output_root, folder)
 
 
 def _disk(output_root: Path, folder: Path) -> int:

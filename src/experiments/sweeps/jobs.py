@@ -1,24 +1,17 @@
-"""The jobs of a sweep, composed one at a time and checked as runs would be, before the first of them begins."""
+"""The jobs of a sweep, composed one at a time and checked as runs would be, before the first of them starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import check, compose
+from experiments.config.hydra_internals import ConfigLoader, ConfigLoaderImpl, Override
 from experiments.errors import ConfigError, Fault
-
-if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
-    from hydra.core.override_parser.types import Override
-
-    from experiments.config.check import Checked
 
 
 @dataclass(frozen=True)
@@ -27,15 +20,15 @@ class ComposedJob:
 
     Args:
         number: from 0.
-        name: what its folder is called, within the sweep's.
-        given: what the command line gives it, by key.
+        name: its folder, relative to the sweep's.
+        given: its overrides, by key.
         config: its configuration, checked.
     """
 
     number: int
     name: str
     given: dict[str, str]
-    config: Checked
+    config: check.Checked
 
 
 # The configurations of jobs by their overrides, as Hydra composes them.
@@ -44,33 +37,33 @@ KEPT = 200  # of them at most, each some 150 kB: later jobs of a larger sweep ar
 
 
 class Recalling(ConfigLoaderImpl):
-    """Hydra's loader for a launcher that runs the jobs in this process: what is there already, it gives once each.
+    """Hydra's loader for a launcher that runs the jobs in this process: it returns kept configurations once each.
 
     Composing a job takes Hydra longer than a tiny one takes in all, and what was checked is what runs.
 
     Args:
         loader: Hydra's own.
-        there: composed already; taken from.
+        kept: composed already; each is removed when it is returned.
     """
 
-    def __init__(self, loader: ConfigLoader, there: Configurations) -> None:
+    def __init__(self, loader: ConfigLoader, kept: Configurations) -> None:
         super().__init__(loader.get_search_path())
-        self.there = there
+        self.kept = kept
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The configuration of the job with these overrides."""
-        found = self.there.pop(tuple(sweep_overrides), None)
+        """Return the configuration of the job with these overrides."""
+        found = self.kept.pop(tuple(sweep_overrides), None)
         return super().load_sweep_config(master_config, sweep_overrides) if found is None else found
 
 
 def require_listed(overrides: Sequence[Override]) -> None:
-    """See that the values of each key can be listed, as those of an interval cannot.
+    """Check that the values of each key can be listed, as those of an interval cannot.
 
     Raises:
         ConfigError: some cannot.
     """
     intervals = [override for override in overrides if override.is_interval_sweep()]
-    problem = "is given, which is no list of values; hydra/sweeper=optuna searches in one"
+    problem = "is given, which is not a list of values; hydra/sweeper=optuna searches in one"
     if faults := [Fault(one.get_key_element(), f"{one.get_value_string()} {problem}") for one in intervals]:
         raise ConfigError(*faults)
 
@@ -78,13 +71,13 @@ def require_listed(overrides: Sequence[Override]) -> None:
 def composed(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]], kept: Configurations | None = None
 ) -> Iterator[ComposedJob]:
-    """Every job that could run, in turn.
+    """Compose and check each job.
 
     Args:
         loader: Hydra's.
         master: the sweep's own configuration.
         jobs: the overrides of each.
-        kept: where the first configurations are kept; else none is.
+        kept: filled with the first configurations, if given.
 
     Raises:
         ConfigError: at the end, with all faults, where one of them could not be run.
@@ -93,7 +86,10 @@ def composed(
     for number, overrides in enumerate(jobs):
         try:
             cfg = loader.load_sweep_config(master, list(overrides))
-            yield _checked(cfg, number, overrides)
+            config = check.checked(cfg)
+            with open_dict(cfg):  # as the launcher will
+                cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+            yield ComposedJob(number, str(cfg.hydra.sweep.subdir), _by_key(overrides), config)
             if kept is not None and len(kept) < KEPT:
                 kept[tuple(overrides)] = cfg
         except ConfigError as error:
@@ -104,13 +100,5 @@ def composed(
         raise ConfigError(*faults.values())
 
 
-def by_key(overrides: Sequence[str]) -> dict[str, str]:
-    """What overrides give, by the key that they give it to."""
+def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-
-
-def _checked(cfg: DictConfig, number: int, overrides: Sequence[str]) -> ComposedJob:
-    config = check.checked(cfg)
-    with open_dict(cfg):  # as the launcher will
-        cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-    return ComposedJob(number, str(cfg.hydra.sweep.subdir), by_key(overrides), config)

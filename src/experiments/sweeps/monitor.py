@@ -1,20 +1,18 @@
-"""What comes after a job that failed: it is told at once, and the sweep goes on or stops (`sweep.on_failure`).
+"""A sweep's failed jobs: each is reported at once, and the sweep continues or stops (`sweep.on_failure`).
 
-A job that fails leaves a note in the sweep's folder, whichever launcher, process or machine has run it. The sweep's own
-process tells each note when it comes; a job that is about to begin counts them, and is not run where they are enough.
+A job that fails leaves a marker file in the sweep's folder, whichever launcher, process or machine ran it. The sweep's
+own process reports each; a job that is about to start counts them, and is not run where they are enough.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from hydra.core.utils import JobReturn, JobStatus
-
+from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
 from experiments.errors import TrainingError, UserError
 from experiments.files import replacing
 from experiments.runs import sweep_plan
@@ -25,13 +23,13 @@ log = logging.getLogger(__name__)
 
 FOLDER = ".failures"
 POLL_SECONDS = 0.5
-LONGEST = 300  # characters of a reason that stands in one line
+LONGEST = 300  # characters of a reason that is shown in one line
 
 Policy = str | int
 
 
-class NotRun(UserError):  # noqa: N818  # it is no error
-    """A job that was not begun, since the sweep had stopped."""
+class NotRun(UserError):  # noqa: N818  # not an error
+    """A job that was not started, since the sweep had stopped."""
 
 
 class Stopped(BaseException):
@@ -39,12 +37,12 @@ class Stopped(BaseException):
 
 
 def limit(policy: Policy) -> int | None:
-    """After how many failures no further job begins; None where all are run."""
+    """Return after how many failures no further job starts; None where all are run."""
     return None if policy == "continue" else 1 if policy == "stop" else int(policy)
 
 
 def require_going_on(sweep: Path, policy: Policy) -> None:
-    """See that a sweep has not stopped before one of its jobs begins.
+    """Check, before a job starts, that its sweep has not stopped.
 
     Raises:
         NotRun: it has.
@@ -55,29 +53,25 @@ def require_going_on(sweep: Path, policy: Policy) -> None:
 
 
 def note(sweep: Path, number: int, text: str) -> None:
-    """Leave word of a job that failed; once, whoever else leaves word of it."""
+    """Write the marker file of a failed job, unless it exists."""
     path = sweep / FOLDER / f"{number}.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    if watching is not None and watching.here:
-        watching.look()
-        if watching.enough:  # no other job runs in this process, so the sweep ends right here
-            raise Stopped
 
 
 def failure_message(
     sweep: Path, number: int, overrides: Sequence[str], error: BaseException, folder: Path | None = None
 ) -> str:
-    """One line on a failed job: which, with what, why, and where the rest of it stands.
+    """Return one line on a failed job: its number, settings and reason, and where its traceback is.
 
     Args:
         sweep: the sweep's folder.
         number: the job's.
-        overrides: its.
+        overrides: the job's.
         error: what it raised.
-        folder: its own; None for the one that the plan names.
+        folder: the job's; None for the one that the plan names.
     """
     plan = sweep_plan.read(sweep)
     settings = [one.lstrip("+") for one in overrides if one.lstrip("+").split("=")[0] in plan.varied]
@@ -93,50 +87,56 @@ def failure_message(
 
 
 class Watch:
-    """Tells a sweep's failures in its own process as they come, as long as its jobs run.
+    """Reports a sweep's failures in its own process while its jobs run.
 
     Args:
         sweep: the sweep's folder.
         policy: the configured `sweep.on_failure`.
-        elsewhere: its jobs run in other processes, so that somebody has to look.
+        elsewhere: whether its jobs run in other processes, so that the folder has to be polled.
     """
 
     def __init__(self, sweep: Path, policy: Policy, *, elsewhere: bool) -> None:
         self.sweep, self.limit, self.elsewhere = sweep, limit(policy), elsewhere
-        self.pid, self.seen = os.getpid(), set[str]()
+        self.seen = set[str]()
         self.first: BaseException | None = None
         self._lock, self._over = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._look_again, daemon=True)
-
-    @property
-    def here(self) -> bool:
-        """Whether the jobs run in this process."""
-        return not self.elsewhere and self.pid == os.getpid()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     @property
     def enough(self) -> bool:
-        """Whether no further job may begin."""
+        """Return whether no further job may start."""
         return self.limit is not None and len(self.seen) >= self.limit
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Report the failures that are new."""
         with self._lock:
             for path in _notes(self.sweep):
                 if path.name not in self.seen:
                     self.seen.add(path.name)
                     log.error("%s", path.read_text(encoding="utf-8"))
 
+    def look_at_own(self) -> None:
+        """Report at once a job that failed in this process.
+
+        Raises:
+            Stopped: no further job may start; as no other runs in this process, the sweep ends right here.
+        """
+        if not self.elsewhere:
+            self.look()
+            if self.enough:
+                raise Stopped
+
     def take(self, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
-        """Note what a launcher says has failed, and could not tell by itself."""
+        """Note the jobs that a launcher returned as failed and that could not write their marker file."""
         for number, (given, job) in enumerate(zip(batch, returned, strict=True), first):
-            error = job._return_value  # Hydra's property would raise it
+            error = outcome(job)
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
                 note(self.sweep, number, failure_message(self.sweep, number, given, error))
         self.look()
 
     def raise_if_failed(self) -> None:
-        """End the sweep as one of which jobs failed.
+        """End the sweep with an error where jobs failed.
 
         Raises:
             TrainingError: they did.
@@ -148,11 +148,9 @@ class Watch:
             raise TrainingError(f"{problem}; what did not finish is tried again by {again}") from self.first
 
     def __enter__(self) -> Watch:
-        """Begin, with no failure so far: those of an earlier start are tried again."""
-        global watching  # noqa: PLW0603  # one process has one sweep; Hydra hands nothing of ours on to its callbacks
+        """Start without failures: those of an earlier start are tried again."""
         for path in _notes(self.sweep):
             path.unlink()
-        watching = self
         if self.elsewhere:
             self._thread.start()
         return self
@@ -160,21 +158,16 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Tell the last ones, and end; a sweep that stopped is no error yet."""
-        global watching  # noqa: PLW0603  # as above
+        """Report the last failures; a sweep that stopped is not an error yet."""
         self._over.set()
         if self.elsewhere:
             self._thread.join()
         self.look()
-        watching = None
         return isinstance(error, Stopped)
 
-    def _look_again(self) -> None:
+    def _poll(self) -> None:
         while not self._over.wait(POLL_SECONDS):
             self.look()
-
-
-watching: Watch | None = None
 
 
 def _notes(sweep: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a sweep would do, and nothing of it done: each job with what differs, its state, and what it will take."""
+"""What a sweep or a run would do, without doing it: the settings, state, time and disk of each job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import DictConfig
+
+from experiments import ranks
+from experiments.config.check import Checked
+from experiments.config.hydra_internals import configure_log
 from experiments.runs import metadata, references
 from experiments.runs.folder import reason, refusal
 from experiments.runs.tables import table
 from experiments.runs.terminal import relative
-from experiments.sweeps.estimate import Cost, Earlier
+from experiments.sweeps.estimate import Earlier
 from experiments.sweeps.jobs import ComposedJob
 from experiments.tracking import journal, record
 from experiments.tracking.ownership import is_running
@@ -20,21 +25,16 @@ from experiments.tracking.ownership import is_running
 log = logging.getLogger(__name__)
 
 NEW, DONE, HALF, FAILED, RUNNING = "new", "done", "half-done", "failed", "running"
+TO_DO = (NEW, HALF, FAILED)
 
 
 @dataclass(frozen=True)
 class State:
-    """What there is of a job already.
-
-    Args:
-        name: new, done, half-done, failed or running.
-        epochs: how many of its epochs are done.
-        told: what else there is to say of it.
-    """
+    """The state of a job: new, done, half-done, failed or running; its finished epochs; what else is known of it."""
 
     name: str
     epochs: int = 0
-    told: str = ""
+    note: str = ""
 
 
 class Preview:
@@ -42,33 +42,38 @@ class Preview:
 
     Args:
         sweep: the folder that the sweep has or would have.
-        output_root: where earlier runs lie.
+        output_root: the folder of earlier runs.
         varied: the keys that the jobs differ in.
     """
 
     def __init__(self, sweep: Path, output_root: str, varied: Sequence[str]) -> None:
         self.sweep, self.varied = sweep, varied
-        self.earlier = Earlier(Path(output_root), sweep)
         self.names: list[str] = []
+        self._earlier = Earlier(Path(output_root), sweep)
         self._rows: list[tuple[str, ...]] = []
         self._states: Counter[str] = Counter()
-        self._seconds = self._bytes = 0.0
-        self._unknown, self._runs = 0, 0
+        self._costs: list[tuple[float, float]] = []  # seconds and bytes, where they are known
 
     def add(self, job: ComposedJob) -> None:
-        """Find out what one job is and will take; it was checked as a run is."""
-        params = metadata.params(job.config.values)
+        """Find the state and the cost of a job, which was checked as a run is."""
+        root, params = job.config.root, metadata.params(job.config.values)
         state = state_of(self.sweep / job.name)
-        if state.name == NEW and (same := self.earlier.same(job.config.root, params)) is not None:
-            state = _again(same, job.config.root.reuse)
+        if state.name == NEW and (same := self._earlier.same(root, params)) is not None:
+            state = _again(same, root.reuse)
+        shown = ("", "", "")
+        if state.name in TO_DO:
+            shown = ("unknown", "unknown", "no run like it")
+            if (cost := self._earlier.cost(root, params)) is not None:
+                seconds = cost.other_seconds + cost.epoch_seconds * max(root.epochs - state.epochs, 0)
+                self._costs.append((seconds, cost.disk_bytes))
+                shown = (_time(seconds), _size(cost.disk_bytes), f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}")
         self.names.append(job.name)
         self._states[state.name] += 1
         given = (job.given.get(key, "") for key in self.varied)
-        cost = self.earlier.cost(job.config.root, params) if state.name in (NEW, HALF, FAILED) else None
-        self._rows.append((job.name, *given, state.name, *self._cost(job, state, cost), state.told))
+        self._rows.append((job.name, *given, state.name, *shown, state.note))
 
     def show(self) -> None:
-        """The table of all jobs, and what they take together."""
+        """Show the table of all jobs, and their cost together."""
         names = ("job", *self.varied, "state", "time", "disk", "known from", "")
         log.info("\n%s\n", table([dict(zip(names, row, strict=True)) for row in self._rows]))
         states = ", ".join(f"{count} {name}" for name, count in self._states.items())
@@ -76,30 +81,30 @@ class Preview:
         log.info("%s", self._total())
         log.info("nothing was started; without sweep.preview=true it would be")
 
-    def _cost(self, job: ComposedJob, state: State, cost: Cost | None) -> tuple[str, str, str]:
-        """Time, disk and how many runs that is known from; of a job that is left as it is, nothing."""
-        if state.name in (DONE, RUNNING):
-            return "", "", ""
-        if cost is None:
-            self._unknown += 1
-            return "unknown", "unknown", "no run like it"
-        seconds = cost.other_seconds + cost.epoch_seconds * max(job.config.root.epochs - state.epochs, 0)
-        self._seconds, self._bytes = self._seconds + seconds, self._bytes + cost.disk_bytes
-        self._runs = max(self._runs, cost.runs)
-        return _time(seconds), _size(cost.disk_bytes), f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}"
-
     def _total(self) -> str:
-        to_do = sum(self._states[name] for name in (NEW, HALF, FAILED))
+        to_do = sum(self._states[name] for name in TO_DO)
         if not to_do:
             return "nothing is left to do"
-        if self._unknown == to_do:
+        if not self._costs:
             return "time and disk are unknown: no run like them has finished yet"
-        told = f"one after the other about {_time(self._seconds)}, and {_size(self._bytes)} of disk"
-        return told + (f"; beside {self._unknown} jobs of which nothing is known" if self._unknown else "")
+        seconds, size = (sum(amounts) for amounts in zip(*self._costs, strict=True))
+        total = f"one after the other about {_time(seconds)}, and {_size(size)} of disk"
+        unknown = to_do - len(self._costs)
+        return total + (f"; the cost of {unknown} other jobs is unknown" if unknown else "")
+
+
+def show_run(config: DictConfig, checked: Checked) -> None:
+    """Show what a single run would do."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    if not ranks.follows():
+        folder = Path(config.hydra.run.dir)
+        preview = Preview(folder.parent, checked.root.output_root, ())
+        preview.add(ComposedJob(0, folder.name, {}, checked))
+        preview.show()
 
 
 def state_of(folder: Path) -> State:
-    """What there is of the job in a folder, found without touching it."""
+    """Return the state of the job in a folder, which stays as it is."""
     if (folder / journal.FILE).is_file():
         run = record.read(folder)
         epochs = len(run.history)
@@ -112,16 +117,16 @@ def state_of(folder: Path) -> State:
             return State(RUNNING, epochs, f"{done}; {run.owner}")
         return State(HALF, epochs, done)
     if (found := references.referred(folder)) is not None:
-        return State(DONE, told=f"reused from {relative(found)}")
-    if told := reason(folder):
-        return State(FAILED, told=_line(told))
-    return State(NEW, told=references.lost(folder) or "")
+        return State(DONE, note=f"reused from {relative(found)}")
+    if why := reason(folder):
+        return State(FAILED, note=_line(why))
+    return State(NEW, note=references.lost(folder) or "")
 
 
 def _again(same: Path, policy: str) -> State:
     if policy == "finished":
-        return State(DONE, told=f"reuse=finished takes {relative(same)}")
-    return State(NEW, told=f"trained before: {relative(same)} (reuse=finished would take it)")
+        return State(DONE, note=f"reuse=finished takes {relative(same)}")
+    return State(NEW, note=f"trained before: {relative(same)} (reuse=finished would take it)")
 
 
 def _line(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""A sweep inside Hydra: every job checked before the first one starts, run, and shown in a table however it went."""
+"""A sweep inside Hydra: every job is checked before the first one starts; a table is shown however the sweep ends."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from experiments.config.check import check_sweep
+from experiments.config.hydra_basic import BasicLauncher, BasicSweeper, parsed_overrides
+from experiments.config.hydra_internals import Override, callbacks
 from experiments.config.root import TrackingConfig
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
 from experiments.runs import metadata, sweep_plan
-from experiments.sweeps import jobs, launchers, monitor, search, summary
-from experiments.sweeps.hooks import reject
-from experiments.sweeps.jobs import ComposedJob, Configurations, composed, require_listed
+from experiments.sweeps import jobs, launchers, summary
+from experiments.sweeps.hooks import Hooks, reject
+from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
 from experiments.tracking import client
 
@@ -43,10 +41,10 @@ class Sweep:
         self.launcher, self.context = sweeper.launcher, sweeper.hydra_context
 
     def run(self, arguments: list[str]) -> Any:
-        """Check all jobs, keep the plan, run them, and show the table; or only show what it would do.
+        """Check all jobs, keep the plan, run the jobs and show the table; or only show what it would do.
 
         Raises:
-            TrainingError: jobs failed; all others were run, unless the sweep was to stop.
+            TrainingError: jobs failed.
         """
         sweep = Path(self.config.hydra.sweep.dir).resolve()
         arguments = launchers.with_job_settings(self.config, arguments)
@@ -60,46 +58,52 @@ class Sweep:
                 reject(error)
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
-            elsewhere = not isinstance(self.launcher, BasicLauncher)
-            # Finished while this process owns the sweep: else it could be taken for one that died.
+            # Finished while this process owns the sweep: else it could look like one that died.
             with summary.finishing(self.config, judged):
-                watching = monitor.Watch(sweep, self.config.sweep.on_failure, elsewhere=elsewhere)
-                with watching as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
-                    returned = self._run(arguments)
+                with self._watch(sweep) as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
+                    returned = self._run(arguments, watch)
                 watch.raise_if_failed()
             return returned
 
-    def _run(self, arguments: list[str]) -> Any:
-        """Hand the jobs to the launcher, as Hydra's own does, but that a failure ends nothing by itself."""
-        overrides, watching = self._parsed(arguments), monitor.watching
-        assert watching is not None
+    def _watch(self, sweep: Path) -> Watch:
+        """Return the watch over the failures, and set it in our callback."""
+        elsewhere = not isinstance(self.launcher, BasicLauncher)
+        watch = Watch(sweep, self.config.sweep.on_failure, elsewhere=elsewhere)
+        for callback in callbacks(self.context):
+            if isinstance(callback, Hooks):
+                callback.watch = watch
+        return watch
+
+    def _run(self, arguments: list[str], watch: Watch) -> Any:
+        """Launch the jobs as Hydra's sweeper does, but continue after a failure."""
+        overrides = self._parsed(arguments)
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
         returned, first = [], 0
         for batch in self.sweeper.split_arguments(overrides, self.sweeper.max_batch_size):
-            if not watching.enough:
+            if not watch.enough:
                 returned.append(self.launcher.launch(batch, initial_job_idx=first))
-                watching.take(returned[-1], first, batch)
+                watch.take(returned[-1], first, batch)
             first += len(batch)
         return returned
 
     def _preview(self, sweep: Path, arguments: list[str]) -> None:
-        """Check all jobs, and tell what each is and what it will take."""
+        """Check all jobs, and show the state and the cost of each."""
         if not self.known:
             problem = "a search chooses its jobs as it goes, so there is nothing to show before"
             raise ConfigError(Fault("sweep.preview", problem))
         overrides = self._parsed(arguments)
         preview = Preview(sweep, self.config.output_root, _varied(overrides))
-        for job in self._composed(self._jobs(overrides)):
+        for job in self._composed(overrides):
             preview.add(job)
         sweep_plan.require_free(Path(self.config.hydra.sweep.dir), preview.names, again=self.config.sweep.resume)
         preview.show()
 
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
-        """Check the sweep as a whole and keep its plan; where its runs are tracked."""
+        """Check the sweep as a whole and keep its plan; return where its runs are tracked."""
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
         varied, kept = _varied(overrides), jobs.Configurations()
         launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
-        for job in self._composed(self._jobs(overrides), kept if launcher else None):
+        for job in self._composed(overrides, kept if launcher else None):
             tracking = job.config.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
             names.append(job.name)
@@ -115,61 +119,42 @@ class Sweep:
         return tracking
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
-        """The sweep's overrides; refused where they make no job, or more than anybody means."""
+        """Return the sweep's overrides.
+
+        Raises:
+            ConfigError: they make no job, or more than `sweep.limit`.
+        """
         check_sweep(self.config)
         if self.sweeper.max_batch_size is not None and self.sweeper.max_batch_size < 1:
-            given = f"{self.sweeper.max_batch_size} is given; it should be a whole number of 1 or more, or null"
-            raise ConfigError(Fault("hydra.sweeper.max_batch_size", given))
-        parser = OverridesParser.create(config_loader=self.context.config_loader)
-        parsed = parser.parse_overrides([*self.sweeper._parse_config(), *arguments])
-        # As Hydra has it: what the command line gives a key anew takes the place of what hydra.sweeper.params gave it.
+            problem = f"{self.sweeper.max_batch_size} is given; it should be a whole number of 1 or more, or null"
+            raise ConfigError(Fault("hydra.sweeper.max_batch_size", problem))
+        # The last override of a key counts, so that the command line replaces hydra.sweeper.params.
+        parsed = parsed_overrides(self.sweeper, arguments)
         overrides = list({override.get_key_element(): override for override in parsed}.values())
         if self.known:
-            require_listed(overrides)
-        limit, jobs = self.config.sweep.limit, self._count(overrides)
-        if jobs == 0:
-            raise ConfigError(Fault("sweep", "what is swept over has no values, so there is no job"))
-        if jobs > limit:
+            jobs.require_listed(overrides)
+        limit, count = self.config.sweep.limit, self._count(overrides)
+        if count == 0:
+            raise ConfigError(Fault("sweep", "the swept keys have no values, so there is no job"))
+        if count > limit:
             raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
         return overrides
 
     def _count(self, overrides: Sequence[Override]) -> int:
-        """How many jobs there will be; counted no further than the limit, for a range may be longer than the memory."""
+        """Count the jobs, each key's values no further than the limit: a range may be longer than the memory."""
         values = [override.sweep_string_iterator() for override in overrides if override.is_sweep_override()]
         return math.prod(sum(1 for _ in islice(one, self.config.sweep.limit + 1)) for one in values)
 
     def _jobs(self, overrides: list[Override]) -> list[list[str]]:
-        """The overrides of each job."""
-        return [job for batch in self.sweeper.split_arguments(overrides, self.sweeper.max_batch_size) for job in batch]
+        """Return the overrides of each job."""
+        return [job for batch in self.sweeper.split_arguments(overrides, None) for job in batch]
 
-    def _composed(self, jobs: Sequence[Sequence[str]], kept: Configurations | None = None) -> Iterator[ComposedJob]:
-        """Each job, checked; at the end the sweep is refused where one of them could not run."""
-        return composed(self.context.config_loader, self.config, jobs, kept)
-
-
-class Search(Sweep):
-    """Trials that Optuna's sweeper chooses; what it may choose is checked before the first one."""
-
-    known = False
-
-    def _run(self, arguments: list[str]) -> None:
-        search.run(self.config, self.context, self.launcher, self._parsed(arguments))
-
-    def _parsed(self, arguments: list[str]) -> list[Override]:
-        """The fixed overrides and the search space; refused where there is none, or Optuna is not there."""
-        search.require(self.config)
-        overrides = super()._parsed(arguments)
-        search.require_space(overrides)
-        return overrides
-
-    def _count(self, overrides: Sequence[Override]) -> int:  # noqa: ARG002  # as many trials, whatever is searched
-        return int(self.config.hydra.sweeper.n_trials)
-
-    def _jobs(self, overrides: list[Override]) -> list[list[str]]:
-        """What is checked before the first trial: each value that a choice has, and both ends of each interval."""
-        return search.corners(overrides)
+    def _composed(
+        self, overrides: list[Override], kept: jobs.Configurations | None = None
+    ) -> Iterator[jobs.ComposedJob]:
+        return jobs.composed(self.context.config_loader, self.config, self._jobs(overrides), kept)
 
 
 def _varied(overrides: Sequence[Override]) -> list[str]:
-    """The keys that the jobs differ in."""
+    """Return the keys that the jobs differ in."""
     return [override.get_key_element().lstrip("+") for override in overrides if override.is_sweep_override()]

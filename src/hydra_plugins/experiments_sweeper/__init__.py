@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+
+from experiments.config.hydra_basic import BasicSweeper, BasicSweeperConf
+from experiments.config.hydra_internals import ConfigStore
 
 if TYPE_CHECKING:
     from experiments.sweeps.sweeper import Sweep
 
 
 class CheckedSweeper(BasicSweeper):
-    """Hydra's own grid of all combinations, rejected as a whole where one job could not run."""
+    """Hydra's grid of all combinations, rejected as a whole where one job could not run."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep.
 
         Raises:
-            TrainingError: jobs failed; all others were run, unless the sweep was to stop.
+            TrainingError: jobs failed.
         """
-        # Late, since Hydra imports every plugin at each start, for other applications too.
+        # Late: Hydra imports every plugin at each start, of other applications too.
         from experiments.config import secrets
         from experiments.tracking import client
 

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`: Optuna's sweeper, an extra that is imported when a search begins, inside a sweep of ours."""
+"""`hydra/sweeper=optuna`: a search by Optuna, which is an extra and imported when a search starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.experiments_sweeper import CheckedSweeper
 
 if TYPE_CHECKING:
-    from experiments.sweeps.sweeper import Search
+    from experiments.sweeps.search import Search
 
 
 class CheckedSearch(CheckedSweeper):
@@ -15,13 +15,13 @@ class CheckedSearch(CheckedSweeper):
 
     Args:
         params: the search space, a key and its sweep each.
-        settings: the others, which stand in the configuration.
+        settings: the others, which are read from the configuration.
     """
 
     def __init__(self, params: dict[str, str] | None = None, **settings: Any) -> None:  # noqa: ARG002
         super().__init__(max_batch_size=None, params=params)
 
     def _sweep(self) -> Search:
-        from experiments.sweeps.sweeper import Search
+        from experiments.sweeps.search import Search
 
         return Search(self)

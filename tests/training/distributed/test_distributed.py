@@ -331,7 +331,7 @@ def test_processes_that_would_not_train_the_same_are_told_how(workplace: Path) -
         (["loader.batch_size=2"], "loader.batch_size: 2 rows cannot be shared among 3 processes; 3 are the least"),
         (["dataset.valid=2"], "dataset: synthetic has 2 valid rows, too few for 3 processes"),
         (["device.index=0"], "device.index: "),
-        (["inspect.breakpoint=true"], "inspect.breakpoint: a debugger can stop in one process, and here are 3"),
+        (["inspect.breakpoint=true"], "inspect.breakpoint: a debugger can stop in one process, not in 3"),
         (
             ["hydra.mode=MULTIRUN", "seed=1,2"],
             "hydra.mode: torchrun trains one run with many processes; start the sweep without it",
