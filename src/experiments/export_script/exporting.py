@@ -1,4 +1,4 @@
-"""From a configuration, or a run that is there, to its script."""
+"""Make the script of a configuration, or of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivery
 from experiments.training import build
 
-# How the way to it is told where nothing else is given.
 COMMAND = ("python", "-m", "experiments")
 ELSEWHERE = (
     "The model or a transform draws noise in evaluation or from numpy or random, which a script does not follow, "
@@ -40,13 +39,13 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Exported:
-    """A script, and what a reader of it should know.
+    """A script.
 
     Args:
-        text: the script.
+        text: its code.
         splits: the rows it was made for.
-        reads_rows: whether it reads them from a file that has to come with it (`write_rows`).
-        notes: what it leaves out, or what has changed since the run it is of.
+        reads_rows: whether it reads them from a file (`write_rows`).
+        notes: what it leaves out, or what changed since the run it is of.
     """
 
     text: str
@@ -55,7 +54,7 @@ class Exported:
     notes: Sequence[str] = ()
 
     def write_rows(self, path: Path) -> None:
-        """Keep the rows that the script reads: x and y of both splits, as .npz."""
+        """Write the rows that the script reads: x and y of both splits, as .npz."""
         parts = {"train": self.splits.train, "valid": self.splits.valid}
         arrays = {
             f"{axis}_{part}": split.tensors[index] for part, split in parts.items() for index, axis in enumerate("xy")
@@ -66,11 +65,11 @@ class Exported:
 
 
 def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Path = "outputs") -> Exported:
-    """The script of a configuration (its overrides), or of a run that is there (its folder or MLflow id, alone).
+    """Return the script of a configuration (its overrides), or of a run (its folder or MLflow id, alone).
 
     Raises:
-        ConfigError: there is no such run, or no one script can hold it.
-        DataError: the dataset cannot be had.
+        ConfigError: there is no such run, or one script cannot hold it.
+        DataError: the dataset is unavailable.
     """
     if len(what) == 1 and "=" not in what[0]:
         return _of_run(find(what[0], output_root), rows)
@@ -79,12 +78,12 @@ def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Pa
 
 @contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Whatever components of one's own lead to here is one message: a training goes on without its script."""
+    """Turn any error of user components into one ConfigError, so that a training continues without its script."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # its source and its first call may raise whatever they like
+    except Exception as error:  # user code may raise anything
         told = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(Fault("export_script", f"no script can be made of these components: {told}")) from error
 
@@ -99,15 +98,15 @@ def of(
     epochs: int | None = None,
     notes: Sequence[str] = (),
 ) -> Exported:
-    """The script of a checked configuration.
+    """Return the script of a checked configuration.
 
     Args:
         root: the configuration.
         overrides: the command line's, for a stage that `init_from` names.
-        origin: which run it is of, in words.
+        origin: the run in words, for the heading.
         rows: the file it reads its rows from, where its dataset has no plain form.
         epochs: how many the run trained; None for all that are configured.
-        notes: what is to be told beside.
+        notes: further ones.
     """
     splits = build.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
@@ -141,8 +140,8 @@ def _of_run(folder: Path, rows: str) -> Exported:
     run = run_in(folder)
     trained = len(run.history)
     if not trained:
-        raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
-    # A stage would have to be trained to see whether its weights are the same; those of a run are there.
+        raise ConfigError(Fault(relative(folder), "the run has no finished epoch, so there is nothing to repeat"))
+    # Only the weights of a run can be compared without training.
     weighed = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
     prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
     before, now = without_length(run.start.identity), without_length(prepared.identity)
@@ -156,7 +155,7 @@ def _of_run(folder: Path, rows: str) -> Exported:
 def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
-    """The run's own training, after those that give it its weights."""
+    """Yield the trainings that the run's weights come from, and then its own."""
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
@@ -171,8 +170,8 @@ class _Drawn:
     """Where noise is drawn.
 
     Args:
-        in_steps: whether a training step takes from torch's global generator, for dropout or a transform.
-        elsewhere: whether there is more: in evaluation, which a run begins with, or from numpy or random.
+        in_steps: whether a training step draws from torch's global generator, for dropout or a transform.
+        elsewhere: whether evaluation draws noise, or anything draws from numpy or random.
     """
 
     in_steps: bool
@@ -180,9 +179,9 @@ class _Drawn:
 
 
 def _drawn(training: Training, spec: DataSpec) -> _Drawn:
-    """Where the model and the transforms draw noise, as two passes show."""
+    """Return where the model and the transforms draw noise, by two passes."""
     cpu = torch.device("cpu")
-    with noise_kept(), torch.no_grad():  # a training may be going on with it
+    with noise_kept(), torch.no_grad():  # a training may be using the generators
         model = build.build_model(training.root, spec, training.seeds)
         states = [noise_state(cpu)]
         for trains in (True, False):

@@ -1,4 +1,4 @@
-"""What is known before a script runs: of a name, of the data spec, and of the expressions made of them."""
+"""Evaluate what is known before a script runs: names, the data spec, and expressions made of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.errors import ConfigError, Fault
 
 @dataclass(frozen=True)
 class Text:
-    """An expression that stands for a name."""
+    """Code that replaces a name."""
 
     code: str
 
@@ -24,11 +24,7 @@ class Text:
 Known = Mapping[str, Any]
 
 
-class _Unknown:
-    """What is not known before the script runs."""
-
-
-UNKNOWN: Any = _Unknown()
+UNKNOWN: Any = object()  # the value of what is not known before the script runs
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Is: lambda a, b: a is b,
     ast.IsNot: lambda a, b: a is not b,
@@ -40,10 +36,10 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 
 class Values:
-    """What expressions come to, as far as that is known.
+    """The values of expressions, as far as they are known.
 
     Args:
-        known: values by name; a `Text` is none.
+        known: values by name; a `Text` is not a value.
         spec: the data spec.
         spec_names: the names that hold it.
     """
@@ -52,7 +48,7 @@ class Values:
         self.known, self.spec, self.spec_names = known, spec, spec_names
 
     def of(self, node: ast.expr) -> Any:
-        """What an expression comes to, as far as that is known."""
+        """Return the value of an expression; UNKNOWN where it is not known."""
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
@@ -78,11 +74,7 @@ class Values:
 
 
 def literal(value: Any) -> str:
-    """A value as it is written in Python.
-
-    Raises:
-        ConfigError: it cannot be.
-    """
+    """Return the Python code of a value; raise a ConfigError where there is none."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, Path):
@@ -92,13 +84,13 @@ def literal(value: Any) -> str:
     if not is_plain(value):
         problem = f"{value!r:.80} cannot be written into a script as a value; numbers, text, lists and dicts can"
         raise ConfigError(Fault("export_script", problem))
-    return (
-        f'"{value}"' if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value) else repr(value)
-    )
+    if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value):
+        return f'"{value}"'
+    return repr(value)
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is written as its repr; one of a type derived from these (numpy has some) may print otherwise."""
+    """Whether the repr of a value is its code; that of a derived type (numpy has some) may not be."""
     if type(value) is dict:
         return all(map(is_plain, [*value.keys(), *value.values()]))
     if type(value) in (list, tuple, set, frozenset):

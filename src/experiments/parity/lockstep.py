@@ -1,4 +1,4 @@
-"""The two ways to lead two trainings side by side: free, each on its own; locked, the second on the first's state."""
+"""Run two trainings side by side: free, each on its own, or locked, the second on the first's state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from experiments.training.runner import weights_of
 def free(
     a: Trainee, second: Callable[[int], Trainee], matching: Matching, *, steps: int, tolerance: float
 ) -> Drift | None:
-    """Let each go its own way; how they part, or None where every bit is the same.
+    """Run each on its own; return how they diverge, or None where every bit is the same.
 
     Args:
         a: the first.
-        second: gives the other for a step.
+        second: returns the other for a step.
         matching: of their tensors.
         steps: how many.
-        tolerance: for what is told of the difference.
+        tolerance: relates the difference to what is allowed.
 
     Raises:
         TrainingError: the first's loss or gradient is not finite.
@@ -47,14 +47,14 @@ def free(
 def locked(
     a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance: float
 ) -> tuple[Difference | None, bool]:
-    """Put the second on the first's state before each step, so that only the step itself is judged.
+    """Set the second to the first's state before each step, so that only the step itself is compared.
 
     It gets the weights, the optimiser's state and the noise, and its optimiser the first's gradients once its own are
-    taken down: so rounding cannot grow, not even within the step (Adam divides by gradients that may be all rounding).
+    recorded: rounding cannot grow, even within the step (Adam divides by gradients that may be all rounding).
 
     Returns:
-        The first difference beyond what is allowed, else the largest against it, if any; and whether the optimiser's
-        state could be put over.
+        The first difference beyond what is allowed, else the largest relative to it, if any; and whether the
+        optimiser's state could be copied.
 
     Raises:
         TrainingError: the first's loss or gradient is not finite.
@@ -81,7 +81,7 @@ def locked(
 
 
 def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None) -> tuple[Step, Step] | Difference:
-    """The next step of both; with a matching, the second's optimiser gets the first's gradients."""
+    """Take the next step of both; with a matching, the second's optimiser gets the first's gradients."""
     try:
         one = a.advance()
     except TrainingError as error:

@@ -1,4 +1,4 @@
-"""A run against a script that should print the same losses: one that was exported, or anyone's own."""
+"""Compare a run with a script that should print the same losses, exported or hand-written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE, Comparison, Difference
-from experiments.parity.judge import check, configured
+from experiments.parity.judge import check, prepared
 from experiments.parity.verdict import Verdict, Word
 from experiments.runs.preparation import Preparation
 from experiments.training import build
@@ -32,17 +32,17 @@ def against(
     """Train a configuration as a run does, run a script beside it, and compare the losses of each epoch.
 
     The script prints a line an epoch, `epoch 0  train/loss 0.31...  valid/loss 0.27...`, in full. What it prints
-    before its last epoch 0 belongs to a training that comes first.
+    before its last epoch 0 belongs to an earlier training.
 
     Args:
         overrides: of the configuration.
         script: run as `python SCRIPT DATA`.
-        data: the file it reads; the dataset's own source where there is one, else what was downloaded.
+        data: the file it reads (default: the dataset's source, else the downloaded file).
         tolerance: for `equal`, as of a loss.
 
     Raises:
         ConfigError: the script fails or prints no losses, or the configuration cannot be run.
-        DataError: the dataset cannot be had.
+        DataError: the dataset is unavailable.
         TrainingError: the training has to stop.
     """
     check(1, tolerance)
@@ -51,22 +51,22 @@ def against(
     if data is not None and not data.exists():
         raise ConfigError(Fault("--data", f"there is no file {data}"))
     build.forget_dataset()
-    prepared = configured(overrides)
+    (training,) = prepared(overrides)
     began = time.perf_counter()
-    printed = _printed(script, data or _data(prepared.root))
-    history = _trained(prepared)
+    printed = _printed(script, data or _data(training.root))
+    history = _trained(training)
     word, found = _compared(history, printed, tolerance)
     return Verdict(word, len(history), tolerance, found, seconds=time.perf_counter() - began, unit="epoch")
 
 
-def _trained(prepared: Preparation) -> list[Metrics]:
+def _trained(training: Preparation) -> list[Metrics]:
     with devices.settings_kept():
-        devices.set_up(prepared.root.device, deterministic=prepared.root.deterministic)
-        return prepared.runner(None).fit(prepared.root.epochs).history
+        devices.set_up(training.root.device, deterministic=training.root.deterministic)
+        return training.runner(None).fit(training.root.epochs).history
 
 
 def _printed(script: Path, data: Path | None) -> list[dict[str, float]]:
-    """The figures that a script prints, by epoch."""
+    """Run a script; return the metrics that it prints, by epoch."""
     command = [sys.executable, str(script), *([str(data)] if data else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the user's own script
     if done.returncode != 0:
@@ -93,7 +93,7 @@ def _figures(text: str, script: Path) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise ConfigError(
-                Fault("--against", f"{script} prints {field.strip()!r} where a figure should be")
+                Fault("--against", f"{script} prints {field.strip()!r} where a number was expected")
             ) from None
     return found
 
@@ -101,7 +101,7 @@ def _figures(text: str, script: Path) -> dict[str, float]:
 def _compared(
     history: Sequence[Mapping[str, float]], printed: Sequence[Mapping[str, float]], tolerance: float
 ) -> tuple[Word, Difference | None]:
-    """The first difference beyond the tolerance, else the largest."""
+    """Return the first difference beyond the tolerance, else the largest."""
     largest: Difference | None = None
     for epoch, (ours, theirs) in enumerate(zip(history, printed, strict=False)):
         for name in [name for name in theirs if name in ours]:
@@ -125,7 +125,7 @@ def _compared(
 
 
 def _data(root: RootConfig) -> Path | None:
-    """The file that the dataset was read from, if it is one."""
+    """Return the file that the dataset was read from, if there is one."""
     source = root.dataset.get("source")
     candidates = [Path(source)] if source else []
     if packed := register.dataset.get(root.dataset["name"]).metadata.get("packed"):
