@@ -13,7 +13,7 @@ What is allowed, with a tolerance t (1e-5 by default):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -72,7 +72,7 @@ class Comparison:
         """Return the largest difference, relative to what is allowed there."""
         if self.a.shape != self.b.shape:
             shapes = f"{tuple(self.a.shape)} and {tuple(self.b.shape)}"
-            return Difference(self.kind, self.name, step, math.inf, math.inf, f"their shapes are {shapes}")
+            return infinite(self.kind, self.name, step, f"their shapes are {shapes}")
         a, b = self.a.double(), self.b.double()
         apart = torch.where(a == b, 0.0, (a - b).abs().nan_to_num(nan=math.inf))
         share = torch.where(apart == 0, 0.0, apart / self.allowed).flatten()
@@ -110,6 +110,27 @@ class Difference:
         """The tensor in words."""
         words = {"batch": "batch ", "gradient": "gradient of ", "weight": "weight "}
         return words.get(self.kind, "") + self.name
+
+
+def infinite(kind: str, name: str, step: int | None, detail: str) -> Difference:
+    """Return a difference that no number measures, which is never allowed."""
+    return Difference(kind, name, step, math.inf, math.inf, detail)
+
+
+def differing(comparisons: Iterable[Comparison], step: int) -> Iterator[Difference]:
+    """Yield the difference of each tensor that is not the same to the last bit."""
+    return (comparison.difference(step) for comparison in comparisons if not comparison.same_bits())
+
+
+def worst(differences: Iterable[Difference]) -> Difference | None:
+    """Return the first difference beyond what is allowed, else the largest relative to it, if any."""
+    largest: Difference | None = None
+    for difference in differences:
+        if difference.share > 1:
+            return difference
+        if largest is None or difference.share > largest.share:
+            largest = difference
+    return largest
 
 
 class Comparer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from experiments.config import check as check_config
 from experiments.errors import ConfigError, Fault
-from experiments.parity.differences import TOLERANCE, Difference
+from experiments.parity.differences import TOLERANCE, infinite, worst
 from experiments.parity.lockstep import free, locked
 from experiments.parity.matching import Matching, match
 from experiments.parity.stepper import Trainee
@@ -122,7 +121,7 @@ def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpos
         one, other, matching = _pair(a, b, transpose)
         verdict = Verdict("identical", 0, tolerance, matching=() if matching.plain else _words(matching))
         if not matching.complete:
-            found = Difference("parameters", "parameters", None, math.inf, math.inf, _unmatched(matching))
+            found = infinite("parameters", "parameters", None, _unmatched(matching))
             return _timed(began, replace(verdict, verdict="differs", found=found))
         longest = max(one.total, other.total)
         notes = _all(steps, longest)
@@ -131,10 +130,10 @@ def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpos
         verdict = replace(verdict, steps=steps, drift=drift)
         if drift is not None:
             one, other, matching = _pair(a, b, transpose)
-            largest, carried = locked(one, other, matching, steps=steps, tolerance=tolerance)
+            largest = worst(locked(one, other, matching, steps=steps, tolerance=tolerance))
             beyond = largest is not None and largest.share > 1
             verdict = replace(verdict, verdict="differs" if beyond else "equal", found=largest)
-            notes += _notes(a, b, carried)
+            notes += _notes(a, b, other.has_others_memory)
     return _timed(began, replace(verdict, notes=tuple(notes)))
 
 

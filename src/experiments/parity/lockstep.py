@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from experiments.errors import TrainingError
-from experiments.parity.differences import Comparer, Comparison, Difference, Step, figures
+from experiments.parity.differences import Comparer, Comparison, Difference, Step, differing, figures, infinite
 from experiments.parity.matching import Matching
 from experiments.parity.stepper import Trainee
 from experiments.parity.verdict import Drift
@@ -37,47 +37,37 @@ def free(
             return Drift(parted or both, math.inf, number)
         one, other = both
         if parted is None:
-            parted = next(_different(comparer.step(one, other), number), None)
+            parted = next(differing(comparer.step(one, other), number), None)
         farthest = max(farthest, (abs(one.loss.item() - other.loss.item()), number), key=lambda found: found[0])
     if parted is None:
-        parted = next(_different(_figures(a, second(steps), tolerance), steps), None)
+        parted = next(differing(_figures(a, second(steps), tolerance), steps), None)
     return None if parted is None else Drift(parted, *farthest)
 
 
-def locked(
-    a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance: float
-) -> tuple[Difference | None, bool]:
+def locked(a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance: float) -> Iterator[Difference]:
     """Set the second to the first's state before each step, so that only the step itself is compared.
 
     It gets the weights, the optimiser's state and the noise, and its optimiser the first's gradients once its own are
     recorded: rounding cannot grow, even within the step (Adam divides by gradients that may be all rounding).
 
-    Returns:
-        The first difference beyond what is allowed, else the largest relative to it, if any; and whether the
-        optimiser's state could be copied.
+    Yields:
+        The differences of each step, up to the first where one of the two cannot continue.
 
     Raises:
         TrainingError: the first's loss or gradient is not finite.
     """
-    largest: Difference | None = None
-    carried = b.take(a, matching)
     comparer = Comparer(weights_of(a.runner.model), matching, tolerance)
     for number in range(steps):
+        b.take(a, matching)
         b.take_noise(a.noise)
         both = _both(a, b, number, matching)
         if isinstance(both, Difference):
-            return both, carried
-        for found in _different(comparer.step(*both), number):
-            if found.share > 1:
-                return found, carried
-            largest = _larger(largest, found)
-        carried = b.take(a, matching) and carried
+            yield both
+            return
+        yield from differing(comparer.step(*both), number)
+    b.take(a, matching)
     b.take_noise(a.noise)
-    for found in _different(_figures(a, b, tolerance), steps):
-        if found.share > 1:
-            return found, carried
-        largest = _larger(largest, found)
-    return largest, carried
+    yield from differing(_figures(a, b, tolerance), steps)
 
 
 def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None) -> tuple[Step, Step] | Difference:
@@ -91,21 +81,13 @@ def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None)
     try:
         other = b.advance()
     except TrainingError as error:
-        return Difference("loss", "loss", number, math.inf, math.inf, f"the second configuration: {error}")
+        return infinite("loss", "loss", number, f"the second configuration: {error}")
     if one is None or other is None:
         over = "first" if one is None else "second"
-        return Difference("batch", "x", number, math.inf, math.inf, f"the {over} configuration has no more batches")
+        return infinite("batch", "x", number, f"the {over} configuration has no more batches")
     return one, other
 
 
 def _figures(a: Trainee, b: Trainee, tolerance: float) -> Iterator[Comparison]:
     rows = min(a.runner.progress.sums.rows, len(a.runner.valid.split))
-    yield from figures(a.figures(), b.figures(), rows, tolerance)
-
-
-def _different(comparisons: Iterator[Comparison], number: int) -> Iterator[Difference]:
-    return (comparison.difference(number) for comparison in comparisons if not comparison.same_bits())
-
-
-def _larger(largest: Difference | None, found: Difference) -> Difference:
-    return found if largest is None or found.share > largest.share else largest
+    return figures(a.figures(), b.figures(), rows, tolerance)

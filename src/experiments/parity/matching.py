@@ -69,30 +69,26 @@ def match(a: Tensors, b: Tensors, transpose: Sequence[str] = ()) -> Matching:
         ConfigError: a name in `transpose` is not that of a square matrix.
     """
     _check(transpose, {**b, **a})
-    left, found = dict(b), {}
-
-    def take(name: str, other: str | None) -> None:
-        if other is not None:
-            found[name] = other
-            del left[other]
-
+    left, found = dict(b), dict[str, str]()
     same_names = a.keys() == b.keys()
     for fits in (_fits_straight, _fits_turned):
         for name, tensor in a.items():
             named = name in left and name not in found and (same_names or not _is_indexed(name))
-            take(name, name if named and fits(tensor, left[name]) else None)
+            if named and fits(tensor, left[name]):
+                found[name] = name
+                del left[name]
     for fits in (_fits_straight, _fits_turned):
         for name, tensor in a.items():
-            if name not in found:
-                fitting = [other for other, there in left.items() if fits(tensor, there)]
-                take(name, min(fitting, key=lambda other: _role(other) != _role(name), default=None))
-    pairs = []
-    for name, tensor in a.items():
-        if name in found:
-            other = found[name]
-            turned = not _fits_straight(tensor, b[other]) or bool({name, other} & set(transpose))
-            pairs.append(Pair(name, other, turned))
-    return Matching(tuple(pairs), _told(a, set(a) - set(found)), _told(b, set(left)))
+            if name in found:
+                continue
+            if fitting := [other for other, there in left.items() if fits(tensor, there)]:
+                found[name] = min(fitting, key=lambda other: _role(other) != _role(name))
+                del left[found[name]]
+    pairs = tuple(
+        Pair(name, other, not _fits_straight(a[name], b[other]) or bool({name, other} & set(transpose)))
+        for name, other in ((name, found[name]) for name in a if name in found)
+    )
+    return Matching(pairs, _told(a, set(a) - set(found)), _told(b, set(left)))
 
 
 def _fits_straight(one: Tensor, other: Tensor) -> bool:

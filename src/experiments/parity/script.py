@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ import torch
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
-from experiments.parity.differences import TOLERANCE, Comparison, Difference
+from experiments.parity.differences import TOLERANCE, Comparison, Difference, differing, infinite, worst
 from experiments.parity.judge import check, prepared
 from experiments.parity.verdict import Verdict, Word
 from experiments.runs.preparation import Preparation
@@ -55,7 +54,8 @@ def against(
     began = time.perf_counter()
     printed = _printed(script, data or _data(training.root))
     history = _trained(training)
-    word, found = _compared(history, printed, tolerance)
+    found = worst(_differences(history, printed, tolerance))
+    word: Word = "identical" if found is None else "differs" if found.share > 1 else "equal"
     return Verdict(word, len(history), tolerance, found, seconds=time.perf_counter() - began, unit="epoch")
 
 
@@ -79,9 +79,8 @@ def _printed(script: Path, data: Path | None) -> list[dict[str, float]]:
                 epochs.clear()
             epochs.append(_figures(match[2], script))
     if not epochs:
-        raise ConfigError(
-            Fault("--against", f"{script} prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'")
-        )
+        problem = f"{script} prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'"
+        raise ConfigError(Fault("--against", problem))
     return epochs
 
 
@@ -92,36 +91,26 @@ def _figures(text: str, script: Path) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise ConfigError(
-                Fault("--against", f"{script} prints {field.strip()!r} where a number was expected")
-            ) from None
+            problem = f"{script} prints {field.strip()!r} where a number was expected"
+            raise ConfigError(Fault("--against", problem)) from None
     return found
 
 
-def _compared(
+def _differences(
     history: Sequence[Mapping[str, float]], printed: Sequence[Mapping[str, float]], tolerance: float
-) -> tuple[Word, Difference | None]:
-    """Return the first difference beyond the tolerance, else the largest."""
-    largest: Difference | None = None
+) -> Iterator[Difference]:
+    """Yield what differs, epoch by epoch."""
     for epoch, (ours, theirs) in enumerate(zip(history, printed, strict=False)):
         for name in [name for name in theirs if name in ours]:
             one, other = (torch.tensor(value, dtype=torch.float64) for value in (ours[name], theirs[name]))
             comparison = Comparison("figure", name, one, other, tolerance * one.abs().clamp(min=1))
-            if comparison.same_bits():
-                continue
-            found = comparison.difference(epoch)
-            if found.share > 1:
-                return "differs", found
-            if largest is None or found.share > largest.share:
-                largest = found
-        if missing := [name for name in ("train/loss", "valid/loss") if name not in theirs]:
-            return "differs", Difference(
-                "figure", missing[0], epoch, math.inf, math.inf, "the script does not print it"
-            )
+            yield from differing([comparison], epoch)
+        for name in ("train/loss", "valid/loss"):
+            if name not in theirs:
+                yield infinite("figure", name, epoch, "the script does not print it")
     if len(history) != len(printed):
-        told = f"the run has {len(history)} epochs, the script prints {len(printed)}"
-        return "differs", Difference("figure", "epochs", min(len(history), len(printed)), math.inf, math.inf, told)
-    return ("equal" if largest else "identical"), largest
+        counts = f"the run has {len(history)} epochs, the script prints {len(printed)}"
+        yield infinite("figure", "epochs", min(len(history), len(printed)), counts)
 
 
 def _data(root: RootConfig) -> Path | None:

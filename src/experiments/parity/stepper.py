@@ -37,6 +37,7 @@ class Trainee:
         self.noise: Noise = noise_state(self.runner.device)  # as just seeded
         self.names = _names_of(self.runner.model, self.params)
         self.given: Mapping[str, Tensor] = {}  # replace its own gradients
+        self.has_others_memory = True  # False once an optimiser's state did not fit
         self._gradients: dict[str, Tensor] = {}
         self._steps = self._all_steps(0)
 
@@ -60,21 +61,22 @@ class Trainee:
             train = {f"train/{name}": value for name, value in self.runner.progress.sums.means().items()}
             return train | {f"valid/{name}": value for name, value in self.runner.evaluate(0).items()}
 
-    def take(self, other: Trainee, matching: Matching) -> bool:
-        """Copy the weights and the optimiser's state of another; return whether the state fits too."""
+    def take(self, other: Trainee, matching: Matching) -> None:
+        """Copy the weights of another, and its optimiser's state where that fits."""
         self.runner.model.load_state_dict(matching.to_b(other.runner.model.state_dict()))
         theirs, own = _memory(other), _memory(self)
         if theirs is None or own is None:
-            return False
+            self.has_others_memory = False
+            return
         for pair in matching.pairs:
             there, here = theirs.get(pair.a, {}), own.get(pair.b, {})
             if there.keys() != here.keys():
-                return False
+                self.has_others_memory = False
+                return
             for key, value in there.items():
                 if isinstance(value, Tensor):
                     value = _laid_out_as(here[key], pair.turned(value))
                 here[key] = value
-        return True
 
     def take_noise(self, noise: Noise) -> None:
         """Copy the noise stream of another; an accelerator's only where both have one."""
