@@ -55,13 +55,13 @@ class Exported:
 
     def write_rows(self, path: Path) -> None:
         """Write the rows that the script reads: x and y of both splits, as .npz."""
-        parts = {"train": self.splits.train, "valid": self.splits.valid}
-        arrays = {
-            f"{axis}_{part}": split.tensors[index] for part, split in parts.items() for index, axis in enumerate("xy")
+        arrays: Any = {
+            f"{axis}_{part}": tensor.numpy()
+            for part, split in (("train", self.splits.train), ("valid", self.splits.valid))
+            for axis, tensor in zip("xy", split.tensors, strict=True)
         }
         with replacing(path) as temporary, temporary.open("wb") as file:
-            content: Any = {name: tensor.numpy() for name, tensor in arrays.items()}
-            np.savez_compressed(file, **content)
+            np.savez_compressed(file, **arrays)
 
 
 def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Path = "outputs") -> Exported:
@@ -110,24 +110,22 @@ def of(
     """
     splits = build.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
-    drawn = _drawn(trainings[-1], splits.spec)
-    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
+    in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
+    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).metadata
-    told = (
-        [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
-    )
+    rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
     heading = [
         f"Plain PyTorch of {origin}",
         "",
         f"On the same machine, with torch {torch.__version__}, it prints that run's losses to the last bit.",
-        *told,
+        *([rows_note] if reads_rows else []),
         *notes,
     ]
     text = Script(
         heading,
         trainings,
         splits.spec,
-        draws_noise=drawn.in_steps,
+        draws_noise=in_steps,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     ).text()
@@ -165,21 +163,13 @@ def _trainings(
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Where noise is drawn.
+def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
+    """Run the model and the transforms twice, and return where they draw noise.
 
-    Args:
-        in_steps: whether a training step draws from torch's global generator, for dropout or a transform.
-        elsewhere: whether evaluation draws noise, or anything draws from numpy or random.
+    Returns:
+        Whether a training step draws from torch's global generator, and whether evaluation draws noise or anything
+        draws from numpy or random.
     """
-
-    in_steps: bool
-    elsewhere: bool
-
-
-def _drawn(training: Training, spec: DataSpec) -> _Drawn:
-    """Return where the model and the transforms draw noise, by two passes."""
     cpu = torch.device("cpu")
     with noise_kept(), torch.no_grad():  # a training may be using the generators
         model = build.build_model(training.root, spec, training.seeds)
@@ -195,4 +185,4 @@ def _drawn(training: Training, spec: DataSpec) -> _Drawn:
     before, trained, evaluated = states
     others_moved = not same_noise(before | {"torch": trained["torch"]}, trained)
     in_steps = not torch.equal(before["torch"], trained["torch"])
-    return _Drawn(in_steps, others_moved or not same_noise(trained, evaluated))
+    return in_steps, (others_moved or not same_noise(trained, evaluated))

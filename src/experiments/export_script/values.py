@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -21,17 +22,19 @@ class Text:
     code: str
 
 
+class _UnknownError(Exception):
+    """Raised for an expression whose value is not known before the script runs."""
+
+
 Known = Mapping[str, Any]
-
-
-UNKNOWN: Any = object()  # the value of what is not known before the script runs
-COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Gt: lambda a, b: a > b,
-    ast.Lt: lambda a, b: a < b,
+UNKNOWN: Any = object()  # the value of such an expression
+COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Gt: operator.gt,
+    ast.Lt: operator.lt,
 }
 
 
@@ -49,28 +52,30 @@ class Values:
 
     def of(self, node: ast.expr) -> Any:
         """Return the value of an expression; UNKNOWN where it is not known."""
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.Name):
-            value = self.known.get(node.id, UNKNOWN)
-            return UNKNOWN if isinstance(value, Text) else value
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in self.spec_names:
-            return getattr(self.spec, node.attr)
-        if isinstance(node, ast.Tuple):
-            values = [self.of(part) for part in node.elts]
-            return UNKNOWN if UNKNOWN in values else tuple(values)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            value = self.of(node.value)
-            return UNKNOWN if value is UNKNOWN else value[node.slice.value]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            value = self.of(node.operand)
-            return UNKNOWN if value is UNKNOWN else not value
-        if isinstance(node, ast.IfExp) and (test := self.of(node.test)) is not UNKNOWN:
-            return self.of(node.body if test else node.orelse)
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
-            left, right = self.of(node.left), self.of(node.comparators[0])
-            return UNKNOWN if UNKNOWN in (left, right) else COMPARISONS[type(node.ops[0])](left, right)
-        return UNKNOWN
+        try:
+            return self._known(node)
+        except _UnknownError:
+            return UNKNOWN
+
+    def _known(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name) if name in self.known and not isinstance(self.known[name], Text):
+                return self.known[name]
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in self.spec_names:
+                return getattr(self.spec, attribute)
+            case ast.Tuple(elts=parts):
+                return tuple(map(self._known, parts))
+            case ast.Subscript(value=whole, slice=ast.Constant(value=index)):
+                return self._known(whole)[index]
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return not self._known(operand)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                return self._known(body if self._known(test) else orelse)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARISONS:
+                return COMPARISONS[type(op)](self._known(left), self._known(right))
+        raise _UnknownError
 
 
 def literal(value: Any) -> str:
