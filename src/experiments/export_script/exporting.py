@@ -84,8 +84,8 @@ def _in_one_line() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # user code may raise anything
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(Fault("export_script", f"no script can be made of these components: {told}")) from error
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(Fault("export_script", f"no script can be made of these components: {text}")) from error
 
 
 @_in_one_line()

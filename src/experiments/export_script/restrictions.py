@@ -62,14 +62,15 @@ def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
         yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
     elif _stops_early(last.root):
         yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
-    switches = [name for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)]
+    switches = [
+        f"device.{name}" for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)
+    ]
     if switches:
-        told = " and ".join(f"device.{name}" for name in switches)
-        yield f"Without {told}, so the last bits of its losses may be others."
+        yield f"Without {' and '.join(switches)}, so the last bits of its losses may be others."
     own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if not _is_covered(name))
     if own:
-        told = " and ".join(f"callbacks.{name}" for name in own)
-        yield f"Without {told}: what that does to a training is missing, and its losses may be others."
+        names = " and ".join(f"callbacks.{name}" for name in own)
+        yield f"Without {names}: what that does to a training is missing, and its losses may be others."
     items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
     if items and not register.loader.get(last.root.loader["name"]).metadata.get("reads_once"):
         yield (

@@ -173,7 +173,7 @@ class Comparer:
             yield Comparison("gradient", pair.a, one, other, allowed)
 
 
-def figures(a: Mapping[str, float], b: Mapping[str, float], rows: int, tolerance: float) -> Iterator[Comparison]:
+def means(a: Mapping[str, float], b: Mapping[str, float], rows: int, tolerance: float) -> Iterator[Comparison]:
     """Compare the means over an epoch's rows and over the validation rows, where both have them."""
     for name in [name for name in a if name in b]:
         one, other = (torch.tensor(value, dtype=torch.float64) for value in (a[name], b[name]))

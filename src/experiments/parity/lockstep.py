@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from experiments.errors import TrainingError
-from experiments.parity.differences import Comparer, Comparison, Difference, Step, differing, figures, infinite
+from experiments.parity.differences import Comparer, Comparison, Difference, Step, differing, infinite, means
 from experiments.parity.matching import Matching
 from experiments.parity.stepper import Trainee
 from experiments.parity.verdict import Drift
@@ -40,7 +40,7 @@ def free(
             parted = next(differing(comparer.step(one, other), number), None)
         farthest = max(farthest, (abs(one.loss.item() - other.loss.item()), number), key=lambda found: found[0])
     if parted is None:
-        parted = next(differing(_figures(a, second(steps), tolerance), steps), None)
+        parted = next(differing(_means(a, second(steps), tolerance), steps), None)
     return None if parted is None else Drift(parted, *farthest)
 
 
@@ -67,7 +67,7 @@ def locked(a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance:
         yield from differing(comparer.step(*both), number)
     b.take(a, matching)
     b.take_noise(a.noise)
-    yield from differing(_figures(a, b, tolerance), steps)
+    yield from differing(_means(a, b, tolerance), steps)
 
 
 def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None) -> tuple[Step, Step] | Difference:
@@ -88,6 +88,6 @@ def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None)
     return one, other
 
 
-def _figures(a: Trainee, b: Trainee, tolerance: float) -> Iterator[Comparison]:
+def _means(a: Trainee, b: Trainee, tolerance: float) -> Iterator[Comparison]:
     rows = min(a.runner.progress.sums.rows, len(a.runner.valid.split))
-    return figures(a.figures(), b.figures(), rows, tolerance)
+    return means(a.means(), b.means(), rows, tolerance)

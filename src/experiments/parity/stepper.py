@@ -55,7 +55,7 @@ class Trainee:
         with self._in_its_place():
             return next(self._steps, None)
 
-    def figures(self) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """Return the means of the epoch so far, and those over the validation rows."""
         with self._in_its_place():
             train = {f"train/{name}": value for name, value in self.runner.progress.sums.means().items()}
