@@ -63,9 +63,9 @@ def test_a_value_that_python_has_no_words_for_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("x = (", "the script would be no Python, at "),
-        ("def f():\n    return missing\n", "the script would name missing and not have it"),
-        ("class A:\n    size = width\n", "the script would name width and not have it"),
+        ("x = (", "the script would be invalid Python, at "),
+        ("def f():\n    return missing\n", "the script would not define missing;"),
+        ("class A:\n    size = width\n", "the script would not define width;"),
     ],
 )
 def test_a_script_that_could_not_run_is_refused(text: str, told: str) -> None:

@@ -108,7 +108,7 @@ REFUSED = [
         "self.lin(script_loaders.Rows(xb, xb).tensors[0])",
         "is a module,",
     ),
-    ("reserved", "def order(x):\n    return x", "order(self.lin(xb))", "order of .*: a script has a order of its own"),
+    ("reserved", "def order(x):\n    return x", "order(self.lin(xb))", "order of .*: a script has its own order"),
 ]
 
 

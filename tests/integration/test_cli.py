@@ -164,6 +164,25 @@ def test_looking_imports_neither_torch_nor_mlflow(arguments: list[str], cli: Cli
     assert not imported & {"torch", "mlflow", "pydantic", "matplotlib", "numpy"}
 
 
+@pytest.mark.parametrize(
+    ("module", "mistake", "code"),
+    [
+        ("evaluate", ["nowhere"], 2),
+        ("predict", ["nowhere", "a.png"], 2),
+        ("parity", ["--data", "x", "", ""], 2),
+        ("export_script", ["--rows"], 2),
+    ],
+)
+def test_a_commands_help_and_mistakes_need_neither_torch_nor_mlflow(
+    module: str, mistake: list[str], code: int, cli: Cli
+) -> None:
+    for arguments, expected in ((["--help"], 0), (mistake, code)):
+        done = cli(*arguments, module=f"experiments.{module}", options=("-X", "importtime"))
+        imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+        assert done.returncode == expected and "experiments" in imported, done
+        assert not imported & {"torch", "mlflow", "matplotlib", "numpy", "scipy"}
+
+
 def test_help_lists_every_group_and_the_users_command(cli: Cli) -> None:
     told = cli("--help").stdout
     assert "python -m experiments model=cnn_adaptive optim=sgd_momentum" in told

@@ -11,7 +11,7 @@ import pytest
 import experiments
 from experiments import evaluate as command
 from experiments.config.registry import register
-from experiments.evaluate import evaluate
+from experiments.runs.evaluation import evaluate
 from tests.support import raw_journal
 from tests.support.forked import Ended, forked
 
@@ -128,7 +128,7 @@ def test_a_split_that_is_not_there_is_told(result: experiments.Result) -> None:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"side": 8}, "dataset: arrays has pictures of 1x8x8; the run's model was trained on 1x28x28"),
+        ({"side": 8}, "dataset: arrays has images of 1x8x8; the run's model was trained on 1x28x28"),
         ({"classes": 3}, "dataset: arrays has 3 classes; the run's model was trained for 10 classes (synthetic)"),
         ({"reals": True}, "dataset: arrays has 1 real targets; the run's model was trained for 10 classes (synthetic)"),
     ],

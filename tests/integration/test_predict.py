@@ -18,11 +18,11 @@ import experiments
 from experiments import predict as command
 from experiments.data import images, preprocess
 from experiments.data.tensors import to_float
-from experiments.predict import predict
 from experiments.runs import load
 from experiments.runs import prediction as views
 from experiments.runs.find import run_in
 from experiments.runs.prediction import Prediction
+from experiments.runs.reading import predict
 from experiments.tracking.record import RunRecord
 from experiments.training import build
 from tests.support.forked import Ended, forked
@@ -420,7 +420,7 @@ def test_json_has_all_probabilities(reader: Path, some: list[Path], tmp_path: Pa
     ("target", "told"),
     [
         ("out.jpg", "--picture: out.jpg should end in .png"),
-        ("0.png", "--picture: 0.png is one of the pictures to read"),
+        ("0.png", "--picture: 0.png is one of the images to read"),
         ("none/out.png", "--picture: none/out.png cannot be written: No such file or directory"),
     ],
 )

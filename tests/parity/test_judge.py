@@ -207,6 +207,17 @@ def test_nothing_is_left_behind(workplace: Path) -> None:
     assert list(workplace.iterdir()) == []
 
 
+def test_both_configurations_are_checked_before_the_first_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(*_arguments: object) -> None:
+        raise AssertionError("a configuration is prepared")
+
+    monkeypatch.setattr("experiments.runs.preparation.prepare", prepare)
+    with pytest.raises(ConfigError, match=r"optim\.lrr: unknown key"):
+        compare([], ["optim.lrr=1"])
+    with pytest.raises(AssertionError, match="a configuration is prepared"):
+        compare([], [])
+
+
 # Interrupted
 
 

@@ -162,7 +162,7 @@ def test_a_script_gets_the_datasets_own_file_or_the_one_that_is_given(
     ("text", "problem"),
     [
         ("print('hello')", "prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'"),
-        ("print('epoch 0  train/loss none')", "prints 'train/loss none' where a figure should be"),
+        ("print('epoch 0  train/loss none')", "prints 'train/loss none' where a number was expected"),
         ("raise ValueError('oh')", "ended with exit code 1: ValueError: oh"),
     ],
 )
@@ -190,7 +190,8 @@ def test_an_exported_script_is_identical_to_its_run(workplace: Path) -> None:
 
 
 def test_texts_are_split_as_a_shell_does() -> None:
-    assert _words(["stage=03_module optim.lr=1", "", 'name="a b"']) == ["stage=03_module", "optim.lr=1", "name=a b"]
+    assert _words('stage=03_module optim.lr=1 name="a b"') == ["stage=03_module", "optim.lr=1", "name=a b"]
+    assert _words("") == []
 
 
 @pytest.mark.parametrize(

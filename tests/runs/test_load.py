@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import experiments
-from experiments.evaluate import evaluate
 from experiments.export_script.exporting import export
 from experiments.runs import load
+from experiments.runs.evaluation import evaluate
 from experiments.runs.find import find, run_in
 from experiments.seeds import noise_state, same_noise
 from experiments.training.build import load_dataset

@@ -29,7 +29,7 @@ WAYS: Mapping[str, Ways] = {
     "long": {
         "experiments": frozenset({"run"}),
         "experiments.api": frozenset({"run", "resume"}),
-        "experiments.evaluate": frozenset({"evaluate"}),
+        "experiments.runs.evaluation": frozenset({"evaluate"}),
         "experiments.export_script.exporting": frozenset({"export"}),
         "experiments.parity": frozenset({"compare", "resumed", "stages"}),
         "tests.support.fault_tracker": frozenset({"running"}),  # a tracking server

@@ -22,11 +22,11 @@ from experiments import parity
 from experiments.config.device import DeviceConfig
 from experiments.config.device import faults as faults_of
 from experiments.errors import ConfigError
-from experiments.evaluate import evaluate
-from experiments.predict import Reader
 from experiments.runs import load
+from experiments.runs.evaluation import evaluate
 from experiments.runs.find import run_in
 from experiments.runs.fingerprint import identity
+from experiments.runs.reading import Reader
 from experiments.tracking.record import RunRecord, Start
 from experiments.training import device as devices
 from experiments.training.precision import Autocast

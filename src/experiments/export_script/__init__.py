@@ -1,1 +1,1 @@
-"""A run as one script of plain PyTorch that gives its losses to the last bit: a way out, and what a stage changes."""
+"""Export a run as one script of plain PyTorch that prints the same losses to the last bit."""

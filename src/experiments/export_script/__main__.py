@@ -1,8 +1,8 @@
 """`python -m experiments.export_script OVERRIDE ... > plain.py`, or with RUN: a run as one script of plain PyTorch.
 
 RUN is a run's folder or its MLflow id. The script needs torch, numpy and requests, and neither this package, Hydra nor
-MLflow. It trains and validates as the run does and prints the same losses, on the same machine to the last bit. MNIST
-it reads as the tutorial does; the rows of any other dataset are written beside it with --rows.
+MLflow. It trains and validates as the run does and prints the same losses, on the same machine to the last bit. It
+reads MNIST as the tutorial does; --rows writes the rows of any other dataset to a file for it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("what", nargs="*", metavar="OVERRIDE | RUN", help="as on the command line of a run, or a run")
     parser.add_argument("--rows", type=Path, metavar="FILE.npz", help="write the rows that the script reads there")
-    parser.add_argument("--output-root", default="outputs", help="where a run with an id is looked for")
+    parser.add_argument("--output-root", default="outputs", help="where a run with an id is searched")
     given = parser.parse_args(arguments)
     cli.guarded(lambda: _export(given.what, given.rows, given.output_root))
 
 
 def _export(what: list[str], rows: Path | None, output_root: str) -> None:
-    # Imported now: it takes torch, which --help should not wait for.
-    from experiments.export_script.exporting import export
+    from experiments.export_script.exporting import export  # needs torch
 
     exported = export(what, rows=str(rows or "rows.npz"), output_root=output_root)
     if rows is not None:

@@ -1,4 +1,4 @@
-"""From a configuration, or a run that is there, to its script."""
+"""Make the script of a configuration, or of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivered
 from experiments.training import build
 
-# How the way to it is told where nothing else is given.
 COMMAND = ("python", "-m", "experiments")
 ELSEWHERE = (
     "The model or a transform draws noise in evaluation or from numpy or random, which a script does not follow, "
@@ -40,13 +39,13 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Exported:
-    """A script, and what a reader of it should know.
+    """A script.
 
     Args:
-        text: the script.
+        text: its code.
         splits: the rows it was made for.
-        reads_rows: whether it reads them from a file that has to come with it (`write_rows`).
-        notes: what it leaves out, or what has changed since the run it is of.
+        reads_rows: whether it reads them from a file (`write_rows`).
+        notes: what it leaves out, or what changed since the run it is of.
     """
 
     text: str
@@ -55,22 +54,22 @@ class Exported:
     notes: Sequence[str] = ()
 
     def write_rows(self, path: Path) -> None:
-        """Keep the rows that the script reads: x and y of both splits, as .npz."""
-        parts = {"train": self.splits.train, "valid": self.splits.valid}
-        arrays = {
-            f"{axis}_{part}": split.tensors[index] for part, split in parts.items() for index, axis in enumerate("xy")
+        """Write the rows that the script reads: x and y of both splits, as .npz."""
+        arrays: Any = {
+            f"{axis}_{part}": tensor.numpy()
+            for part, split in (("train", self.splits.train), ("valid", self.splits.valid))
+            for axis, tensor in zip("xy", split.tensors, strict=True)
         }
         with replacing(path) as temporary, temporary.open("wb") as file:
-            content: Any = {name: tensor.numpy() for name, tensor in arrays.items()}
-            np.savez_compressed(file, **content)
+            np.savez_compressed(file, **arrays)
 
 
 def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Path = "outputs") -> Exported:
-    """The script of a configuration (its overrides), or of a run that is there (its folder or MLflow id, alone).
+    """Return the script of a configuration (its overrides), or of a run (its folder or MLflow id, alone).
 
     Raises:
-        ConfigError: there is no such run, or no one script can hold it.
-        DataError: the dataset cannot be had.
+        ConfigError: there is no such run, or one script cannot hold it.
+        DataError: the dataset is unavailable.
     """
     if len(what) == 1 and "=" not in what[0]:
         return _of_run(find(what[0], output_root), rows)
@@ -79,14 +78,14 @@ def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Pa
 
 @contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Whatever components of one's own lead to here is one message: a training goes on without its script."""
+    """Turn any error of user components into one ConfigError, so that a training continues without its script."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # its source and its first call may raise whatever they like
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(Fault("export_script", f"no script can be made of these components: {told}")) from error
+    except Exception as error:  # user code may raise anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(Fault("export_script", f"no script can be made of these components: {text}")) from error
 
 
 @_in_one_line()
@@ -99,36 +98,34 @@ def of(
     epochs: int | None = None,
     notes: Sequence[str] = (),
 ) -> Exported:
-    """The script of a checked configuration.
+    """Return the script of a checked configuration.
 
     Args:
         root: the configuration.
         overrides: the command line's, for a stage that `init_from` names.
-        origin: which run it is of, in words.
+        origin: the run in words, for the heading.
         rows: the file it reads its rows from, where its dataset has no plain form.
         epochs: how many the run trained; None for all that are configured.
-        notes: what is to be told beside.
+        notes: further ones.
     """
     splits = build.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
-    drawn = _drawn(trainings[-1], splits.spec)
-    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if drawn.elsewhere else [])]
+    in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
+    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
     reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).metadata
-    told = (
-        [f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."] if reads_rows else []
-    )
+    rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
     heading = [
         f"Plain PyTorch of {origin}",
         "",
         f"On the same machine, with torch {torch.__version__}, it prints that run's losses to the last bit.",
-        *told,
+        *([rows_note] if reads_rows else []),
         *notes,
     ]
     text = Script(
         heading,
         trainings,
         splits.spec,
-        draws_noise=drawn.in_steps,
+        draws_noise=in_steps,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     ).text()
@@ -141,8 +138,8 @@ def _of_run(folder: Path, rows: str) -> Exported:
     run = run_in(folder)
     trained = len(run.history)
     if not trained:
-        raise ConfigError(Fault(relative(folder), "it has no epoch that ended; there is nothing to repeat"))
-    # A stage would have to be trained to see whether its weights are the same; those of a run are there.
+        raise ConfigError(Fault(relative(folder), "the run has no finished epoch, so there is nothing to repeat"))
+    # Only the weights of a run can be compared without training.
     weighed = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
     prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
     before, now = without_length(run.start.identity), without_length(prepared.identity)
@@ -156,7 +153,7 @@ def _of_run(folder: Path, rows: str) -> Exported:
 def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
-    """The run's own training, after those that give it its weights."""
+    """Yield the trainings that the run's weights come from, and then its own."""
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
@@ -166,23 +163,15 @@ def _trainings(
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Where noise is drawn.
+def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
+    """Run the model and the transforms twice, and return where they draw noise.
 
-    Args:
-        in_steps: whether a training step takes from torch's global generator, for dropout or a transform.
-        elsewhere: whether there is more: in evaluation, which a run begins with, or from numpy or random.
+    Returns:
+        Whether a training step draws from torch's global generator, and whether evaluation draws noise or anything
+        draws from numpy or random.
     """
-
-    in_steps: bool
-    elsewhere: bool
-
-
-def _drawn(training: Training, spec: DataSpec) -> _Drawn:
-    """Where the model and the transforms draw noise, as two passes show."""
     cpu = torch.device("cpu")
-    with noise_kept(), torch.no_grad():  # a training may be going on with it
+    with noise_kept(), torch.no_grad():  # a training may be using the generators
         model = build.build_model(training.root, spec, training.seeds)
         states = [noise_state(cpu)]
         for trains in (True, False):
@@ -196,4 +185,4 @@ def _drawn(training: Training, spec: DataSpec) -> _Drawn:
     before, trained, evaluated = states
     others_moved = not same_noise(before | {"torch": trained["torch"]}, trained)
     in_steps = not torch.equal(before["torch"], trained["torch"])
-    return _Drawn(in_steps, others_moved or not same_noise(trained, evaluated))
+    return in_steps, (others_moved or not same_noise(trained, evaluated))

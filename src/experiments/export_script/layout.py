@@ -1,4 +1,4 @@
-"""How the parts of a script are laid out: imports in the usual order, blank lines as usual."""
+"""Lay out the parts of a script: imports in the usual order, blank lines as usual."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def imports(statements: set[str]) -> str:
-    """Import statements in the usual order, those from one module together."""
+    """Return import statements in the usual order, those from one module together."""
     from_modules: dict[str, set[str]] = {}
     whole = set()
     for statement in statements:
@@ -24,7 +24,7 @@ def imports(statements: set[str]) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """The parts with blank lines between them as usual: two around definitions, one elsewhere."""
+    """Return the parts with two blank lines around definitions, one elsewhere."""
     text = ""
     for index, part in enumerate(parts):
         defines = [piece.startswith(("def ", "class ", "@")) for piece in parts[max(0, index - 1) : index + 1]]

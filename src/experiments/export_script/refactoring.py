@@ -1,4 +1,4 @@
-"""What a stage changes in the code: its script against that of the stage before, for the run's description."""
+"""Compare a stage's script with that of the stage before, for the run's description."""
 
 from __future__ import annotations
 
@@ -31,31 +31,25 @@ WORDS = {
         "none": "Oldingi bosqich bilan solishtiradigan skript yo'q:",
     },
 }
-_latest: dict[tuple[str, ...], str] = {}  # a sweep's next stage is set against this one
+_latest: dict[tuple[str, ...], str] = {}  # a sweep's next stage is compared with this one
 
 
 @dataclass(frozen=True)
 class Refactoring:
-    """A stage's script, and what it changes.
-
-    Args:
-        script: the whole of it; empty where there is none.
-        diff: against the stage before, without the heading; empty for the first stage.
-        problem: why there is no script or no diff, in words; empty where there is.
-    """
+    """A stage's script, its diff against the stage before, and why one of them is missing; each may be empty."""
 
     script: str = ""
     diff: str = ""
     problem: str = ""
 
     def keep(self, folder: Path) -> None:
-        """Leave both beside the run."""
+        """Write both into a run's folder."""
         for name, content in ((SCRIPT, self.script), (DIFF, self.diff)):
             if content:
                 (folder / name).write_text(content, encoding="utf-8")
 
     def described(self, note: str, language: str) -> str:
-        """A stage's words with the diff after them, within what MLflow shows."""
+        """Return a stage's note with the diff after it, within what MLflow shows."""
         words = WORDS[language]
         heading = f"{note}\n\n### {words['heading']}\n\n"
         if self.problem:
@@ -66,19 +60,13 @@ class Refactoring:
 
 
 def refactoring(stage: str, root: RootConfig, overrides: Sequence[str]) -> Refactoring:
-    """What a stage changes against the one before it, both under the same overrides.
-
-    Args:
-        stage: its name.
-        root: its configuration.
-        overrides: the command line's, the stage's choice among them.
-    """
+    """Compare a stage with the one before it, both under the overrides of the command line."""
     others = unchosen(overrides)
     try:
         before = stages.before(stage)
         earlier = _text(before, None, others) if before else ""
         script = _text(stage, root, others)
-    except UserError as error:  # a setting that only this stage has, say
+    except UserError as error:  # for example a setting that only this stage has
         return Refactoring(problem=str(error))
     if before is None:
         return Refactoring(script)
@@ -88,7 +76,7 @@ def refactoring(stage: str, root: RootConfig, overrides: Sequence[str]) -> Refac
 
 
 def _text(stage: str, root: RootConfig | None, others: Sequence[str]) -> str:
-    """The script of a stage; of the one before, the one that was just made, if it is that."""
+    """Return the script of a stage; that of the stage before may have just been made."""
     key = (stage, *others)
     if root is None and key in _latest:
         return _latest[key]

@@ -1,4 +1,4 @@
-"""What one script cannot hold is refused, and what it leaves out of a run is told."""
+"""Reject what one script cannot hold, and note what it leaves out of a run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ from experiments.export_script.training import Training
 from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
 
-# What two trainings have to have in common, so that one `fit` does for both.
+# What two trainings must have in common to share one `fit`.
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
 
 
 def require_shared(training: Training, last: Training) -> None:
-    """See that one script does for a training and the last one.
-
-    Raises:
-        ConfigError: they differ in what it has one of.
-    """
+    """Raise a ConfigError where a training differs from the last one in what a script has one of."""
     mine, other = _shared(training), _shared(last)
     if different := [key for key in mine if mine[key] != other[key]]:
         raise not_shared(training, different)
 
 
 def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
-    """What is told of a training that has something else than the last one, where a script has one."""
+    """Return the error for a training that differs from the last one in what a script has one of."""
     problem = (
         f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
         "one script has one of each: export that one, and then this one from its weights"
@@ -40,16 +36,13 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
 
 
 def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
-    """See that what gives a training its weights gives the same ones in a script, after its last epoch.
+    """Raise a ConfigError where a script could not repeat the training whose weights another starts from.
 
     Args:
-        name: what `init_from` calls it.
+        name: its name in `init_from`.
         root: its configuration.
         run: its folder; None for a stage that is trained first.
         spec: of the rows that the script has.
-
-    Raises:
-        ConfigError: it does not.
     """
     if _stops_early(root):
         problem = "has early stopping, which a script has not, and may have gone back to its best weights"
@@ -63,20 +56,21 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
 
 
 def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
-    """What the script does not do as the run does, so that its losses may be others; nothing where it does it all."""
+    """Yield what the script does not do as the run does, so that its losses may differ."""
     last = trainings[-1]
     if last.epochs < last.root.epochs:
         yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
     elif _stops_early(last.root):
         yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
-    switches = [name for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)]
+    switches = [
+        f"device.{name}" for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)
+    ]
     if switches:
-        told = " and ".join(f"device.{name}" for name in switches)
-        yield f"Without {told}, so the last bits of its losses may be others."
+        yield f"Without {' and '.join(switches)}, so the last bits of its losses may be others."
     own = dict.fromkeys(name for training in trainings for name in training.root.callbacks if not _is_covered(name))
     if own:
-        told = " and ".join(f"callbacks.{name}" for name in own)
-        yield f"Without {told}: what that does to a training is missing, and its losses may be others."
+        names = " and ".join(f"callbacks.{name}" for name in own)
+        yield f"Without {names}: what that does to a training is missing, and its losses may be others."
     items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
     if items and not register.loader.get(last.root.loader["name"]).metadata.get("reads_once"):
         yield (
@@ -90,13 +84,13 @@ def _stops_early(root: RootConfig) -> bool:
 
 
 def _is_covered(name: str) -> bool:
-    """Whether a callback changes nothing in a training, or has a note of its own."""
+    """Whether a callback changes nothing in a training, or has another note."""
     declared = register.callback.get(name).metadata
     return bool(declared.get("watches_only") or declared.get("stops_early"))
 
 
 def _shared(training: Training) -> dict[str, Any]:
-    """What a script has one of, by key."""
+    """Return what a script has one of, by key."""
     root = training.root
     return {key: getattr(root, key) for key in SHARED} | {
         "dataset": {key: value for key, value in root.dataset.items() if key not in PLACES},

@@ -13,10 +13,10 @@ from experiments.seeds import Seeds
 
 @dataclass(frozen=True)
 class Training:
-    """One training of a script: the run's, or one before it whose weights it starts from.
+    """One training of a script: the run's, or an earlier one whose weights it starts from.
 
     Args:
-        name: what it is called in a comment.
+        name: its name in a comment.
         root: its configuration.
         seeds: its random streams.
         epochs: how many it trains; for a run that ended early, fewer than are configured.
@@ -27,8 +27,13 @@ class Training:
     seeds: Seeds
     epochs: int
 
+    @property
+    def loader(self) -> LoaderSettings:
+        """The settings that all loaders share."""
+        return LoaderSettings(**{key: self.root.loader[key] for key in LoaderSettings.model_fields})
+
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
-        """The component chosen in a group of one, and its arguments."""
+        """Return the component chosen in a group of one, and its arguments."""
         arguments = dict(getattr(self.root, group))
         name = arguments.pop("name")
         if group == "loader":
@@ -37,5 +42,5 @@ class Training:
 
 
 def bound(registry: Registry, name: str, arguments: Mapping[str, Any]) -> tuple[Component, dict[str, Any]]:
-    """A component and its arguments as its factory takes them: text of a configuration may mean an enum's member."""
+    """Return a component and its arguments as its factory takes them: a configuration's text may be an enum's name."""
     return registry.get(name), registry.bind(name, arguments).keywords

@@ -1,9 +1,10 @@
-"""What is known before a script runs: of a name, of the data spec, and of the expressions made of them."""
+"""Evaluate what is known before a script runs: names, the data spec, and expressions made of them."""
 
 from __future__ import annotations
 
 import ast
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,34 +17,32 @@ from experiments.errors import ConfigError, Fault
 
 @dataclass(frozen=True)
 class Text:
-    """An expression that stands for a name."""
+    """Code that replaces a name."""
 
     code: str
 
 
+class _UnknownError(Exception):
+    """Raised for an expression whose value is not known before the script runs."""
+
+
 Known = Mapping[str, Any]
-
-
-class _Unknown:
-    """What is not known before the script runs."""
-
-
-UNKNOWN: Any = _Unknown()
-COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Gt: lambda a, b: a > b,
-    ast.Lt: lambda a, b: a < b,
+UNKNOWN: Any = object()  # the value of such an expression
+COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Gt: operator.gt,
+    ast.Lt: operator.lt,
 }
 
 
 class Values:
-    """What expressions come to, as far as that is known.
+    """The values of expressions, as far as they are known.
 
     Args:
-        known: values by name; a `Text` is none.
+        known: values by name; a `Text` is not a value.
         spec: the data spec.
         spec_names: the names that hold it.
     """
@@ -52,37 +51,35 @@ class Values:
         self.known, self.spec, self.spec_names = known, spec, spec_names
 
     def of(self, node: ast.expr) -> Any:
-        """What an expression comes to, as far as that is known."""
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.Name):
-            value = self.known.get(node.id, UNKNOWN)
-            return UNKNOWN if isinstance(value, Text) else value
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in self.spec_names:
-            return getattr(self.spec, node.attr)
-        if isinstance(node, ast.Tuple):
-            values = [self.of(part) for part in node.elts]
-            return UNKNOWN if UNKNOWN in values else tuple(values)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            value = self.of(node.value)
-            return UNKNOWN if value is UNKNOWN else value[node.slice.value]
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            value = self.of(node.operand)
-            return UNKNOWN if value is UNKNOWN else not value
-        if isinstance(node, ast.IfExp) and (test := self.of(node.test)) is not UNKNOWN:
-            return self.of(node.body if test else node.orelse)
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
-            left, right = self.of(node.left), self.of(node.comparators[0])
-            return UNKNOWN if UNKNOWN in (left, right) else COMPARISONS[type(node.ops[0])](left, right)
-        return UNKNOWN
+        """Return the value of an expression; UNKNOWN where it is not known."""
+        try:
+            return self._known(node)
+        except _UnknownError:
+            return UNKNOWN
+
+    def _known(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name) if name in self.known and not isinstance(self.known[name], Text):
+                return self.known[name]
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in self.spec_names:
+                return getattr(self.spec, attribute)
+            case ast.Tuple(elts=parts):
+                return tuple(map(self._known, parts))
+            case ast.Subscript(value=whole, slice=ast.Constant(value=index)):
+                return self._known(whole)[index]
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return not self._known(operand)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                return self._known(body if self._known(test) else orelse)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARISONS:
+                return COMPARISONS[type(op)](self._known(left), self._known(right))
+        raise _UnknownError
 
 
 def literal(value: Any) -> str:
-    """A value as it is written in Python.
-
-    Raises:
-        ConfigError: it cannot be.
-    """
+    """Return the Python code of a value; raise a ConfigError where there is none."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, Path):
@@ -92,13 +89,13 @@ def literal(value: Any) -> str:
     if not is_plain(value):
         problem = f"{value!r:.80} cannot be written into a script as a value; numbers, text, lists and dicts can"
         raise ConfigError(Fault("export_script", problem))
-    return (
-        f'"{value}"' if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value) else repr(value)
-    )
+    if isinstance(value, str) and value.isprintable() and not set('"\\') & set(value):
+        return f'"{value}"'
+    return repr(value)
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is written as its repr; one of a type derived from these (numpy has some) may print otherwise."""
+    """Whether the repr of a value is its code; that of a derived type (numpy has some) may not be."""
     if type(value) is dict:
         return all(map(is_plain, [*value.keys(), *value.values()]))
     if type(value) in (list, tuple, set, frozenset):

@@ -1,4 +1,4 @@
-"""Whether two configurations are the same training: the proof of a refactoring. Importing it does not import torch.
+"""Compare two configurations step by step: are they the same training? Importing it does not import torch.
 
 verdict = experiments.parity.compare(["stage=03_module"], ["stage=04_linear"], steps=200)
 verdict.verdict, verdict.where, verdict.step, verdict.difference
@@ -6,6 +6,7 @@ verdict.verdict, verdict.where, verdict.step, verdict.difference
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first asked for (PEP 562)."""
+    """Import what needs torch at its first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'experiments.parity' has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(f"experiments.parity.{_HOMES[name]}"), name)

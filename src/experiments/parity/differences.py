@@ -1,19 +1,19 @@
-"""One step of two trainings laid side by side: what may differ by how much, and what does.
+"""Compare one step of two trainings: what differs, and by how much it may.
 
 What is allowed, with a tolerance t (1e-5 by default):
 
 - a batch and a loss, t times its largest value, or t where that is below one;
 - a gradient, as the optimiser gets it, t times its tensor's largest, and the rounding (four times float32's eps) of
-  the largest that there has been: once a model is sure, 1 - p is all rounding, and its gradient as small;
+  the largest so far: once a model is certain, 1 - p is all rounding, and its gradient as small;
 - a weight after the update, t times its tensor's largest update, and the rounding of the weight itself, so that a
   learning rate that is off by 1e-4 of itself shows at once;
-- a figure at the end as a loss; of a metric, which counts rows, one row more.
+- a mean at the end as a loss; a metric, which counts rows, by one row more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +46,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor of both, and how far they may be apart.
+    """One tensor of both trainings, and its allowed difference.
 
     Args:
         kind: batch, loss, gradient, weight or figure.
         name: of the tensor, in the first.
         a: the first's.
-        b: the second's, laid out as the first's.
+        b: the second's, in the first's layout.
         allowed: for each element or for all.
     """
 
@@ -63,22 +63,22 @@ class Comparison:
     allowed: Tensor
 
     def same_bits(self) -> bool:
-        """Whether they are the same, zeros' signs included."""
+        """Whether they are equal, including the signs of zeros."""
         if self.a.shape != self.b.shape or self.a.dtype != self.b.dtype:
             return False
         return torch.equal(_bits(self.a), _bits(self.b))
 
     def difference(self, step: int) -> Difference:
-        """Where they are farthest apart, against what is allowed there."""
+        """Return the largest difference, relative to what is allowed there."""
         if self.a.shape != self.b.shape:
             shapes = f"{tuple(self.a.shape)} and {tuple(self.b.shape)}"
-            return Difference(self.kind, self.name, step, math.inf, math.inf, f"their shapes are {shapes}")
+            return infinite(self.kind, self.name, step, f"their shapes are {shapes}")
         a, b = self.a.double(), self.b.double()
         apart = torch.where(a == b, 0.0, (a - b).abs().nan_to_num(nan=math.inf))
         share = torch.where(apart == 0, 0.0, apart / self.allowed).flatten()
         worst = int(share.argmax())
         index = [int(i) for i in torch.unravel_index(torch.tensor(worst), a.shape)] if a.ndim else []
-        # A float32 is told by nine digits; losses as everywhere, in full.
+        # Nine digits identify a float32; losses are printed in full.
         digits = "" if self.kind in ("loss", "figure") else ".9g"
         values = f"{a.flatten()[worst].item():{digits}} and {b.flatten()[worst].item():{digits}}"
         detail = f"{values} at {index}" if index else values
@@ -87,13 +87,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two trainings are apart in one tensor.
+    """The difference of two trainings in one tensor.
 
     Args:
         kind: parameters, batch, loss, gradient, weight or figure.
         name: of the tensor.
-        step: of the training; after the last for figures, None before the first.
-        value: how far, at the worst place.
+        step: of the training; their number for a figure, None before the first.
+        value: the difference at the worst place.
         share: of what is allowed there; beyond 1 they differ.
         detail: the two values and the place.
     """
@@ -112,6 +112,27 @@ class Difference:
         return words.get(self.kind, "") + self.name
 
 
+def infinite(kind: str, name: str, step: int | None, detail: str) -> Difference:
+    """Return a difference that no number measures, which is never allowed."""
+    return Difference(kind, name, step, math.inf, math.inf, detail)
+
+
+def differing(comparisons: Iterable[Comparison], step: int) -> Iterator[Difference]:
+    """Yield the difference of each tensor that is not the same to the last bit."""
+    return (comparison.difference(step) for comparison in comparisons if not comparison.same_bits())
+
+
+def worst(differences: Iterable[Difference]) -> Difference | None:
+    """Return the first difference beyond what is allowed, else the largest relative to it, if any."""
+    largest: Difference | None = None
+    for difference in differences:
+        if difference.share > 1:
+            return difference
+        if largest is None or difference.share > largest.share:
+            largest = difference
+    return largest
+
+
 class Comparer:
     """Compares step after step of two trainings.
 
@@ -126,7 +147,7 @@ class Comparer:
         self.steepest = 0.0  # the largest gradient so far
 
     def step(self, a: Step, b: Step) -> Iterator[Comparison]:
-        """All of a step, in the order in which it comes about."""
+        """Compare all tensors of a step, in the order in which they are computed."""
         before, self.before = self.before, a.weights
         self.steepest = max(self.steepest, *(_largest(gradient).item() for gradient in a.gradients.values()), 0.0)
         for name, one, other in (("x", a.x, b.x), ("y", a.y, b.y)):
@@ -145,18 +166,18 @@ class Comparer:
             if pair.a not in a.gradients and pair.a not in theirs:
                 continue  # a buffer
             shaped = a.gradients[pair.a] if pair.a in a.gradients else theirs[pair.a]
-            # No gradient adds nothing, as a zero does; what an optimiser makes of it shows in the weights.
+            # A missing gradient counts as zero; an optimiser that treats them differently shows in the weights.
             one = a.gradients.get(pair.a, torch.zeros_like(shaped))
             other = theirs.get(pair.a, torch.zeros_like(shaped))
             allowed = self.tolerance * _largest(one) + ROUNDINGS * _eps(one) * self.steepest
             yield Comparison("gradient", pair.a, one, other, allowed)
 
 
-def figures(a: Mapping[str, float], b: Mapping[str, float], rows: int, tolerance: float) -> Iterator[Comparison]:
-    """The means over an epoch's rows and over the validation rows; of metrics, those that both have."""
+def means(a: Mapping[str, float], b: Mapping[str, float], rows: int, tolerance: float) -> Iterator[Comparison]:
+    """Compare the means over an epoch's rows and over the validation rows, where both have them."""
     for name in [name for name in a if name in b]:
         one, other = (torch.tensor(value, dtype=torch.float64) for value in (a[name], b[name]))
-        # A row whose two best classes are equal but for rounding may fall either way.
+        # Rounding may decide a row whose two best classes are nearly equal.
         extra = 0.0 if name.endswith("/loss") else 1 / rows
         yield Comparison("figure", name, one, other, tolerance * one.abs().clamp(min=1) + extra)
 

@@ -1,8 +1,7 @@
-"""Two configurations, or one that is interrupted and one that is not: are they the same training?"""
+"""Judge whether two configurations, or an interrupted and an uninterrupted one, are the same training."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from experiments.config import check as check_config
 from experiments.errors import ConfigError, Fault
-from experiments.parity.differences import TOLERANCE, Difference
+from experiments.parity.differences import TOLERANCE, infinite, worst
 from experiments.parity.lockstep import free, locked
 from experiments.parity.matching import Matching, match
 from experiments.parity.stepper import Trainee
@@ -37,42 +36,38 @@ def compare(
 
         experiments.parity.compare(["stage=03_module"], ["stage=04_linear"]).verdict   # 'equal'
 
-    Callbacks are not called, no run is begun, and nothing is left behind.
+    Callbacks are not called, no run starts, and no file is written.
 
     Args:
         a: overrides of the first, as on the command line; both start from its fresh weights.
         b: of the second.
-        steps: at most so many; a training that is shorter is compared as a whole.
-        tolerance: what may differ in a refactoring; see `experiments.parity.differences`.
+        steps: the most to compare; a shorter training is compared as a whole.
+        tolerance: for `equal`; see `experiments.parity.differences`.
         transpose: names of square matrices that the second has transposed.
 
     Raises:
         ConfigError: one of them cannot be run, or an argument is wrong.
-        DataError: its dataset cannot be had.
+        DataError: a dataset is unavailable.
         TrainingError: the first's training has to stop.
     """
     check(steps, tolerance)
     build.forget_dataset()
-    return judge(configured(a, fresh=True), configured(b, fresh=True), steps, tolerance, transpose)
+    one, other = prepared(a, b, fresh=True)
+    return judge(one, other, steps, tolerance, transpose)
 
 
 def resumed(overrides: Sequence[str], at: int, *, steps: int = STEPS) -> Verdict:
-    """Train a configuration straight, and beside it one that is saved after `at` steps and goes on in a fresh runner.
+    """Train a configuration straight, and beside it one that is saved after `at` steps and resumed in a fresh runner.
 
-    Args:
-        overrides: of the configuration.
-        at: steps before the interruption, at least one.
-        steps: in all, at most; more than `at`.
-
-    Raises as `compare` does.
+    At most `steps` are compared, and 1 <= `at` < `steps`. Raises as `compare` does.
     """
     check(steps)
     build.forget_dataset()
-    prepared = configured(overrides)
+    (training,) = prepared(overrides)
     began = time.perf_counter()
     with devices.settings_kept(), tempfile.TemporaryDirectory() as folder:
-        straight = Trainee(prepared)
-        seconds = [Trainee(prepared, Path(folder))]
+        straight = Trainee(training)
+        seconds = [Trainee(training, Path(folder))]
         notes = _all(steps, straight.total)
         steps = min(steps, straight.total)
         if not 1 <= at < steps:
@@ -81,7 +76,7 @@ def resumed(overrides: Sequence[str], at: int, *, steps: int = STEPS) -> Verdict
         def second(number: int) -> Trainee:
             if number == at:
                 seconds[0].save(at)
-                seconds[0] = _reopened(prepared, Path(folder), at)
+                seconds[0] = _reopened(training, Path(folder), at)
             return seconds[0]
 
         own = weights_of(straight.runner.model)
@@ -91,34 +86,42 @@ def resumed(overrides: Sequence[str], at: int, *, steps: int = STEPS) -> Verdict
 
 
 def check(steps: int, tolerance: float = TOLERANCE) -> None:
-    """See that the numbers make sense.
-
-    Raises:
-        ConfigError: they do not.
-    """
+    """Raise a ConfigError for fewer steps than one, or a tolerance outside 0 .. 1."""
     if steps < 1:
         raise ConfigError(Fault("--steps", f"{steps} is not allowed: it should be at least 1"))
     if not 0 <= tolerance < 1:
         raise ConfigError(Fault("--tolerance", f"{tolerance:g} is not allowed: it should be at least 0 and below 1"))
 
 
-def configured(overrides: Sequence[str], *, fresh: bool = False) -> Preparation:
-    """A configuration with all it names; `fresh` leaves out the trained weights it would start from."""
-    root = check_config.configured(overrides).root
+def prepared(*sides: Sequence[str], fresh: bool = False) -> list[Preparation]:
+    """Prepare configurations once all are checked, since preparing one may download its data.
+
+    Args:
+        sides: the overrides of each.
+        fresh: whether to leave out the trained weights that they would start from.
+
+    Raises:
+        ConfigError: one of them cannot be run.
+        DataError: a dataset is unavailable.
+    """
+    roots = [check_config.configured(overrides).root for overrides in sides]
     if fresh:
-        root = root.model_copy(update={"init_from": None})
-    with devices.settings_kept():
-        return preparation.prepare(root, overrides)
+        roots = [root.model_copy(update={"init_from": None}) for root in roots]
+    found = []
+    for root, overrides in zip(roots, sides, strict=True):
+        with devices.settings_kept():
+            found.append(preparation.prepare(root, overrides))
+    return found
 
 
 def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpose: Sequence[str] = ()) -> Verdict:
-    """The verdict on two prepared configurations."""
+    """Return the verdict on two prepared configurations."""
     began = time.perf_counter()
     with devices.settings_kept():
         one, other, matching = _pair(a, b, transpose)
         verdict = Verdict("identical", 0, tolerance, matching=() if matching.plain else _words(matching))
         if not matching.complete:
-            found = Difference("parameters", "parameters", None, math.inf, math.inf, _unmatched(matching))
+            found = infinite("parameters", "parameters", None, _unmatched(matching))
             return _timed(began, replace(verdict, verdict="differs", found=found))
         longest = max(one.total, other.total)
         notes = _all(steps, longest)
@@ -127,10 +130,10 @@ def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpos
         verdict = replace(verdict, steps=steps, drift=drift)
         if drift is not None:
             one, other, matching = _pair(a, b, transpose)
-            largest, carried = locked(one, other, matching, steps=steps, tolerance=tolerance)
+            largest = worst(locked(one, other, matching, steps=steps, tolerance=tolerance))
             beyond = largest is not None and largest.share > 1
             verdict = replace(verdict, verdict="differs" if beyond else "equal", found=largest)
-            notes += _notes(a, b, carried)
+            notes += _notes(a, b, other.has_others_memory)
     return _timed(began, replace(verdict, notes=tuple(notes)))
 
 
@@ -139,7 +142,7 @@ def _all(wanted: int, longest: int) -> list[str]:
 
 
 def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
-    """What limits a comparison step by step."""
+    """Yield what limits a comparison step by step."""
     if not carried:
         yield "the two optimisers remember different things, so each keeps its own memory"
     if a.seeds.noise != b.seeds.noise:
@@ -149,7 +152,7 @@ def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
 
 
 def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Trainee, Trainee, Matching]:
-    """Both as new, the second with the first's weights as far as they fit."""
+    """Return both with fresh runners, the second with the first's weights where all tensors match."""
     one = Trainee(a)
     other = Trainee(b)
     matching = match(weights_of(one.runner.model), weights_of(other.runner.model), transpose)
@@ -159,7 +162,7 @@ def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Tra
 
 
 def _reopened(prepared: Preparation, folder: Path, done: int) -> Trainee:
-    """The training that was saved after so many steps, in a new runner."""
+    """Return the training saved after `done` steps, in a new runner."""
     trainee = Trainee(prepared, folder)
     assert trainee.runner.checkpoints is not None
     state = trainee.runner.checkpoints.newest()

@@ -1,4 +1,4 @@
-"""The two ways to lead two trainings side by side: free, each on its own; locked, the second on the first's state."""
+"""Run two trainings side by side: free, each on its own, or locked, the second on the first's state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from experiments.errors import TrainingError
-from experiments.parity.differences import Comparer, Comparison, Difference, Step, figures
+from experiments.parity.differences import Comparer, Comparison, Difference, Step, differing, infinite, means
 from experiments.parity.matching import Matching
 from experiments.parity.stepper import Trainee
 from experiments.parity.verdict import Drift
@@ -16,14 +16,14 @@ from experiments.training.runner import weights_of
 def free(
     a: Trainee, second: Callable[[int], Trainee], matching: Matching, *, steps: int, tolerance: float
 ) -> Drift | None:
-    """Let each go its own way; how they part, or None where every bit is the same.
+    """Run each on its own; return how they diverge, or None where every bit is the same.
 
     Args:
         a: the first.
-        second: gives the other for a step.
+        second: returns the other for a step.
         matching: of their tensors.
         steps: how many.
-        tolerance: for what is told of the difference.
+        tolerance: relates the difference to what is allowed.
 
     Raises:
         TrainingError: the first's loss or gradient is not finite.
@@ -37,51 +37,41 @@ def free(
             return Drift(parted or both, math.inf, number)
         one, other = both
         if parted is None:
-            parted = next(_different(comparer.step(one, other), number), None)
+            parted = next(differing(comparer.step(one, other), number), None)
         farthest = max(farthest, (abs(one.loss.item() - other.loss.item()), number), key=lambda found: found[0])
     if parted is None:
-        parted = next(_different(_figures(a, second(steps), tolerance), steps), None)
+        parted = next(differing(_means(a, second(steps), tolerance), steps), None)
     return None if parted is None else Drift(parted, *farthest)
 
 
-def locked(
-    a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance: float
-) -> tuple[Difference | None, bool]:
-    """Put the second on the first's state before each step, so that only the step itself is judged.
+def locked(a: Trainee, b: Trainee, matching: Matching, *, steps: int, tolerance: float) -> Iterator[Difference]:
+    """Set the second to the first's state before each step, so that only the step itself is compared.
 
     It gets the weights, the optimiser's state and the noise, and its optimiser the first's gradients once its own are
-    taken down: so rounding cannot grow, not even within the step (Adam divides by gradients that may be all rounding).
+    recorded: rounding cannot grow, even within the step (Adam divides by gradients that may be all rounding).
 
-    Returns:
-        The first difference beyond what is allowed, else the largest against it, if any; and whether the optimiser's
-        state could be put over.
+    Yields:
+        The differences of each step, up to the first where one of the two cannot continue.
 
     Raises:
         TrainingError: the first's loss or gradient is not finite.
     """
-    largest: Difference | None = None
-    carried = b.take(a, matching)
     comparer = Comparer(weights_of(a.runner.model), matching, tolerance)
     for number in range(steps):
+        b.take(a, matching)
         b.take_noise(a.noise)
         both = _both(a, b, number, matching)
         if isinstance(both, Difference):
-            return both, carried
-        for found in _different(comparer.step(*both), number):
-            if found.share > 1:
-                return found, carried
-            largest = _larger(largest, found)
-        carried = b.take(a, matching) and carried
+            yield both
+            return
+        yield from differing(comparer.step(*both), number)
+    b.take(a, matching)
     b.take_noise(a.noise)
-    for found in _different(_figures(a, b, tolerance), steps):
-        if found.share > 1:
-            return found, carried
-        largest = _larger(largest, found)
-    return largest, carried
+    yield from differing(_means(a, b, tolerance), steps)
 
 
 def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None) -> tuple[Step, Step] | Difference:
-    """The next step of both; with a matching, the second's optimiser gets the first's gradients."""
+    """Take the next step of both; with a matching, the second's optimiser gets the first's gradients."""
     try:
         one = a.advance()
     except TrainingError as error:
@@ -91,21 +81,13 @@ def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None)
     try:
         other = b.advance()
     except TrainingError as error:
-        return Difference("loss", "loss", number, math.inf, math.inf, f"the second configuration: {error}")
+        return infinite("loss", "loss", number, f"the second configuration: {error}")
     if one is None or other is None:
         over = "first" if one is None else "second"
-        return Difference("batch", "x", number, math.inf, math.inf, f"the {over} configuration has no more batches")
+        return infinite("batch", "x", number, f"the {over} configuration has no more batches")
     return one, other
 
 
-def _figures(a: Trainee, b: Trainee, tolerance: float) -> Iterator[Comparison]:
+def _means(a: Trainee, b: Trainee, tolerance: float) -> Iterator[Comparison]:
     rows = min(a.runner.progress.sums.rows, len(a.runner.valid.split))
-    yield from figures(a.figures(), b.figures(), rows, tolerance)
-
-
-def _different(comparisons: Iterator[Comparison], number: int) -> Iterator[Difference]:
-    return (comparison.difference(number) for comparison in comparisons if not comparison.same_bits())
-
-
-def _larger(largest: Difference | None, found: Difference) -> Difference:
-    return found if largest is None or found.share > largest.share else largest
+    return means(a.means(), b.means(), rows, tolerance)

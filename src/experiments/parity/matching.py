@@ -1,4 +1,4 @@
-"""Which tensor of one model is which of another: by name, else by order, role and shape, transposed where need be."""
+"""Match the tensors of two models: by name, else by order, role and shape, transposed where necessary."""
 
 from __future__ import annotations
 
@@ -14,26 +14,20 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Pair:
-    """One tensor of the first model, and the second's that plays its part.
-
-    Args:
-        a: its name in the first.
-        b: its name in the second.
-        transposed: whether the second has it with rows and columns exchanged.
-    """
+    """The names of a tensor in the first and in the second model, and whether the second has it transposed."""
 
     a: str
     b: str
     transposed: bool = False
 
     def turned(self, tensor: Tensor) -> Tensor:
-        """The first's tensor as the second has it, or the other way round."""
+        """Return the first's tensor in the second's layout, or the reverse."""
         return tensor.t() if self.transposed and tensor.ndim == 2 else tensor  # rows, columns
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The tensors of two models, in the first's order; and what only one of them has, with its shape."""
+    """The tensors of two models, in the first's order, and those of one alone, with their shapes."""
 
     pairs: tuple[Pair, ...]
     only_a: tuple[str, ...] = ()
@@ -41,64 +35,60 @@ class Matching:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor has its other."""
+        """Whether every tensor has a match."""
         return not self.only_a and not self.only_b
 
     @property
     def plain(self) -> bool:
-        """Whether the names say it all."""
+        """Whether all names are equal and no tensor is transposed."""
         return all(pair.a == pair.b and not pair.transposed for pair in self.pairs)
 
     def to_b(self, tensors: Tensors) -> dict[str, Tensor]:
-        """The first's tensors under the second's names, as the second has them."""
+        """Return the first's tensors with the second's names and layout."""
         return {pair.b: pair.turned(tensors[pair.a]) for pair in self.pairs if pair.a in tensors}
 
     def to_a(self, tensors: Tensors) -> dict[str, Tensor]:
-        """The second's tensors under the first's names, as the first has them."""
+        """Return the second's tensors with the first's names and layout."""
         return {pair.a: pair.turned(tensors[pair.b]) for pair in self.pairs if pair.b in tensors}
 
 
 def match(a: Tensors, b: Tensors, transpose: Sequence[str] = ()) -> Matching:
-    """Find for each tensor of the first the second's.
+    """Match the parameters and buffers of two models.
 
-    Models with the same names are matched by them. Else a name counts where it says what a tensor is; one that holds
-    an index (`2.weight` in an nn.Sequential) says where it stands, which a layer more or less changes. What is left
-    is matched in order: equal shape, and the same last word (`weight`, `bias`) before another.
+    Models with the same names are matched by them. Otherwise a name without an index is matched; an index (`2.weight`
+    in an nn.Sequential) is a position, which another layer shifts. The remaining tensors are matched in order: equal
+    shape, and the same last word (`weight`, `bias`) before another.
 
     Args:
-        a: the first's parameters and buffers.
+        a: the first's.
         b: the second's.
-        transpose: names, in either, of square matrices that the other has transposed; a matrix whose shape tells is
-            transposed by itself, one whose shape is equal never.
+        transpose: names, in either, of square matrices that the other has transposed; others are transposed where
+            their shape requires it.
 
     Raises:
-        ConfigError: `transpose` names no matrix that could be.
+        ConfigError: a name in `transpose` is not that of a square matrix.
     """
     _check(transpose, {**b, **a})
-    left, found = dict(b), {}
-
-    def take(name: str, other: str | None) -> None:
-        if other is not None:
-            found[name] = other
-            del left[other]
-
+    left, found = dict(b), dict[str, str]()
     same_names = a.keys() == b.keys()
     for fits in (_fits_straight, _fits_turned):
         for name, tensor in a.items():
             named = name in left and name not in found and (same_names or not _is_indexed(name))
-            take(name, name if named and fits(tensor, left[name]) else None)
+            if named and fits(tensor, left[name]):
+                found[name] = name
+                del left[name]
     for fits in (_fits_straight, _fits_turned):
         for name, tensor in a.items():
-            if name not in found:
-                fitting = [other for other, there in left.items() if fits(tensor, there)]
-                take(name, min(fitting, key=lambda other: _role(other) != _role(name), default=None))
-    pairs = []
-    for name, tensor in a.items():
-        if name in found:
-            other = found[name]
-            turned = not _fits_straight(tensor, b[other]) or bool({name, other} & set(transpose))
-            pairs.append(Pair(name, other, turned))
-    return Matching(tuple(pairs), _told(a, set(a) - set(found)), _told(b, set(left)))
+            if name in found:
+                continue
+            if fitting := [other for other, there in left.items() if fits(tensor, there)]:
+                found[name] = min(fitting, key=lambda other: _role(other) != _role(name))
+                del left[found[name]]
+    pairs = tuple(
+        Pair(name, other, not _fits_straight(a[name], b[other]) or bool({name, other} & set(transpose)))
+        for name, other in ((name, found[name]) for name in a if name in found)
+    )
+    return Matching(pairs, _told(a, set(a) - set(found)), _told(b, set(left)))
 
 
 def _fits_straight(one: Tensor, other: Tensor) -> bool:

@@ -1,13 +1,12 @@
-"""A run against a script that should print the same losses: one that was exported, or anyone's own."""
+"""Compare a run with a script that should print the same losses, exported or hand-written."""
 
 from __future__ import annotations
 
-import math
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +14,8 @@ import torch
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
-from experiments.parity.differences import TOLERANCE, Comparison, Difference
-from experiments.parity.judge import check, configured
+from experiments.parity.differences import TOLERANCE, Comparison, Difference, differing, infinite, worst
+from experiments.parity.judge import check, prepared
 from experiments.parity.verdict import Verdict, Word
 from experiments.runs.preparation import Preparation
 from experiments.training import build
@@ -32,17 +31,17 @@ def against(
     """Train a configuration as a run does, run a script beside it, and compare the losses of each epoch.
 
     The script prints a line an epoch, `epoch 0  train/loss 0.31...  valid/loss 0.27...`, in full. What it prints
-    before its last epoch 0 belongs to a training that comes first.
+    before its last epoch 0 belongs to an earlier training.
 
     Args:
         overrides: of the configuration.
         script: run as `python SCRIPT DATA`.
-        data: the file it reads; the dataset's own source where there is one, else what was downloaded.
+        data: the file it reads (default: the dataset's source, else the downloaded file).
         tolerance: for `equal`, as of a loss.
 
     Raises:
         ConfigError: the script fails or prints no losses, or the configuration cannot be run.
-        DataError: the dataset cannot be had.
+        DataError: the dataset is unavailable.
         TrainingError: the training has to stop.
     """
     check(1, tolerance)
@@ -51,22 +50,23 @@ def against(
     if data is not None and not data.exists():
         raise ConfigError(Fault("--data", f"there is no file {data}"))
     build.forget_dataset()
-    prepared = configured(overrides)
+    (training,) = prepared(overrides)
     began = time.perf_counter()
-    printed = _printed(script, data or _data(prepared.root))
-    history = _trained(prepared)
-    word, found = _compared(history, printed, tolerance)
+    printed = _printed(script, data or _data(training.root))
+    history = _trained(training)
+    found = worst(_differences(history, printed, tolerance))
+    word: Word = "identical" if found is None else "differs" if found.share > 1 else "equal"
     return Verdict(word, len(history), tolerance, found, seconds=time.perf_counter() - began, unit="epoch")
 
 
-def _trained(prepared: Preparation) -> list[Metrics]:
+def _trained(training: Preparation) -> list[Metrics]:
     with devices.settings_kept():
-        devices.set_up(prepared.root.device, deterministic=prepared.root.deterministic)
-        return prepared.runner(None).fit(prepared.root.epochs).history
+        devices.set_up(training.root.device, deterministic=training.root.deterministic)
+        return training.runner(None).fit(training.root.epochs).history
 
 
 def _printed(script: Path, data: Path | None) -> list[dict[str, float]]:
-    """The figures that a script prints, by epoch."""
+    """Run a script; return the metrics that it prints, by epoch."""
     command = [sys.executable, str(script), *([str(data)] if data else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # the user's own script
     if done.returncode != 0:
@@ -79,9 +79,8 @@ def _printed(script: Path, data: Path | None) -> list[dict[str, float]]:
                 epochs.clear()
             epochs.append(_figures(match[2], script))
     if not epochs:
-        raise ConfigError(
-            Fault("--against", f"{script} prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'")
-        )
+        problem = f"{script} prints no lines like 'epoch 0  train/loss 0.5  valid/loss 0.4'"
+        raise ConfigError(Fault("--against", problem))
     return epochs
 
 
@@ -92,40 +91,30 @@ def _figures(text: str, script: Path) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise ConfigError(
-                Fault("--against", f"{script} prints {field.strip()!r} where a figure should be")
-            ) from None
+            problem = f"{script} prints {field.strip()!r} where a number was expected"
+            raise ConfigError(Fault("--against", problem)) from None
     return found
 
 
-def _compared(
+def _differences(
     history: Sequence[Mapping[str, float]], printed: Sequence[Mapping[str, float]], tolerance: float
-) -> tuple[Word, Difference | None]:
-    """The first difference beyond the tolerance, else the largest."""
-    largest: Difference | None = None
+) -> Iterator[Difference]:
+    """Yield what differs, epoch by epoch."""
     for epoch, (ours, theirs) in enumerate(zip(history, printed, strict=False)):
         for name in [name for name in theirs if name in ours]:
             one, other = (torch.tensor(value, dtype=torch.float64) for value in (ours[name], theirs[name]))
             comparison = Comparison("figure", name, one, other, tolerance * one.abs().clamp(min=1))
-            if comparison.same_bits():
-                continue
-            found = comparison.difference(epoch)
-            if found.share > 1:
-                return "differs", found
-            if largest is None or found.share > largest.share:
-                largest = found
-        if missing := [name for name in ("train/loss", "valid/loss") if name not in theirs]:
-            return "differs", Difference(
-                "figure", missing[0], epoch, math.inf, math.inf, "the script does not print it"
-            )
+            yield from differing([comparison], epoch)
+        for name in ("train/loss", "valid/loss"):
+            if name not in theirs:
+                yield infinite("figure", name, epoch, "the script does not print it")
     if len(history) != len(printed):
-        told = f"the run has {len(history)} epochs, the script prints {len(printed)}"
-        return "differs", Difference("figure", "epochs", min(len(history), len(printed)), math.inf, math.inf, told)
-    return ("equal" if largest else "identical"), largest
+        counts = f"the run has {len(history)} epochs, the script prints {len(printed)}"
+        yield infinite("figure", "epochs", min(len(history), len(printed)), counts)
 
 
 def _data(root: RootConfig) -> Path | None:
-    """The file that the dataset was read from, if it is one."""
+    """Return the file that the dataset was read from, if there is one."""
     source = root.dataset.get("source")
     candidates = [Path(source)] if source else []
     if packed := register.dataset.get(root.dataset["name"]).metadata.get("packed"):

@@ -1,4 +1,4 @@
-"""The tutorial's stages, each against the one before: what its file expects, and what is found."""
+"""Compare each of the tutorial's stages with the one before, as its file expects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from experiments.config import stages as tutorial
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE
-from experiments.parity.judge import STEPS, check, configured, judge
+from experiments.parity.judge import STEPS, check, judge, prepared
 from experiments.parity.verdict import Verdict, Word
 from experiments.training import build
 
-# What satisfies an expectation: what is the same to the last bit is equal, too.
+# The verdicts that satisfy an expectation.
 ENOUGH: Mapping[str, tuple[Word, ...]] = {
     "identical": ("identical",),
     "equal": ("identical", "equal"),
@@ -25,15 +25,15 @@ ENOUGH: Mapping[str, tuple[Word, ...]] = {
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """A stage against the one before.
+    """A stage compared with the one before.
 
     Args:
         before: the name of the stage before.
-        stage: the stage's.
-        verdict: what was found.
-        expected: identical, equal or differs, as its file has it.
-        where: what should differ: batch, parameters, or a figure as `valid/loss`; empty where nothing should.
-        why: by language.
+        stage: its name.
+        verdict: the result.
+        expected: identical, equal or differs, as in its file.
+        where: what should differ: batch, parameters, or a metric as `valid/loss`; empty where nothing should.
+        why: the reason, by language.
     """
 
     before: str
@@ -45,14 +45,14 @@ class StageVerdict:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as expected."""
+        """Whether the verdict is as expected."""
         if self.verdict.verdict not in ENOUGH[self.expected]:
             return False
         found = self.verdict.found
         return self.expected != "differs" or (found is not None and self.where in (found.kind, found.name))
 
     def told(self) -> dict[str, Any]:
-        """As plain values, for a file."""
+        """Return plain values, for a file."""
         value = self.verdict.difference
         return {
             "pair": [self.before, self.stage],
@@ -65,27 +65,19 @@ class StageVerdict:
 
 
 def stages(overrides: Sequence[str] = (), *, steps: int = STEPS, tolerance: float = TOLERANCE) -> list[StageVerdict]:
-    """All pairs of neighbouring stages under the same overrides.
-
-    Args:
-        overrides: for all stages.
-        steps: at most so many a pair.
-        tolerance: for `equal`.
-
-    Raises as `compare` does.
-    """
+    """Compare all neighbouring stages under the same overrides; arguments and errors as those of `compare`."""
     return list(each(overrides, steps=steps, tolerance=tolerance))
 
 
 def each(
     overrides: Sequence[str], *, steps: int, tolerance: float = TOLERANCE, among: Collection[str] | None = None
 ) -> Iterator[StageVerdict]:
-    """The same one by one, as they are found; only of the stages `among`, where that is given."""
+    """Yield the same one by one; with `among`, only for these stages."""
     check(steps, tolerance)
     build.forget_dataset()
     before, one = "", None
     for name in tutorial.names():
-        other = configured([f"stage={name}", *overrides], fresh=True)
+        (other,) = prepared([f"stage={name}", *overrides], fresh=True)
         if one is not None and (among is None or name in among):
             expected = _expectation(name, other.root.tutorial)
             verdict = judge(one, other, steps, tolerance)
@@ -94,7 +86,7 @@ def each(
 
 
 def pairs() -> list[tuple[str, str]]:
-    """The names of neighbours."""
+    """Return the names of neighbouring stages."""
     return list(pairwise(tutorial.names()))
 
 

@@ -1,4 +1,4 @@
-"""A training that is led step by step, beside another in the same process."""
+"""Run a training step by step, beside another in the same process."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ Noise = dict[str, Any]
 
 
 class Trainee:
-    """A runner whose steps are taken one at a time, each with its own noise stream, threads and determinism.
+    """A runner that takes one step at a time, with its own noise stream, threads and determinism.
 
     Args:
-        prepared: the configuration, with all it names.
-        folder: where its checkpoints are saved; None for nowhere.
+        prepared: its configuration.
+        folder: of its checkpoints; None for no checkpoints.
     """
 
     def __init__(self, prepared: Preparation, folder: Path | None = None) -> None:
         self.prepared = prepared
         self.runner = prepared.runner(folder, before_step=self._at_update)
         self.params = self.runner.step.update.params
-        self.noise: Noise = noise_state(self.runner.device)  # set by the assembly, just now
+        self.noise: Noise = noise_state(self.runner.device)  # as just seeded
         self.names = _names_of(self.runner.model, self.params)
-        self.given: Mapping[str, Tensor] = {}  # gradients that the optimiser gets instead of its own
+        self.given: Mapping[str, Tensor] = {}  # replace its own gradients
+        self.has_others_memory = True  # False once an optimiser's state did not fit
         self._gradients: dict[str, Tensor] = {}
         self._steps = self._all_steps(0)
 
     @property
     def total(self) -> int:
-        """The steps of the whole training."""
+        """The number of steps of the whole training."""
         return self.prepared.root.epochs * self.runner.steps
 
     def advance(self) -> Step | None:
-        """Take the next step; None where the training has no more.
+        """Take the next step; return None where the training has no more.
 
         Raises:
             TrainingError: a loss or gradient is not finite.
@@ -54,40 +55,41 @@ class Trainee:
         with self._in_its_place():
             return next(self._steps, None)
 
-    def figures(self) -> dict[str, float]:
-        """The means of the epoch so far, and those over the validation rows."""
+    def means(self) -> dict[str, float]:
+        """Return the means of the epoch so far, and those over the validation rows."""
         with self._in_its_place():
             train = {f"train/{name}": value for name, value in self.runner.progress.sums.means().items()}
             return train | {f"valid/{name}": value for name, value in self.runner.evaluate(0).items()}
 
-    def take(self, other: Trainee, matching: Matching) -> bool:
-        """Take over the weights of another, and its optimiser's state; whether that could be taken too."""
+    def take(self, other: Trainee, matching: Matching) -> None:
+        """Copy the weights of another, and its optimiser's state where that fits."""
         self.runner.model.load_state_dict(matching.to_b(other.runner.model.state_dict()))
         theirs, own = _memory(other), _memory(self)
         if theirs is None or own is None:
-            return False
+            self.has_others_memory = False
+            return
         for pair in matching.pairs:
             there, here = theirs.get(pair.a, {}), own.get(pair.b, {})
             if there.keys() != here.keys():
-                return False
+                self.has_others_memory = False
+                return
             for key, value in there.items():
                 if isinstance(value, Tensor):
                     value = _laid_out_as(here[key], pair.turned(value))
                 here[key] = value
-        return True
 
     def take_noise(self, noise: Noise) -> None:
-        """Draw from where another's noise stream is; an accelerator's own only where both have one of a kind."""
+        """Copy the noise stream of another; an accelerator's only where both have one."""
         same = noise.get("device") is not None and "device" in self.noise
         self.noise = {**self.noise, **{key: value for key, value in noise.items() if key != "device" or same}}
 
     def resume(self, state: State, done: int) -> None:
-        """Continue from a checkpoint that was saved after so many steps."""
+        """Continue from a checkpoint saved after `done` steps."""
         self.runner.load_state_dict(state)
         self._steps = self._all_steps(done)
 
     def save(self, done: int) -> None:
-        """Write a checkpoint, as a run does after so many steps."""
+        """Write a checkpoint, as a run does after `done` steps."""
         assert self.runner.checkpoints is not None
         with self._in_its_place():
             epoch, step = divmod(done, self.runner.steps)
@@ -108,10 +110,10 @@ class Trainee:
                     self._gradients,
                     weights_of(runner.model),
                 )
-                self._gradients = {}  # an update that fp16 leaves out would keep those of the last one
+                self._gradients = {}  # fp16 may skip the next update
 
     def _at_update(self) -> None:
-        """Keep the gradients that the optimiser gets; or give it others."""
+        """Keep the gradients that the optimiser gets; replace those that are given."""
         self._gradients = {}
         for p, name in zip(self.params, self.names, strict=True):
             if p.grad is not None:
@@ -121,7 +123,7 @@ class Trainee:
 
     @contextlib.contextmanager
     def _in_its_place(self) -> Iterator[None]:
-        """Set up torch for this training, as for a run of its own; what is global is put aside for the next."""
+        """Set up torch for this training alone; restore what is global afterwards."""
         root = self.prepared.root
         with devices.settings_kept():
             devices.set_up(root.device, deterministic=root.deterministic)
@@ -131,12 +133,12 @@ class Trainee:
 
 
 def _laid_out_as(own: Tensor, value: Tensor) -> Tensor:
-    """A copy with the strides of one's own tensor, which a fused optimiser takes for granted."""
+    """Return a copy with the strides of a training's own tensor, which a fused optimiser relies on."""
     return torch.empty_like(own).copy_(value)
 
 
 def _names_of(model: Any, params: Sequence[Tensor]) -> list[str]:
-    """What the model's state calls each of its parameters: they lie at the same place, or are the same in number."""
+    """Return the name of each parameter in the model's state: at the same address, or in the same order."""
     state = list(model.state_dict().items())
     places = {(tensor.data_ptr(), tensor.shape): name for name, tensor in reversed(state)}
     in_order = [name for name, _ in state] if len(state) == len(params) else []
@@ -145,7 +147,7 @@ def _names_of(model: Any, params: Sequence[Tensor]) -> list[str]:
 
 
 def _memory(trainee: Trainee) -> dict[str, dict[str, Any]] | None:
-    """What a torch optimiser remembers of each parameter, by name; nothing of one that only has a learning rate."""
+    """Return an optimiser's state of each parameter, by name; None where another kind of optimiser has state."""
     optimizer = trainee.runner.optimizer
     if isinstance(optimizer, Optimizer):
         named = zip(trainee.params, trainee.names, strict=True)

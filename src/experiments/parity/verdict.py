@@ -1,4 +1,4 @@
-"""What a comparison came to, and how it is told."""
+"""The verdict of a comparison, and its text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Word = Literal["identical", "equal", "differs"]
 
 @dataclass(frozen=True)
 class Drift:
-    """How two trainings part when each goes its own way.
+    """How two trainings diverge when each is on its own.
 
     Args:
         parted: the first place where a bit differs.
-        loss: how far their training losses were apart, at most.
+        loss: the largest difference of their training losses.
         step: where that was.
     """
 
@@ -33,12 +33,12 @@ class Verdict:
     Args:
         verdict: identical (every bit), equal (within the tolerance) or differs.
         steps: training steps that were compared, or epochs for a script.
-        tolerance: what was allowed; see `experiments.parity.differences`.
-        found: where they differ; where they are equal, the largest difference against what is allowed there.
-        drift: how the two part when each goes its own way; None where they do not, or where that was not looked at.
-        matching: which tensor is which, where the names do not say it.
-        notes: what a reader should know.
-        seconds: what it took.
+        tolerance: see `experiments.parity.differences`.
+        found: where they differ; where they are equal, the largest difference relative to what is allowed there.
+        drift: how the two diverge on their own; None where they do not, or where that was not measured.
+        matching: the pairs of tensors, where the names differ.
+        notes: what limits the comparison.
+        seconds: its duration.
         unit: what the steps are.
     """
 
@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def step(self) -> int | None:
-        """The step of the difference; None where there is none, or where it is one of the models themselves."""
+        """The step of the difference; None where there is none, or where the models themselves differ."""
         return self.found.step if self.found else None
 
     @property
@@ -64,12 +64,12 @@ class Verdict:
 
     @property
     def difference(self) -> float:
-        """How far they are apart there."""
+        """The size of the difference."""
         return self.found.value if self.found else 0.0
 
     @property
     def line(self) -> str:
-        """The verdict's grounds in a few words, for a table."""
+        """The reason for the verdict in a few words, for a table."""
         if self.found is None:
             return ""
         if self.found.kind == "parameters":

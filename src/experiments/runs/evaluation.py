@@ -1,0 +1,82 @@
+"""Measure a run's trained model again, on its own or other data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from experiments.config.registry import register
+from experiments.config.root import RootConfig
+from experiments.data.splits import DataSpec, Split, Splits
+from experiments.errors import ConfigError, Fault
+from experiments.runs import load
+from experiments.runs.find import folder_of
+from experiments.training import build
+from experiments.training import device as devices
+from experiments.training.result import Result
+
+
+def evaluate(
+    run: str | Path | Result,
+    overrides: Sequence[str] = (),
+    *,
+    split: Literal["train", "valid", "test"] = "valid",
+    weights: load.Which = "last",
+    output_root: str | Path = "outputs",
+) -> dict[str, float]:
+    """Return the loss and the metrics of a run's trained model over a split, by name (`valid/loss`).
+
+    Args:
+        run: its folder, its MLflow id, or what `experiments.run` returned.
+        overrides: what differs from the run: `["dataset=fashion_mnist", "device=cpu"]`.
+        split: of the dataset.
+        weights: those after the last epoch, or those of the best validation loss.
+        output_root: where a run with an id is searched.
+
+    Raises:
+        ConfigError: there is no such run, split or weights, or the dataset does not fit the model.
+        DataError: the dataset is unavailable.
+    """
+    folder = folder_of(run, output_root)
+    # A graph holds training steps, and none is taken here.
+    root = load.configuration(folder, ["device.graph=false", *overrides])
+    build.forget_dataset()
+    with devices.settings_kept():
+        device = devices.prepare(root.device, deterministic=root.deterministic)
+        splits = build.load_dataset(root.dataset)
+        rows = _rows(splits, split)
+        _require_fit(root, load.data_spec(folder), splits.spec)
+        # The rows replace the training rows too, which a loader might read.
+        measured = dataclasses.replace(splits, train=rows, valid=rows)
+        runner, epoch = load.trained_runner(folder, root, measured, device, weights)
+        # The epoch's number seeds the order of a shuffled validation.
+        metrics = runner.evaluate(epoch)
+    return {f"{split}/{name}": value for name, value in metrics.items()}
+
+
+def _rows(splits: Splits, split: str) -> Split:
+    rows: Split | None = getattr(splits, split)
+    if rows is None:
+        problem = f"dataset {splits.spec.name} has no {split} rows; available: {', '.join(splits.spec.sizes)}"
+        raise ConfigError(Fault("split", problem))
+    return rows
+
+
+def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
+    """Check that a dataset has the targets and size that the model was trained on; the first batch checks the rest."""
+
+    def targets(spec: DataSpec) -> str:
+        return f"{spec.outputs} {'classes' if spec.classes else 'real targets'}"
+
+    def size(spec: DataSpec) -> str:
+        return "x".join(map(str, spec.shape))
+
+    if (trained.classes, trained.outputs) != (now.classes, now.outputs):
+        problem = f"{now.name} has {targets(now)}; the run's model was trained for {targets(trained)} ({trained.name})"
+        raise ConfigError(Fault("dataset", problem))
+    flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
+    if trained.shape[0] != now.shape[0] or (flat and trained.features != now.features):
+        problem = f"{now.name} has images of {size(now)}; the run's model was trained on {size(trained)}"
+        raise ConfigError(Fault("dataset", problem))

@@ -1,0 +1,127 @@
+"""Read image files with a run's trained model; its dataset is not needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from experiments.config.registry import register
+from experiments.data import images, preprocess
+from experiments.data.preprocess import Seen
+from experiments.data.splits import DataSpec, Split, Splits
+from experiments.errors import ConfigError, DataError, Fault
+from experiments.runs import load, prediction, terminal
+from experiments.runs.find import folder_of
+from experiments.runs.prediction import Prediction
+from experiments.seeds import noise_kept
+from experiments.training.result import Result
+
+
+class Reader:
+    """A run's trained model, for images.
+
+    Raises:
+        ConfigError: there is no such run, it has no weights, or its model takes no images.
+    """
+
+    def __init__(self, run: str | Path | Result, *, output_root: str | Path = "outputs") -> None:
+        self.folder = folder_of(run, output_root)
+        self.spec = load.data_spec(self.folder)
+        self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
+        self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
+        preprocess.require_pictures(self.spec.shape)
+
+    def seen(self, path: Path) -> Seen:
+        """Return an image file as the model gets it.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.metadata)
+
+    def readable(self, given: Sequence[Path]) -> tuple[list[Path], list[Seen], list[str]]:
+        """Return the readable images among files and folders, each as the model gets it, and the others' problems."""
+        paths, seen, problems = [], [], []
+        for name in given:
+            try:
+                found = images.files(name)
+            except DataError as error:
+                problems.append(prediction.printable(error))
+                continue
+            for path in found:
+                try:
+                    seen.append(self.seen(path))
+                    paths.append(path)
+                except DataError as error:
+                    problems.append(prediction.printable(error))
+        return paths, seen, problems
+
+    def read(self, paths: Sequence[Path], seen: Sequence[Seen]) -> list[Prediction]:
+        """Return the model's prediction for each image."""
+        if not paths:
+            return []
+        splits = _as_data(self.spec, torch.from_numpy(np.stack([image.pixels for image in seen])))
+        with noise_kept():
+            runner, _ = load.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
+        runner.model.eval()
+        with torch.inference_mode():
+            outputs = torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)])
+        if self.spec.classes:
+            # The log-softmax of log-probabilities is themselves, so this holds for every stage's model.
+            outputs = outputs.float().softmax(dim=1)
+        labels = self.spec.labels or tuple(map(str, range(self.spec.outputs)))
+        return [
+            Prediction(path, tuple(row), labels if self.spec.classes else (), image.pixels, image.how)
+            for path, row, image in zip(paths, outputs.tolist(), seen, strict=True)
+        ]
+
+
+def predict(
+    run: str | Path | Result, pictures: Sequence[str | Path], *, output_root: str | Path = "outputs"
+) -> list[Prediction]:
+    """Return the predictions of a run's trained model for image files.
+
+        for prediction in predict("outputs/runs/...", ["seven.png", "folder"]):
+            print(prediction.path, prediction.label, max(prediction.outputs))
+
+    Args:
+        run: its folder, its MLflow id, or what `experiments.run` returned.
+        pictures: files, and folders whose images are read, sorted by name.
+        output_root: where a run with an id is searched.
+
+    Raises:
+        ConfigError: there is no such run, it has no weights, or its model takes no images.
+        DataError: one of the images cannot be read.
+    """
+    reader = Reader(run, output_root=output_root)
+    paths = [path for given in pictures for path in images.files(Path(given))]
+    return reader.read(paths, [reader.seen(path) for path in paths])
+
+
+def draw(predictions: Sequence[Prediction], target: Path) -> None:
+    """Draw what the model saw, and print where.
+
+    Raises:
+        ConfigError: the target cannot be written.
+    """
+    try:
+        prediction.draw(predictions, target)
+    except OSError as error:
+        raise ConfigError(Fault("--picture", f"{target} cannot be written: {error.strerror or error}")) from None
+    shown = prediction.SHOWN
+    more = f" (the first {shown} of {len(predictions)})" if len(predictions) > shown else ""
+    print(f"what the model saw: {terminal.relative(target)}{more}", file=sys.stderr)
+
+
+def _as_data(spec: DataSpec, pixels: Tensor) -> Splits:
+    """Return images in place of a dataset's rows, with targets that nobody reads."""
+    count = len(pixels)
+    targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
+    rows = Split(TensorDataset(pixels.reshape(count, -1), targets))
+    return Splits(rows, rows, spec)
