@@ -9,7 +9,7 @@ from typing import Literal
 
 from experiments.compare import differences
 from experiments.compare.differences import is_seed
-from experiments.errors import ConfigError, Fault, suggestion
+from experiments.errors import ConfigError, Fault, first_line, suggestion
 from experiments.runs.job_record import JobRecord
 from experiments.sweeps.rows import are_stages
 
@@ -156,7 +156,7 @@ def _notes(runs: Sequence[Run], metric: str) -> Iterator[str]:
             yield f"{name} differs: {', '.join(values)}"
     for run in runs:
         if run.job.status != "FINISHED":
-            reason = f": {run.job.reason.splitlines()[0]}" if run.job.reason else ""
+            reason = f": {first_line(run.job.reason)}" if run.job.reason else ""
             yield f"{run.label} is {run.job.status}{reason}"
         elif run.best(metric) is None:
             yield f"{run.label} has no {'finite ' * (metric in run.job.metrics)}{metric}"

@@ -19,7 +19,7 @@ from yaml import YAMLError
 from experiments.config import discovery
 from experiments.config.hydra_internals import ConfigStore, GlobalHydra
 from experiments.config.registry import register
-from experiments.errors import ConfigError, Fault, suggestion
+from experiments.errors import ConfigError, Fault, first_line, suggestion
 
 SINGLE = {registry.group for registry in register if not registry.many} | {"device", "tracking", "stage"}
 
@@ -96,7 +96,7 @@ def in_words(error: Exception) -> ConfigError:
         return ConfigError(Fault(str(cause.full_key), f"unknown key{suggestion(cause.key, known)}"))
     text = str(error)
     if cause is not error and str(cause) not in text:
-        text += f" ({str(cause).splitlines()[0]})"
+        text += f" ({first_line(cause)})"
     return ConfigError(Fault("configuration", " ".join(text.split())))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from experiments.errors import DataError
+from experiments.errors import DataError, first_line
 
 # Pillow's other readers are for rarer files, and each is more code that foreign bytes could break.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -56,7 +56,7 @@ def read(path: Path, channels: int) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         problem = f"an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be meant to fill the memory"
     except Exception as error:  # noqa: BLE001  # foreign bytes can raise anything
-        problem = f"cannot be read as an image: {(str(error) or type(error).__name__).splitlines()[0]}"
+        problem = f"cannot be read as an image: {first_line(error)}"
     raise DataError(f"{path}: {problem}")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from experiments.config.hydra_internals import JobReturn, JobStatus
-from experiments.errors import TrainingError
+from experiments.errors import TrainingError, first_line
 
 # By the plugin's package: the extra that installs it, and the library that it imports when it is used.
 EXTRAS = {
@@ -82,5 +82,5 @@ def waiting_for_all(plugin: str) -> Iterator[None]:
 
 def _gone(error: Exception) -> str:
     """Return the first sentence of an error about a lost job or worker, which may have pages."""
-    said = (str(error).strip().splitlines() or [""])[0].split(". ")[0]
+    said = first_line(str(error)).split(". ")[0]
     return f"its process is gone ({type(error).__name__}: {said.strip()})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
-from experiments.errors import TrainingError, UserError
+from experiments.errors import TrainingError, UserError, first_line
 from experiments.files import replacing
 from experiments.runs import sweep_plan
 from experiments.runs.folder import ERROR, TRACEBACK
@@ -77,7 +77,7 @@ def failure_message(
     settings = [one.lstrip("+") for one in overrides if one.lstrip("+").split("=")[0] in plan.varied]
     folder = folder or sweep / dict(enumerate(plan.listed)).get(number, str(number))
     reason = " ".join(str(error).split()) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    reason = (reason.splitlines() or [""])[0]
+    reason = first_line(reason)
     reason = f"{reason[:LONGEST]} ..." if len(reason) > LONGEST else reason
     line = " ".join([f"job {number}", *([f"({', '.join(settings)})"] if settings else []), f"failed: {reason}"])
     if (folder / ERROR).is_file():

@@ -21,6 +21,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.config.store_uri import masked, sqlite_path
+from experiments.errors import first_line
 from experiments.tracking.record import Measured, Start
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -188,7 +189,7 @@ def _asked_once() -> Iterator[None]:
 
 def _unopened(uri: str, error: Exception) -> StoreError:
     """Why a database cannot be opened, in words that help."""
-    reason = str(error).splitlines()[0]
+    reason = first_line(error)
     if "database schema" in reason:
         return StoreError(
             f"{masked(uri)} was made by another version of MLflow than the one here, {mlflow.__version__}; upgrade "
