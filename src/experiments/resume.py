@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _resume(folder: Path, overrides: list[str]) -> None:
     if (folder / PLAN).is_file():
         if ranks.world() > 1:
-            raise ConfigError(Fault(str(folder), "a sweep goes on without torchrun, its runs one by one with it"))
+            raise ConfigError(
+                Fault(str(folder), "a sweep resumes without torchrun; resume its runs one by one with it")
+            )
         _sweep(folder, overrides)
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
@@ -51,7 +53,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         raise ConfigError(Fault(str(folder), f"no run or sweep to resume: neither {journal.FILE} nor {PLAN} found"))
     start = record.start_of(folder)
     if start.is_sweep:
-        problem = f"its sweeper is none of ours and kept no {PLAN}; go on with its jobs, each by its own folder"
+        problem = f"its sweeper is not one of this package and kept no {PLAN}; resume its jobs, each by its own folder"
         raise ConfigError(Fault(str(folder), problem))
     work_in(start.place)
     handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
@@ -72,7 +74,7 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
     if refused := [override for override in overrides if key(override) not in allowed]:
         told = " ".join(refused)
         raise ConfigError(
-            Fault(told, "a sweep goes on as it was; settings can be given for a single run's folder only")
+            Fault(told, "a sweep resumes with its own settings; other settings are for a single run's folder only")
         )
     work_in(plan.place)
     again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true"]
@@ -83,7 +85,9 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
 def work_in(place: Place) -> None:
     """Work in the folder that a run was started in, where its data and MLflow store have the same names."""
     if place.components and not os.environ.get(discovery.SETTING):
-        print(f"note: it was begun with {discovery.SETTING}={place.components}, which is not set now", file=sys.stderr)
+        print(
+            f"note: it was started with {discovery.SETTING}={place.components}, which is not set now", file=sys.stderr
+        )
     if place.folder and Path(place.folder).is_dir():
         os.chdir(place.folder)
 

@@ -369,7 +369,7 @@ def test_too_few_seeds_are_told_with_how_many_are_needed(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.41, 0.42])
     of_seeds(outputs, "b", [0.40, 0.39, 0.39])
     told = verdict_of(outputs).text
-    assert told.startswith("cannot tell apart with 3 seeds; about 9 are needed (better by 0.0167 [-0.0213, 0.0546]")
+    assert told.startswith("cannot separate with 3 seeds; about 9 are needed (better by 0.0167 [-0.0213, 0.0546]")
 
 
 def test_a_difference_that_no_sensible_number_of_seeds_would_show_is_told_as_that(outputs: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_verdict_that_only_holds_for_the_best_epochs_is_told_as_that(outputs: 
         for seed, curve in enumerate(losses):
             run(outputs / f"{name}{seed}", curve, seed=seed, settings={"model.name": name})
     (note,) = seeds.notes(seeds.groups(laid("outputs")), METRIC)
-    assert note.startswith("model=b by its last epochs, not its best ones: cannot tell apart with 3 seeds")
+    assert note.startswith("model=b by its last epochs, not its best ones: cannot separate with 3 seeds")
 
 
 # Curves

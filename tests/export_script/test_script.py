@@ -256,7 +256,7 @@ def test_a_run_that_starts_from_another_runs_weights_trains_both(workplace: Path
 
 def test_early_stopping_is_left_out_and_that_is_told(workplace: Path) -> None:
     found = export([*SMALL, "callbacks=early_stopping"])
-    assert found.notes == ["Without early stopping: it trains all epochs, and prints the figures of the last ones too."]
+    assert found.notes == ["Without early stopping: it trains all epochs, and prints the metrics of the last ones too."]
     assert found.notes[0] in found.text
 
 

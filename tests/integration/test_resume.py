@@ -74,7 +74,7 @@ def test_a_folder_without_a_run_is_told(workplace: Path) -> None:
 
 def test_a_run_of_which_nothing_was_written_is_told(workplace: Path) -> None:
     (workplace / journal.FILE).write_text('{"event": "start", "id"')
-    assert refused(workplace).endswith("its run ended before anything of it was written; start it anew")
+    assert refused(workplace).endswith("its run ended before anything was written; start it again")
 
 
 def test_a_killed_run_goes_on(killed: Path) -> None:
@@ -163,7 +163,9 @@ def test_fewer_epochs_than_are_done_are_refused(finished: Path) -> None:
 def test_more_epochs_of_a_scheduler_that_spreads_over_all_are_refused(scheduler: str, workplace: Path) -> None:
     assert begin(workplace / "run", f"scheduler={scheduler}", before=partial(at_step, 6, kill)).code == -signal.SIGKILL
     told = refused("run", "epochs=5")
-    assert told == f"epochs: scheduler {scheduler} spreads over all {EPOCHS} epochs, so it cannot go on to others"
+    assert (
+        told == f"epochs: scheduler {scheduler} spreads over all {EPOCHS} epochs, so it cannot train for another number"
+    )
 
 
 def test_a_finished_run_says_so(finished: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_sweep_itself_goes_on_and_ends(sweep: Sweep) -> None:
 
 def test_settings_are_refused_for_a_sweep(sweep: Sweep) -> None:
     done = resumed(sweep.folder, "epochs=9")
-    told = "a sweep goes on as it was; settings can be given for a single run's folder only"
+    told = "a sweep resumes with its own settings; other settings are for a single run's folder only"
     assert (done.code, done.err) == (2, f"error: epochs=9: {told}\n")
 
 
@@ -164,7 +164,7 @@ def test_with_its_secret_given_again_it_goes_on(masked: Path) -> None:
 
 
 def test_a_secret_is_no_leave_to_change_another_setting(masked: Path) -> None:
-    assert resumed(masked, SECRET, "epochs=9").err.startswith("error: epochs=9: a sweep goes on as it was;")
+    assert resumed(masked, SECRET, "epochs=9").err.startswith("error: epochs=9: a sweep resumes with its own settings;")
 
 
 def test_a_secret_that_is_swept_over_leaves_the_jobs_in_their_order() -> None:

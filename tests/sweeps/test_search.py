@@ -202,7 +202,7 @@ def test_a_sweep_of_hydras_own_sweeper_has_a_parent_and_goes_on_by_its_jobs(tmp_
     folder = tmp_path / "sweep"
     done = command("-m", *SMALL, "epochs=1", "optim.lr=0.01,0.02", "hydra/sweeper=basic", f"hydra.sweep.dir={folder}")
     assert (done.code, status(folder)) == (0, "FINISHED"), done
-    told = "its sweeper is none of ours and kept no sweep.json; go on with its jobs, each by its own folder"
+    told = "its sweeper is not one of this package and kept no sweep.json; resume its jobs, each by its own folder"
     refused = resumed(folder)
     assert (refused.code, refused.err) == (2, f"error: {folder}: {told}\n")
     assert resumed(folder / "0").code == 0

@@ -197,7 +197,9 @@ def test_an_optimiser_that_is_none(made: Any, kind: str, told: Told) -> None:
 
 def test_a_metric_of_a_name_that_mlflow_refuses_is_refused_before_the_run(told: Told) -> None:
     message = told(register.metric, lambda pred, target: pred.sum(), name="top@5")
-    assert message.startswith("metrics.top@5: 'top@5' is not allowed as a metric's name: a figure's name has letters")
+    assert message.startswith(
+        "metrics.top@5: 'top@5' is not allowed as a metric's name: a metric's name may have only letters"
+    )
 
 
 def test_a_callback_that_adds_such_a_name_is_refused_before_the_run(told: Told) -> None:
@@ -223,10 +225,10 @@ def test_figures_that_are_none_are_told_and_left_out(caplog: pytest.LogCaptureFi
         kept = drop_invalid(given)
     assert list(kept) == ["a", "c", "g"] and all(type(value) is float for value in kept.values())
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "the figure 'b' is left out, for it is no number",
-        "the figure 'd' is left out, for it is no number",
-        "the figure 'e@' is left out",
-        "the figure 'f' is left out, for it is no number",
+        "the metric 'b' is left out, since it is not a number",
+        "the metric 'd' is left out, since it is not a number",
+        "the metric 'e@' is left out",
+        "the metric 'f' is left out, since it is not a number",
     ]
 
 

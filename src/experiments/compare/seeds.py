@@ -104,7 +104,7 @@ def _text(found: Difference, seeds: int, pairing: str) -> str:
         return f"{_amount(found.estimate)} [{rounded(low)}, {rounded(high)}] (95 %, {seeds} seeds, {pairing})"
     needed = f"about {found.needed} are" if found.needed else "more than 100 are"
     interval = f"{rounded(found.estimate)} [{rounded(found.low)}, {rounded(found.high)}]"
-    return f"cannot tell apart with {seeds} seeds; {needed} needed (better by {interval}, 95 %, {pairing})"
+    return f"cannot separate with {seeds} seeds; {needed} needed (better by {interval}, 95 %, {pairing})"
 
 
 def _amount(gain: float) -> str:

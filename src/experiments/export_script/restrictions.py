@@ -61,7 +61,7 @@ def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
     if last.epochs < last.root.epochs:
         yield f"It trains {last.epochs} of {last.root.epochs} epochs, as the run did."
     elif _stops_early(last.root):
-        yield "Without early stopping: it trains all epochs, and prints the figures of the last ones too."
+        yield "Without early stopping: it trains all epochs, and prints the metrics of the last ones too."
     switches = [
         f"device.{name}" for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)
     ]
@@ -74,8 +74,8 @@ def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
     items = [split for split in (splits.train, splits.valid) if not is_arrays(split.dataset)]
     if items and not register.loader.get(last.root.loader["name"]).metadata.get("reads_once"):
         yield (
-            "Each item of the dataset is read once; the run asks for it anew each epoch, "
-            "so the losses may be others where it is then another."
+            "Each item of the dataset is read once; the run reads it again each epoch, "
+            "so the losses may differ where the item has changed."
         )
 
 

@@ -170,7 +170,7 @@ class Script:
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]
         if self.draws_noise:
-            lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and the like"]
+            lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and similar"]
         handed = "model, optimizer" if scheduler is None else "model, optimizer, scheduler"
         return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
 

@@ -23,7 +23,7 @@ def run_in(folder: Path) -> RunRecord:
         raise ConfigError(Fault(str(folder), f"no run to resume: {journal.FILE} not found"))
     run = record.read(folder)
     if not run.started:
-        raise ConfigError(Fault(str(folder), "its run ended before anything of it was written; start it anew"))
+        raise ConfigError(Fault(str(folder), "its run ended before anything was written; start it again"))
     return run
 
 

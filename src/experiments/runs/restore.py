@@ -53,7 +53,9 @@ def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | Non
         raise ConfigError(Fault(terminal.relative(folder), problem))
     scheduler = prepared.root.scheduler["name"]
     if before["epochs"] != now["epochs"] and not register.scheduler.get(scheduler).metadata.get("any_length"):
-        problem = f"scheduler {scheduler} spreads over all {before['epochs']} epochs, so it cannot go on to others"
+        problem = (
+            f"scheduler {scheduler} spreads over all {before['epochs']} epochs, so it cannot train for another number"
+        )
         raise ConfigError(Fault("epochs", problem))
     assert runner.checkpoints is not None
     runner.checkpoints.tidy()

@@ -132,7 +132,7 @@ class Journal:
             os.fsync(self._file)
         except OSError as error:
             # Nothing is lost: what is pending is written with the next event, or told at the end.
-            log.warning("%s cannot be written (%s); it is tried again with the next figures", self.path, error)
+            log.warning("%s cannot be written (%s); it is tried again with the next metrics", self.path, error)
 
 
 def owner() -> dict[str, Any]:

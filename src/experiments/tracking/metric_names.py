@@ -10,7 +10,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 ALLOWED = re.compile(r"[\w\-. /:]+")
-RULE = "a figure's name has letters, digits, spaces and _ - . / : alone, for MLflow takes no others"
+RULE = "a metric's name may have only letters, digits, spaces and _ - . / : (MLflow refuses others)"
 
 
 def is_valid(name: str) -> bool:
@@ -25,10 +25,10 @@ def drop_invalid(figures: Mapping[str, Any]) -> dict[str, float]:
         try:
             number = float(value)
         except (TypeError, ValueError, RuntimeError):  # torch's, of a tensor of several numbers
-            log.warning("the figure %r is left out, for it is no number: %.80r", name, value)
+            log.warning("the metric %r is left out, since it is not a number: %.80r", name, value)
             continue
         if is_valid(name):
             kept[name] = number
         else:
-            log.warning("the figure %r is left out: %s", name, RULE)
+            log.warning("the metric %r is left out: %s", name, RULE)
     return kept

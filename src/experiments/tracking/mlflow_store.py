@@ -81,7 +81,7 @@ class Store:
                     raise
         if found.lifecycle_stage == "deleted":
             raise StoreError(
-                f"the MLflow experiment '{name}' was deleted, which blocks its name; bring it back with "
+                f"the MLflow experiment '{name}' was deleted, which blocks its name; restore it with "
                 f"`mlflow experiments restore --experiment-id {found.experiment_id}` or choose another: "
                 "tracking.experiment=..."
             )
