@@ -33,7 +33,7 @@ def test_a_batch_larger_than_the_data_is_one_batch(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["seed=range(3,3)"], "sweep: what is swept over has no values, so there is no job\n"),
+        (["seed=range(3,3)"], "sweep: the swept keys have no values, so there is no job\n"),
         (["seed=range(0,2000)"], "sweep.limit: more than 1000 jobs; sweep.limit=N allows as many as N\n"),
         (["seed=range(0,1000000000)", "epochs=1,2"], "sweep.limit: more than 1000 jobs; sweep.limit=N allows "),
         (["seed=1,2,3", "sweep.limit=2"], "sweep.limit: more than 2 jobs; sweep.limit=N allows as many as N\n"),
