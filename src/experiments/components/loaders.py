@@ -32,6 +32,13 @@ Shape = tuple[int, ...]
 GATHERED_BYTES = 2**21
 
 
+class Wrapped(script_loaders.WrappedDataLoader):
+    """The script's wrapped loader, with the length that a run needs."""
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+
 @dataclass(eq=False)
 class Passes:
     """Each pass over x and y gives the batches of a plain loader, in the order's order."""
@@ -148,14 +155,14 @@ def dataloader(
 @register.loader("wrapped_dataloader", plain=script_loaders.wrapped_dataloader)
 def wrapped_dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
-) -> script_loaders.WrappedDataLoader:
+) -> Wrapped:
     """Stage 12: rows keep the data's shape, and each batch gets the model's."""
     dataset = Rows(*split.floats()) if is_arrays(split.dataset) else split.dataset
 
     def preprocess(xb: Tensor, yb: Tensor) -> Batch:
         return to_float(xb).view(-1, *shape), as_targets(yb)
 
-    return script_loaders.WrappedDataLoader(OrderedLoader(dataset, batch_size, order, num_workers), preprocess)
+    return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers), preprocess)
 
 
 @register.loader("in_memory", plain=script_loaders.slices, views=True, reads_once=True, on_device=True)

@@ -49,9 +49,6 @@ class WrappedDataLoader:
     def __init__(self, loader: Any, function: Callable[[Tensor, Tensor], Batch]) -> None:
         self.loader, self.function = loader, function
 
-    def __len__(self) -> int:
-        return len(self.loader)
-
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
             yield self.function(*batch)
