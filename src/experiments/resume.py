@@ -1,8 +1,8 @@
-"""`python -m experiments.resume FOLDER [OVERRIDE ...]`: go on with a run or a sweep that was interrupted.
+"""`python -m experiments.resume FOLDER [OVERRIDE ...]`: resume an interrupted run or sweep.
 
-A run goes on from its newest checkpoint, bit for bit as if nothing had been in between, in the same MLflow run. More
-epochs may be given (epochs=10); what would change the result is refused. Of a sweep, finished jobs are left as they
-are, half-done ones go on, and those that failed or never began are run; sweep.preview=true shows which.
+A run resumes from its newest checkpoint, in the same MLflow run, bit for bit as if it had never stopped. It may train
+longer (epochs=10); settings that would change the result are refused. Of a sweep, finished jobs stay as they are,
+half-done ones resume, and failed or unstarted ones run; sweep.preview=true shows which.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from experiments.runs.sweep_plan import PLAN
 from experiments.tracking import journal, record
 from experiments.tracking.record import Place
 
-# What may be said anew of a sweep that goes on, for it changes none of its jobs.
+# Settings that a resumed sweep may have, since they change none of its jobs.
 OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Go on; exit codes as those of a run."""
+    """Resume; the exit codes are those of a run."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,7 +65,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
 
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
-    """The same multirun again, in the same folder: each job sees for itself what is left to do."""
+    """Start the same multirun again, in the same folder: each job checks what is left to do."""
     from experiments.config.compose import quoted
     from experiments.runs.overrides import hidden, key, merge
 

@@ -1,4 +1,4 @@
-"""Whether other trainings compute on the same cores, as a second command in another terminal does.
+"""CPU oversubscription: other trainings on the same cores, such as a second command in another terminal.
 
 Threads that work together wait for each other after every operation. With more of them than cores one always waits for
 its turn, and both trainings take many times as long (measured: ten to a hundred); with one thread each they share.
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def warn(folder: Path, output_root: Path, device: torch.device) -> None:
-    """Say where a run meets others on its cores, with more threads than there are cores.
+    """Warn if this run and others on its cores have more threads than there are cores.
 
     Args:
         folder: the run's.
-        output_root: where the others are noted, as all tracked ones are.
-        device: the run's; only a CPU's threads are in the way of others.
+        output_root: the folder below which the others are found, if they are tracked.
+        device: the run's; only a training on the CPU competes for cores.
     """
     import torch  # late: a sweep asks for the cores before its uploader is started, which comes before this import
 
@@ -55,7 +55,7 @@ def warn(folder: Path, output_root: Path, device: torch.device) -> None:
 
 
 def _computing(run: Path) -> int:
-    """The CPU threads that a run is being trained with by a process of this host; none where it is not."""
+    """Return how many CPU threads a process of this host trains a run with; 0 if none does."""
     try:
         environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
         return int(environment["threads"]) if environment["device"] == "cpu" and is_running(run) else 0

@@ -1,4 +1,4 @@
-"""Which run is meant by a folder, an MLflow run id, or what `experiments.run` returned."""
+"""Find a run by its folder, its MLflow run id, or the result of `experiments.run`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.training.result import Result
 
 
 def run_in(folder: Path) -> RunRecord:
-    """The record of the run in a folder.
+    """Return the record of the run in a folder.
 
     Raises:
         ConfigError: there is none.
@@ -28,7 +28,7 @@ def run_in(folder: Path) -> RunRecord:
 
 
 def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
-    """The folder of the run that is meant by a folder's path or an MLflow run id.
+    """Return the folder of the run that a path or an MLflow run id names.
 
     Raises:
         ConfigError: there is no such run.
@@ -43,7 +43,7 @@ def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
 
 
 def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> Path:
-    """The folder of a run that is told by its folder, its MLflow id, or what `experiments.run` gave.
+    """Return the folder of a run, given its folder, its MLflow id, or the result of `experiments.run`.
 
     Raises:
         ConfigError: there is no such run.
@@ -56,10 +56,10 @@ def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> 
 
 
 def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | None:
-    """The folder that a user means by a folder's path or an MLflow run id; None where it is neither.
+    """Return the folder that a path or an MLflow run id names; None if the name is neither.
 
     Raises:
-        ConfigError: it is an id, but of no run that is there.
+        ConfigError: no run has this id.
     """
     path = Path(name).expanduser()
     if path.is_dir():

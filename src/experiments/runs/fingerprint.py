@@ -1,4 +1,4 @@
-"""What determines a run's result: the same again gives the same bits, and something else shows by its key."""
+"""A run's identity: all that determines its result. The same identity gives the same bits; its hash is the run key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def identity(
     init: str | None,
     processes: int = 1,
 ) -> Identity:
-    """Everything that determines a run's result, by dotted key: settings, components' code, data, machine.
+    """Return all that determines a run's result, by dotted key: settings, components' code, data, machine.
 
     Args:
         root: the checked configuration.
@@ -44,7 +44,7 @@ def identity(
         seeds: the three resolved streams.
         device: what it computes on.
         init: a digest of the weights it starts from; None for fresh ones.
-        processes: how many train it together, each its share of a batch: sums are rounded otherwise, noise is another.
+        processes: how many train it together: sums are rounded differently, and noise differs.
     """
     settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
     settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}
@@ -57,7 +57,7 @@ def identity(
     found |= {"content of dataset": digest, "content of init_from": init}
     if channels_last(root):
         found["device.channels_last"] = True
-    # Where they are at their defaults they are left out, as in runs that were begun before there were such switches.
+    # Left out at their defaults, as in runs that were started before these switches existed.
     found |= {f"device.{name}": getattr(root.device, name) for name in SWITCHES if _switched(root, name)}
     found |= {"machine.torch": torch.__version__, "machine.device": device.type}
     found |= {"machine.threads": torch.get_num_threads(), "machine.cpu": torch.backends.cpu.get_cpu_capability()}
@@ -67,18 +67,18 @@ def identity(
 
 
 def key(found: Identity) -> str:
-    """A hash of it."""
+    """Return the run key: a hash of the identity."""
     text = json.dumps(found, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def without_length(found: Mapping[str, Any]) -> Identity:
-    """The same but for how many epochs it goes on: what a longer training has in common with a shorter one."""
+    """Return the identity without the number of epochs: what a longer training shares with a shorter one."""
     return {name: value for name, value in found.items() if name != "epochs"}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each thing that differs."""
+    """Return one line for each difference."""
     missing = "nothing"
     return [
         f"{name}: {before.get(name, missing)!r} then, {now.get(name, missing)!r} now"

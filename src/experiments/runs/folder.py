@@ -1,4 +1,4 @@
-"""A run's folder: one run each, and nothing left of a run that was refused before it began."""
+"""A run's folder holds one run, and nothing of a run that was refused before its start."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from experiments.errors import ConfigError, Fault, UserError
 from experiments.files import folder_fault
 from experiments.tracking import journal
 
-# What Hydra and the log put into a run's folder before the run begins.
+# What Hydra and the log put into a run's folder before the run starts.
 BEFORE = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "experiments.log")
 ERROR = "error.txt"
 TRACEBACK = "Traceback "
 
 
 def in_use(folder: Path) -> Fault:
-    """What is told of a folder that already holds a run."""
+    """Return the fault of a folder that already holds a run."""
     problem = f"{folder} already holds a run; to resume it: python -m experiments.resume {folder}"
     return Fault("hydra.run.dir", problem)
 
 
 def require_free(folder: Path) -> None:
-    """See that a run can have this folder, before anything is made.
+    """Check that a run can have this folder, before anything is created.
 
     Raises:
         ConfigError: it holds a run already, or cannot be written to.
@@ -39,7 +39,7 @@ def require_free(folder: Path) -> None:
 
 @contextlib.contextmanager
 def cleanup_on_rejection(folder: Path, *, keep_reason: bool = False) -> Iterator[None]:
-    """Remove the folder of a run that is refused before it begins; or keep the reason in it, for a sweep's table."""
+    """Remove the folder of a run that is refused before its start; or keep the reason in it, for a sweep's table."""
     held = (folder / journal.FILE).exists()
     if keep_reason:
         (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
@@ -47,7 +47,7 @@ def cleanup_on_rejection(folder: Path, *, keep_reason: bool = False) -> Iterator
         yield
     except UserError as error:
         if keep_reason:
-            # Where it has begun, its traceback is there, or the disk is full.
+            # Once it has started, its traceback is there, or the disk is full.
             with contextlib.suppress(OSError), (folder / ERROR).open("x", encoding="utf-8") as file:
                 file.write(secrets.masked(f"{error}\n"))
         elif not held and not (folder / journal.FILE).exists():
@@ -60,18 +60,18 @@ def cleanup_on_rejection(folder: Path, *, keep_reason: bool = False) -> Iterator
 
 
 def refusal(folder: Path) -> str:
-    """Why a job was refused when it last was to begin or to go on, in one line; empty where it was not."""
+    """Return why a job was refused at its last start or resumption, in one line; empty if it was not."""
     text = _error(folder)
     return "" if text.startswith(TRACEBACK) else " ".join(text.split())
 
 
 def reason(folder: Path) -> str:
-    """Why a job failed or was refused the last time, in one line; empty where neither is told."""
+    """Return why a job failed or was refused the last time, in one line; empty if it did neither."""
     return refusal(folder) or _error(folder).rpartition("\n")[2]
 
 
 def keep_error(folder: Path, error: BaseException) -> None:
-    """See that the traceback of a failed job stands in its folder, wherever it failed."""
+    """Write the traceback of a failed job into its folder, unless it is there."""
     if not (folder / ERROR).exists():
         whole = "".join(traceback.format_exception(error))
         (folder / ERROR).write_text(secrets.masked(whole), encoding="utf-8")
@@ -82,7 +82,7 @@ def _error(folder: Path) -> str:
 
 
 def _discard(folder: Path) -> None:
-    """Remove what was there before the run began, and the folders that are empty then."""
+    """Remove what was written before the run's start, and the folders that are empty then."""
     for handler in list(logging.getLogger().handlers):
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder.resolve():
             logging.getLogger().removeHandler(handler)

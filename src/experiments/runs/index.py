@@ -12,7 +12,7 @@ KEYS = "keys"
 
 
 def remember(output_root: Path, key: str, folder: Path) -> None:
-    """Note where the finished run with this key lies."""
+    """Note the folder of the finished run with this key."""
     index = output_root / KEYS
     index.mkdir(parents=True, exist_ok=True)
     with replacing(index / key) as temporary:
@@ -20,7 +20,7 @@ def remember(output_root: Path, key: str, folder: Path) -> None:
 
 
 def recall(output_root: Path, key: str) -> Path | None:
-    """The folder of a finished run with this key, if it is still there and was not trained longer since."""
+    """Return the folder of a finished run with this key, if it exists and was not trained longer since."""
     try:
         folder = Path((output_root / KEYS / key).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -29,6 +29,6 @@ def recall(output_root: Path, key: str) -> Path | None:
 
 
 def finished(output_root: Path, key: str) -> Path | None:
-    """The folder of a finished run with this run key, with its weights still there."""
+    """Return the folder of a finished run with this key, if its weights exist."""
     found = recall(output_root, key)
     return found if found is not None and record.read(found).finished else None

@@ -1,4 +1,4 @@
-"""A job of a sweep, or a run that is compared with others: its record, and what it is called."""
+"""A job of a sweep, or a run that is compared with others: its record and its name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class JobRecord(RunRecord):
     """A job's run; of a job that never started, a record without a start.
 
     Args:
-        job: what it is called: its folder's name within the sweep's.
-        reused: the folder of the run that it reused; None where it trained.
-        given: of a job that never started, what the plan gives it, where that is known.
+        job: its name: its folder's within the sweep's.
+        reused: the folder of the run that it reused; None if it trained.
+        given: of a job that never started, its settings in the plan, if known.
     """
 
     job: str
@@ -27,15 +27,15 @@ class JobRecord(RunRecord):
 
     @classmethod
     def of(cls, run: RunRecord, job: str, **changes: object) -> JobRecord:
-        """A run under a job's name; `changes` are what is another for the job."""
+        """Return a run's record under a job's name; `changes` are fields that differ for the job."""
         return cls(**{**vars(run), "job": job, **changes})
 
     @classmethod
     def unstarted(cls, folder: Path, job: str, reason: str, **changes: object) -> JobRecord:
-        """A job that has no run."""
+        """Return the record of a job without a run."""
         return cls.of(RunRecord(folder=folder, status=FAILED, reason=reason), job, **changes)
 
     @property
     def failed(self) -> bool:
-        """Whether it was to be run and did not finish."""
+        """Return whether it should have run and did not finish."""
         return self.status not in ("FINISHED", NOT_RUN)

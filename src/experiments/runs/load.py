@@ -1,4 +1,4 @@
-"""Runs that are there: found by folder or MLflow id, with the configuration, data spec and weights they had."""
+"""Load existing runs: their configuration, data spec and weights."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from experiments.training.result import Result
 from experiments.training.runner import Runner
 
 Which = Literal["last", "best"]
-# A model that was trained on a card is looked at where there is none, and is not trained there.
+# A model that was trained on a card is used on the CPU here, and not trained.
 HERE = ("device=cpu", "device.index=null", "device.compile=false", "device.graph=false")
 
 
 def here(folder: Path) -> list[str]:
-    """The settings with which a run's model is looked at on the CPU: in its precision, as far as a CPU has it."""
+    """Return the settings for a run's model on the CPU, in its precision if a CPU has it."""
     precision = run_in(folder).start.params.get("device.precision", "fp32")
     return [*HERE, f"device.precision={precision if precision in AUTOCAST else 'fp32'}"]
 
 
 def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
-    """The checked configuration that the run in a folder had, with other settings where they are given.
+    """Return the checked configuration of the run in a folder, with other settings where given.
 
-    An option that is chosen anew (dataset=fashion_mnist) is that option, without what the run said of its own one.
-    Nothing is tracked, so that the password of a store, which is not kept, need not be given again.
+    Another option (dataset=fashion_mnist) does not get the run's settings of the former one. Nothing is tracked, so
+    the password of a store, which is not kept, is not needed.
 
     Raises:
-        ConfigError: it cannot be had, or is none with these settings.
+        ConfigError: there is no run, or these settings do not make a valid configuration.
     """
     overrides = ["tracking=none", *overrides]
     chosen = [override.partition("=")[0] for override in overrides]
@@ -52,17 +52,17 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
 
 
 def data_spec(folder: Path) -> DataSpec:
-    """What the run's dataset said of itself; the dataset itself is not needed."""
+    """Return the data spec of a run's dataset, without the dataset."""
     told = run_in(folder).start.data
     return DataSpec(**{**told, "shape": tuple(told["shape"]), "labels": tuple(told["labels"])})
 
 
 def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> Any:
-    """The trained model of a run that is there, on the CPU, in evaluation mode.
+    """Return the trained model of a run, on the CPU, in evaluation mode.
 
     Args:
-        run: its folder, its MLflow id, or what `experiments.run` gave.
-        output_root: where runs with an id are looked for.
+        run: its folder, its MLflow id, or the result of `experiments.run`.
+        output_root: the folder in which an id is searched.
 
     Raises:
         ConfigError: there is no such run, or it has no weights.
@@ -78,12 +78,12 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
 def trained_runner(
     folder: Path, root: RootConfig, splits: Splits, device: torch.device, which: Which = "last"
 ) -> tuple[Runner, int]:
-    """A run's trained model with the loss, metrics and transforms it had, and the epoch that it was kept after.
+    """Return a runner with a run's trained model, loss, metrics and transforms, and the epoch of the weights.
 
     Args:
         folder: the run's.
-        root: its configuration, with what is to be another now.
-        splits: what the runner has before it, the run's own dataset or any other that fits the model.
+        root: its configuration, with changed settings.
+        splits: the runner's data: the run's dataset or any other that fits the model.
         device: where it computes.
         which: the weights after the last epoch, or those of the best validation loss.
 
@@ -98,7 +98,7 @@ def trained_runner(
 
 
 def _trained(folder: Path, root: RootConfig, which: Which) -> tuple[Any, int]:
-    """The model for the data that it was trained on, with its trained weights, and the epoch they were kept after."""
+    """Return the model for its training data, with its trained weights, and the epoch of the weights."""
     model = build_model(root, data_spec(folder), derive(root.seed, root.seeds.model_dump()))
     told = relative(folder)
     if which == "last":

@@ -1,4 +1,4 @@
-"""What a run says of itself before its first step: name, tags, params, description, inputs, environment."""
+"""A run's metadata before its first step: name, tags, params, description, inputs, environment."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Job:
 
 
 def run_name(job: Job, given: str | None) -> str:
-    """The given name, else what varied, else the stage, else the groups' choices."""
+    """Return the configured name, else what varied, else the stage, else the groups' options."""
     if given:
         return given
     by_key = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
@@ -65,13 +65,13 @@ def run_name(job: Job, given: str | None) -> str:
 
 
 def params(values: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted leaf keys of the configuration, as they would be written on a command line."""
+    """Return the configuration by dotted key, as on a command line."""
     kept = {key: value for key, value in values.items() if key not in NO_PARAMS}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(kept).items()}
 
 
 def tags(job: Job, key: str) -> dict[str, str]:
-    """The choices by group, the run key, and MLflow's own tags on who, what and from which commit."""
+    """Return the options by group, the run key, and MLflow's tags on user, source and commit."""
     own = {"experiments.run_key": key, "experiments.folder": str(job.folder)}
     source = {
         "mlflow.source.name": "python -m experiments " + " ".join(job.overrides),
@@ -83,7 +83,7 @@ def tags(job: Job, key: str) -> dict[str, str]:
 
 @cache
 def git_tags() -> dict[str, str]:
-    """The commit of the folder one works in, and whether anything differs from it; empty outside a checkout."""
+    """Return the working folder's commit, and whether files differ from it; empty outside a checkout."""
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return {}
@@ -97,7 +97,7 @@ def git_tags() -> dict[str, str]:
 
 
 def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
-    """A stage's words as the run's description (Markdown); empty outside the stages."""
+    """Return a stage's notes as the run's description (Markdown); empty outside the stages."""
     if not tutorial:
         return ""
     heading, printed, against = {
@@ -118,7 +118,7 @@ def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
 
 
 def inputs(spec: DataSpec) -> list[dict[str, str]]:
-    """The dataset's splits as MLflow dataset inputs."""
+    """Return the dataset's splits as MLflow dataset inputs."""
     profile = {
         "shape": list(spec.shape),
         "outputs": spec.outputs,
@@ -141,7 +141,7 @@ def inputs(spec: DataSpec) -> list[dict[str, str]]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What the run ran on."""
+    """Return the machine, the versions and the device of a run."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),
@@ -162,7 +162,7 @@ def _packages() -> Mapping[str, str]:
 
 
 def place() -> Place:
-    """Where this process works."""
+    """Return where this process works."""
     return Place(str(Path.cwd()), os.environ.get(discovery.SETTING, ""))
 
 

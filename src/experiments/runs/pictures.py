@@ -1,6 +1,6 @@
-"""What the pictures of a run are drawn from, kept in one small file, so that drawing is nobody's wait.
+"""The data of a run's plots, kept in one small file, so that nobody waits for the drawing.
 
-digits and digit_labels: the first training pictures. With class labels also confusion (true, predicted), and the
+digits and digit_labels: the first training images. With class labels also confusion (true, predicted), and the
 worst mistakes of the validation: worst, worst_true, worst_predicted, worst_probability (of the prediction).
 """
 
@@ -19,11 +19,11 @@ from experiments.training.runner import Runner
 FILE = "pictures.npz"
 DIGITS = 25
 WORST = 25
-SHOWN_CLASSES = 100  # a larger confusion matrix is no picture
+SHOWN_CLASSES = 100  # a larger confusion matrix cannot be read
 
 
 def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> None:
-    """Look at the trained model's predictions once, and keep what is worth a picture.
+    """Compute the trained model's predictions once, and keep what the plots need.
 
     Args:
         runner: the training.
@@ -53,7 +53,7 @@ def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> Non
 
 
 def _predictions(runner: Runner, valid: Batches) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Predictions, targets and row numbers of the validation rows, on the CPU."""
+    """Return predictions, targets and row numbers of the validation rows, on the CPU."""
     predictions, targets = [], []
     runner.model.eval()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What a model reads in pictures: a line for each on the terminal, and one picture of all that the model saw."""
+"""A model's predictions for images: a line for each on the terminal, and one plot of all that the model saw."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 from experiments.files import replacing
 
-SHOWN = 60  # more pictures in one picture are seen by nobody
+SHOWN = 60  # nobody reads more images in one plot
 COLUMNS = 4
-WIDTH, HEIGHT = 2.6, 1.4  # of what is drawn for one, where the picture itself is 1
+WIDTH, HEIGHT = 2.6, 1.4  # of one prediction's drawing, where the image itself is 1
 BARS = 10
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model reads in one picture.
+    """A model's prediction for one image.
 
     Args:
-        path: the picture's file.
-        outputs: the probability of each class, or, where targets are real numbers, what the model gives.
-        labels: what the classes are called; empty for real targets.
-        seen: what the model was given, bytes (channels, height, width).
-        how: what was done to the picture, in words.
+        path: the image's file.
+        outputs: the probability of each class; for real targets, the model's outputs.
+        labels: the classes' names; empty for real targets.
+        seen: the model's input, bytes (channels, height, width).
+        how: the changes made to the image, in words.
     """
 
     path: Path
@@ -40,16 +40,16 @@ class Prediction:
 
     @property
     def ranked(self) -> list[int]:
-        """The classes, the likeliest first; the lower number where two are alike, as argmax has it."""
+        """Return the classes, the likeliest first; of equal ones the lower number first, as in argmax."""
         return sorted(range(len(self.labels)), key=lambda number: -self.outputs[number])
 
     @property
     def label(self) -> str:
-        """What the likeliest class is called."""
+        """Return the name of the likeliest class."""
         return self.labels[self.ranked[0]]
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values, without the pixels."""
+        """Return plain values, without the pixels."""
         told: dict[str, Any] = {"picture": str(self.path), "how": list(self.how)}
         if not self.labels:
             return told | {"outputs": list(self.outputs)}
@@ -63,7 +63,7 @@ class Prediction:
 
 
 def line(prediction: Prediction) -> str:
-    """The file, the class and its probability, the next two, and what was done to the picture."""
+    """Return the file, the class and its probability, the next two, and the changes made to the image."""
     how = f"  ({'; '.join(prediction.how)})" if prediction.how else ""
     if not prediction.labels:
         return f"{printable(prediction.path)}  {', '.join(map(repr, prediction.outputs))}{how}"
@@ -75,7 +75,7 @@ def line(prediction: Prediction) -> str:
 
 
 def draw(predictions: Sequence[Prediction], target: Path) -> None:
-    """Each picture as the model saw it, beside the probabilities of the classes."""
+    """Draw each image as the model saw it, beside the probabilities of the classes."""
     shown = predictions[:SHOWN]
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -94,12 +94,12 @@ def draw(predictions: Sequence[Prediction], target: Path) -> None:
 
 
 def printable(text: object) -> str:
-    """Without characters that could steer a terminal or hide a part of the text."""
+    """Return the text without characters that could control a terminal or hide a part of it."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(text))
 
 
 def _show(axes: Any, prediction: Prediction, left: float, top: float) -> None:
-    """The picture, which is one high, and its file's name above."""
+    """Draw the image, one unit high, under its file's name."""
     _, height, width = prediction.seen.shape
     larger = max(height, width)
     place = (left, left + width / larger, top + height / larger, top)
@@ -110,13 +110,13 @@ def _show(axes: Any, prediction: Prediction, left: float, top: float) -> None:
 
 
 def _tell(axes: Any, prediction: Prediction, left: float, top: float) -> None:
-    """What the model says: a bar for each class, or numbers."""
+    """Draw the model's answer: a bar for each class, or numbers."""
     if not prediction.labels:
         told = "\n".join(f"{value:.6g}" for value in prediction.outputs[:BARS])
         _write(axes, left, top + 0.5, told, va="center", fontsize=9)
         return
     best = prediction.ranked[0]
-    # In the classes' own order where all are shown, so that pictures can be compared.
+    # In the classes' order where all are shown, so that images can be compared.
     shown = prediction.ranked[:BARS] if len(prediction.labels) > BARS else range(len(prediction.labels))
     values = [prediction.outputs[number] for number in shown]
     places = [top + (index + 0.5) / len(shown) for index in range(len(shown))]
@@ -130,7 +130,7 @@ def _tell(axes: Any, prediction: Prediction, left: float, top: float) -> None:
 
 
 def _write(axes: Any, left: float, top: float, text: str, **style: Any) -> None:
-    axes.text(left, top, text, parse_math=False, **style)  # a name may hold a $, which is no formula
+    axes.text(left, top, text, parse_math=False, **style)  # a $ in a name does not start a formula
 
 
 def _short(text: str, longest: int = 22) -> str:

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: device, data, seeds, starting weights; and the key of all that."""
+"""Prepare a run: device, data, seeds and initial weights, and the run key of all that."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from experiments.training.runner import Runner, weights_of
 
 log = logging.getLogger(__name__)
 
-# Overrides that choose what is trained, and so are not taken over into the stage that comes first.
+# Overrides that choose what is trained; the stage that comes first does not get them.
 CHOOSING = ("stage", "init_from", "experiment", "name")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A configuration with everything it names at hand, ready to be assembled.
+    """A configuration with everything it names, ready to be assembled.
 
     Args:
         root: the checked configuration.
         device: where it computes.
         splits: the dataset.
         seeds: the three streams.
-        state: the weights it starts from; None for fresh ones.
-        group: the processes that train it together; None for a process of its own.
+        state: the initial weights; None for fresh ones.
+        group: the processes that train it together; None for a single one.
     """
 
     root: RootConfig
@@ -55,7 +55,7 @@ class Preparation:
 
     @cached_property
     def identity(self) -> Identity:
-        """What determines the result."""
+        """Return all that determines the result."""
         return identity(
             self.root,
             digest=self.splits.spec.digest,
@@ -67,17 +67,15 @@ class Preparation:
 
     @property
     def key(self) -> str:
-        """The run key: what determines the result, hashed."""
+        """Return the run key: the identity, hashed."""
         return key(self.identity)
 
     def runner(self, folder: Path | None, *, before_step: Callable[[], None] | None = None) -> Runner:
-        """The assembled training.
-
-        Of several processes the first one alone writes files, whatever folder others are given.
+        """Assemble the training. Of several processes only the first one writes files.
 
         Args:
-            folder: where callbacks may leave files, and the state is saved; None for nowhere.
-            before_step: called right before the optimiser steps, to look at the gradients that it gets.
+            folder: where callbacks may write files, and checkpoints are saved; None for nowhere.
+            before_step: called before each step of the optimiser, when the gradients are complete.
 
         Raises:
             ConfigError: the parts do not fit together.
@@ -105,16 +103,16 @@ class Preparation:
 
 
 def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = None) -> Preparation:
-    """Everything that a checked configuration names.
+    """Load everything that a checked configuration names.
 
     Args:
         root: the configuration.
         overrides: the command line's, for a stage that `init_from` names.
-        group: the processes that train it together; None for a process of its own.
+        group: the processes that train it together; None for a single one.
 
     Raises:
-        ConfigError: `init_from` means nothing that is there.
-        DataError: the dataset cannot be had.
+        ConfigError: `init_from` names no existing run or stage.
+        DataError: the dataset is not available or not valid.
     """
     state = _starting_weights(root, overrides, group)
     device = devices.prepare(root.device, deterministic=root.deterministic)
@@ -140,10 +138,10 @@ def _require_same(group: Group, identity: Identity) -> None:
 
 
 def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group | None) -> weights.State | None:
-    """The weights that `init_from` means; None for fresh ones.
+    """Return the weights that `init_from` names; None for fresh ones.
 
-    A stage means that stage under the same overrides: taken from where it was trained before, found by its run key,
-    else trained here first, which is no run of its own.
+    A stage means that stage under the same overrides: a finished run with its run key, else a training here, before
+    this run, which is not a run in MLflow.
     """
     if root.init_from is None:
         return None
@@ -165,7 +163,7 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group |
 
 
 def stage(name: str, overrides: Sequence[str]) -> RootConfig:
-    """The configuration of the stage that `init_from` names, under a run's own overrides.
+    """Return the configuration of the stage that `init_from` names, under a run's overrides.
 
     Raises:
         ConfigError: there is no such stage.
@@ -183,5 +181,5 @@ def stage(name: str, overrides: Sequence[str]) -> RootConfig:
 
 
 def unchosen(overrides: Sequence[str]) -> list[str]:
-    """Overrides without those that choose what is trained: what another stage can be given as well."""
+    """Return the overrides that another stage can have too: without those that choose what is trained."""
     return [item for item in overrides if item.split("=")[0].lstrip("+~") not in CHOOSING]

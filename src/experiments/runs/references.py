@@ -1,4 +1,4 @@
-"""A job that reused a run: the small file in its folder that names the run, and whoever reads the folder."""
+"""The small file in the folder of a job that reused a run; it names that run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FILE = "reused.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """Which run a job reused, and with what settings the job asked for it.
+    """The run that a job reused, and the job's settings.
 
     Args:
         folder: the run's.
-        run_key: what the run was then.
+        run_key: the run's key then.
         choices: the chosen option of every group.
         params: the settings by dotted key.
     """
@@ -35,24 +35,24 @@ class Reference:
 
     @property
     def holds(self) -> bool:
-        """Whether the run is still there, and what it was."""
+        """Return whether the run exists and has the same key."""
         return record.run_key(Path(self.folder)) == self.run_key
 
 
 def refer(folder: Path, reference: Reference) -> None:
-    """Keep in a job's folder that it reused another's run."""
+    """Write into a job's folder which run it reused."""
     with replacing(folder / FILE) as temporary:
         temporary.write_text(json.dumps(secrets.masked_deep(asdict(reference)), indent=2), encoding="utf-8")
 
 
 def referred(folder: Path) -> Path | None:
-    """The folder of the run that the job in a folder reused; None where it reused none, or that is gone or another."""
+    """Return the folder of the run that a job reused; None if it reused none, or that run has gone or changed."""
     reference = _reference(folder)
     return Path(reference.folder) if reference is not None and reference.holds else None
 
 
 def lost(folder: Path) -> str | None:
-    """Why the run that a job reused is no longer the one that it was; None of any other job."""
+    """Return why the run that a job reused cannot stand for it any more; None for any other job."""
     reference = _reference(folder)
     if reference is None or reference.holds:
         return None
@@ -60,10 +60,10 @@ def lost(folder: Path) -> str | None:
 
 
 def meant(folder: Path) -> Path:
-    """The folder of the run that a folder stands for: itself, but of a job that reused another's.
+    """Return the folder of a job's run: of a job that reused a run, that run's folder.
 
     Raises:
-        ConfigError: that one is no longer what the job reused.
+        ConfigError: that run has gone or changed since.
     """
     if (problem := lost(folder)) is not None:
         problem = f"{problem}; its own command trains it in this folder, or resume of its sweep"
@@ -72,18 +72,18 @@ def meant(folder: Path) -> Path:
 
 
 def job_record(folder: Path, job: str) -> JobRecord:
-    """A job that reused a run: that run's figures under this job's settings; `folder` and `reused` are that run's."""
+    """Return the record of a job that reused a run: that run's metrics under the job's settings."""
     reference = _reference(folder)
     assert reference is not None
     run = record.read(Path(reference.folder))
-    # Of the other's tags only what is not a choice of options: those are this job's own.
+    # The chosen options are the job's, all other tags the run's.
     tags = {key: value for key, value in run.start.tags.items() if "." in key}
     start = replace(run.start, tags={**tags, **reference.choices}, params=reference.params)
     return JobRecord.of(run, job, start=start, reused=run.folder)
 
 
 def forget(folder: Path) -> None:
-    """The job trains after all: the run that it reused is another now."""
+    """Remove the reference: the job trains after all."""
     (folder / FILE).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Going on with a run: whether it is the same training still, and its newest state."""
+"""Resume a run: check that it is still the same training, and load its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WAIT_SECONDS = 10
 
 
 def reopen(folder: Path) -> journal.Journal:
-    """The journal of the run in a folder, which this process then owns.
+    """Open the journal of the run in a folder, which this process then owns.
 
     Raises:
-        ConfigError: another process has it.
+        ConfigError: another process owns it.
     """
     try:
         return journal.Journal(folder, reopen=True, wait_seconds=WAIT_SECONDS)
@@ -36,11 +36,11 @@ def reopen(folder: Path) -> journal.Journal:
 
 
 def restore(prepared: Preparation, runner: Runner, folder: Path) -> Result | None:
-    """Put a run's newest state into its runner; or, of a run that has nothing left to do, give the result.
+    """Load a run's newest state into its runner; return the result of a run that has nothing left to do.
 
     Raises:
-        ConfigError: something that determines the result is another than when the run was begun.
-        CheckpointError: none of its checkpoints can be used.
+        ConfigError: something that determines the result has changed since the run started.
+        CheckpointError: no checkpoint can be used.
     """
     run = run_in(folder)
     before, now = run.start.identity, masked_deep(prepared.identity)

@@ -1,8 +1,7 @@
-"""The same training again is not trained again: a job may take a finished run that has its run key.
+"""Reuse a finished run that has a job's run key, instead of training the same again.
 
-With `reuse=finished` such a job leaves one small file in its folder, which names the run it took, and gives that run's
-result at once. Whoever reads the folder (a sweep's table, compare, load) is led to that run; MLflow has it already, and
-is given no second run of it.
+With `reuse=finished` the job's folder gets one small file that names the run, and the job returns that run's result at
+once. Readers of the folder (a sweep's table, compare, load) follow the file; MLflow gets no second run.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ log = logging.getLogger(__name__)
 
 
 def take(prepared: Preparation, job: Job, params: Mapping[str, str]) -> Result | None:
-    """The result of a finished run with the same run key, which the job's folder then refers to; None where it trains.
+    """Return the result of a finished run with the job's run key, and refer to it; None if the job trains.
 
     Args:
-        prepared: the job's configuration with all it names.
+        prepared: the job's configuration, prepared.
         job: as Hydra gives it.
-        params: its settings by dotted key, as a run of its own would tell them.
+        params: its settings by dotted key, as a trained run would record them.
     """
     root = prepared.root
     if root.reuse == "never" or root.inspect.profile or root.inspect.breakpoint:

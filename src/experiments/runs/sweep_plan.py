@@ -1,7 +1,7 @@
-"""A sweep's parent run: made once by whichever job starts first, ended with the sweep's summary.
+"""A sweep's plan and its parent run, which the first job starts and the sweep's summary ends.
 
-It lies in the sweep's folder like a run in its own, and in an MLflow experiment of its own, so that the UI lists the
-jobs as plain rows with their curves instead of one collapsed row.
+The parent's journal is in the sweep's folder. It has a separate MLflow experiment, so that the UI lists the jobs as
+plain rows with their curves instead of one collapsed row.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     from experiments.config.root import TrackingConfig
 
 PLAN = "sweep.json"
-BEGINNING = ".parent.lock"  # held while what a sweep has once is made
+BEGINNING = ".parent.lock"  # held while the plan or the parent run is created
 LONGEST = 255  # bytes of a file's name
-WAIT_SECONDS = 10  # who looks whether a sweep lives has its lock for a moment
+WAIT_SECONDS = 10  # who checks whether a sweep runs holds its lock for a moment
 
 
 def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> None:
-    """See that a sweep can have this folder, and each job one of its own in it, before anything is made.
+    """Check that a sweep can have this folder, and each job a separate one in it, before anything is created.
 
     Args:
         sweep: the sweep's folder.
-        jobs: what the folder of each job is called.
-        again: the sweep that is there goes on.
+        jobs: the name of each job's folder.
+        again: whether the existing sweep resumes.
 
     Raises:
-        ConfigError: it holds a sweep already, cannot be written to, or a job would have no folder of its own in it.
+        ConfigError: it holds a sweep, cannot be written to, or a job would have no separate folder in it.
     """
     folders: dict[Path, int] = {}
     for number, name in enumerate(jobs):
@@ -61,13 +61,13 @@ def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> No
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep is made of, kept in its folder before its first job; what `resume` needs to start it again.
+    """A sweep's jobs and settings, kept in its folder before its first job; `resume` starts it again from this.
 
     Args:
         varied: the overridden keys that differ between the jobs.
-        overrides: the command line's, of our configuration.
+        overrides: the command line's, of the configuration.
         options: the command line's, of Hydra itself.
-        listed: where all jobs are known, what each one is given of the varied keys, by the name of its folder.
+        listed: if all jobs are known, each one's values of the varied keys, by the name of its folder.
         place: where the sweep was started.
     """
 
@@ -82,7 +82,7 @@ def keep(sweep: Path, plan: SweepPlan) -> None:
     """Write the plan into the sweep's folder.
 
     Raises:
-        ConfigError: another command has taken the folder meanwhile.
+        ConfigError: another command has a sweep there by now.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     text = json.dumps(secrets.masked_deep(asdict(plan)), indent=2)
@@ -93,7 +93,7 @@ def keep(sweep: Path, plan: SweepPlan) -> None:
 
 
 def read(sweep: Path) -> SweepPlan:
-    """The plan of the sweep in a folder; an empty one where a sweeper of others keeps none."""
+    """Return the plan of the sweep in a folder; an empty one if its sweeper keeps none."""
     try:
         found = json.loads((sweep / PLAN).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def read(sweep: Path) -> SweepPlan:
 
 
 def begin(sweep: Path, tracking: TrackingConfig) -> Path:
-    """The sweep's folder, with the parent run's journal begun; once, by whoever comes first."""
+    """Start the parent run's journal, once, and return the sweep's folder."""
     with FileLock(sweep / BEGINNING):
         if not (sweep / journal.FILE).exists():
             keys = read(sweep).varied
@@ -123,10 +123,10 @@ def begin(sweep: Path, tracking: TrackingConfig) -> Path:
 
 @contextlib.contextmanager
 def held(sweep: Path) -> Iterator[None]:
-    """Own the sweep while its jobs run; a parent run that another process began goes on.
+    """Own the sweep while its jobs run; resume a parent run that another process started.
 
     Raises:
-        ConfigError: another process is at it.
+        ConfigError: another process owns it.
     """
     owned = _owned(sweep)
     try:
@@ -144,25 +144,25 @@ def _require_unplanned(sweep: Path) -> None:
 
 
 def _inside(sweep: Path, name: str) -> Path:
-    """The folder of a job called so, if it lies in the sweep's.
+    """Return the folder of a job with this name.
 
     Raises:
-        ConfigError: it does not, or can be no folder.
+        ConfigError: it would be outside the sweep's, or cannot be a folder.
     """
     problem = None
     if CONTROL.search(name) or any(len(os.fsencode(part)) > LONGEST for part in Path(name).parts):
-        problem = f"{name!r:.100} can be no folder: it has control characters, or a part longer than {LONGEST} bytes"
+        problem = f"{name!r:.100} cannot be a folder: it has control characters, or a part longer than {LONGEST} bytes"
     elif (root := sweep.resolve()) not in (folder := (root / name).resolve()).parents:
-        problem = f"{name} leads out of the sweep's folder, {sweep}; each job has one of its own in there"
+        problem = f"{name} leads out of the sweep's folder, {sweep}; each job needs one inside it"
     if problem:
         raise ConfigError(Fault("hydra.sweep.subdir", problem))
     return folder
 
 
 def options(config: DictConfig) -> list[str]:
-    """What the command line said to Hydra itself."""
+    """Return the command line's options for Hydra itself."""
     folders = [source.path for source in config.hydra.runtime.config_sources if source.provider == "command-line"]
-    again = ("hydra.sweep.dir=", "hydra.mode=")  # said anew when it goes on
+    again = ("hydra.sweep.dir=", "hydra.mode=")  # given again when it resumes
     said = [option for option in config.hydra.overrides.hydra if not option.startswith(again)]
     return [*(word for folder in folders for word in ("--config-dir", folder)), *said]
 

@@ -1,4 +1,4 @@
-"""A run on the terminal and in its log: one line an epoch, and at the end where everything is."""
+"""A run on the terminal and in its log: one line for each epoch, and at the end where everything is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
-    """What is going to be trained, on what; and where a training goes on."""
+    """Print what is trained on which data and device, and where a resumed training continues."""
     channels, height, width = spec.shape
     rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
     where = str(device) if processes == 1 else f"{processes} x {device.type}"
@@ -33,14 +33,14 @@ def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, pro
 
 
 def already_done(result: Result) -> None:
-    """Nothing is left to do for a run."""
+    """Print that a run has nothing left to do."""
     assert result.folder is not None
     epochs = len(result.history)
     log.info("%s is finished, after %d epochs; more of them: epochs=%d", relative(result.folder), epochs, epochs + 1)
 
 
 def figures(values: Mapping[str, float], epoch: int) -> None:
-    """The line of one epoch, or of what was measured beside the epochs."""
+    """Print the metrics of one epoch, or those measured outside the epochs."""
     if "train/loss" not in values:
         log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         return
@@ -49,7 +49,7 @@ def figures(values: Mapping[str, float], epoch: int) -> None:
 
 
 def closing(result: Result, folder: Path) -> None:
-    """The result, in full."""
+    """Print the result with all digits."""
     if result.stopped:
         log.info("stopped early: %s", result.stopped)
     log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
@@ -81,17 +81,17 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
 
 
 def ui_command(uri: str) -> str:
-    """What serves the UI of a store that has no server of its own; else empty."""
+    """Return the command that serves the UI of a store; empty if it has a server."""
     return "" if uri.startswith("http") else f"python -m experiments.ui{_named(uri)}"
 
 
 def _named(uri: str) -> str:
-    """The option that names a store to our commands, where it is not the one they take by themselves."""
+    """Return the option that names a store for a command; empty for the default store."""
     return "" if uri == store_uri(None) else f" --uri {shlex.quote(masked(uri))}"
 
 
 def relative(folder: Path) -> str:
-    """A folder as it would be typed from where one is, if it lies below."""
+    """Return a folder relative to the working folder, if it is below."""
     try:
         return str(folder.resolve().relative_to(Path.cwd()))
     except ValueError:

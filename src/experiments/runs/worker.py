@@ -1,4 +1,4 @@
-"""A training in the processes that follow the first: they train their share, write nothing and say nothing."""
+"""A training in the processes after the first: they train their share and write nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.training.runner import Runner
 
 
 def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
-    """Train together with the first process, from where that one says.
+    """Train together with the first process, which decides where the training starts.
 
     Args:
         root: the checked configuration, the same in all of them.
@@ -43,7 +43,7 @@ def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
 
 
 def lead(group: Group, runner: Runner, done: Result | None) -> None:
-    """Tell those that follow where the training begins: at its start, in its middle, or that it is done."""
+    """Send the other processes where the training starts, or that it is done."""
     checkpoints = runner.checkpoints
     assert isinstance(checkpoints, step.JointCheckpoints)
     group.from_first((checkpoints.restored, None if done is None else (done.history, done.stopped)))

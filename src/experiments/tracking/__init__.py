@@ -1,1 +1,1 @@
-"""Every run's journal, and the process that brings journals to MLflow."""
+"""Every run's journal, and the process that uploads journals to MLflow."""

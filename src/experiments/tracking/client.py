@@ -1,4 +1,4 @@
-"""The training side of delivery: starts the uploader once for this process, names runs to it, and waits at the end."""
+"""The training side of the upload: start the uploader once for this process, name runs to it, and wait at the end."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ REQUIRED_SECONDS = 60.0
 
 
 class Followed:
-    """Runs that the uploader of another process brings: a sweep's, whose jobs are trained by several.
+    """Runs that another process's uploader uploads: jobs of a sweep, which several processes train.
 
     Args:
         uri: the store's address.
-        output_root: the folder of everything that runs leave behind.
+        output_root: the folder below which runs are stored.
     """
 
     def __init__(self, uri: str, output_root: Path) -> None:
@@ -43,19 +43,19 @@ class Followed:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs; it does as far as can be known here."""
+        """Return whether it runs, which cannot be seen from here."""
         return True
 
     def follow(self, folder: Path) -> None:
-        """Note the run, so that the uploader takes it up."""
+        """Mark the run as undelivered, so that the uploader follows it."""
         delivered.forget_error(folder)
         self.pending.add(folder)
 
     def require(self, folder: Path) -> None:
-        """Wait until the store has taken this run's beginning; of one that goes on, that it does.
+        """Wait until the store has this run's start or resumption.
 
         Raises:
-            TrainingError: it has not, within a bound.
+            TrainingError: the store refused it, or did not answer in time.
         """
         deadline = time.monotonic() + REQUIRED_SECONDS
         size = (folder / journal.FILE).stat().st_size
@@ -67,7 +67,7 @@ class Followed:
             time.sleep(POLL_SECONDS)
 
     def warn_if_failing(self, folder: Path) -> None:
-        """Say once that the store does not take a run for now."""
+        """Warn once that the store is unavailable."""
         problem = "" if self._warned else delivered.state(folder).error
         if problem:
             self._warned = True
@@ -79,11 +79,11 @@ class Followed:
 
 
 class UploaderProcess(Followed):
-    """An uploader of this process's runs to one store, in a session of its own, so that Ctrl-C spares it.
+    """An uploader of this process's runs to one store, in a separate session, so that Ctrl-C does not end it.
 
     Args:
         uri: the store's address.
-        output_root: the folder of everything that runs leave behind; it leaves no trace there before the first run.
+        output_root: the folder below which runs are stored; unchanged before the first run.
     """
 
     def __init__(self, uri: str, output_root: Path) -> None:
@@ -101,19 +101,19 @@ class UploaderProcess(Followed):
         self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid()})
 
     def follow(self, folder: Path) -> None:
-        """Bring the journal in this folder to the store."""
+        """Upload the journal in this folder to the store."""
         super().follow(folder)
         self._say(str(folder))
 
     def _say(self, what: Any) -> None:
         assert self._process.stdin is not None
         stdin: IO[str] = self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it died: wait() tells, and the journal keeps everything
+        with contextlib.suppress(BrokenPipeError):  # it died: wait() reports it, and the journal keeps everything
             stdin.write(json.dumps(what) + "\n")
             stdin.flush()
 
     def close(self) -> None:
-        """Name no more runs, and wait until the uploader has done everything and gone."""
+        """Name no more runs, and wait until the uploader has finished."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -121,13 +121,13 @@ class UploaderProcess(Followed):
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether it still runs."""
         return self._process.poll() is None
 
     def wait(self, folders: Sequence[Path], seconds: float) -> list[Path]:
-        """Wait until these runs have arrived, for so long at most; those that have not.
+        """Wait until these runs have arrived, at most so many seconds. Return those that have not.
 
-        A store that has said that it does not work is given little time to come back.
+        A store that has answered with an error gets little time to recover.
         """
         began = told = time.monotonic()
         while True:
@@ -146,19 +146,19 @@ class UploaderProcess(Followed):
 
 
 def close_all() -> None:
-    """Wait until every uploader of this process has done everything and gone."""
+    """Wait until every uploader of this process has finished."""
     while _uploaders:
         _uploaders.popitem()[1].close()
 
 
 def uploader(tracking: Any, output_root: str) -> UploaderProcess:
-    """This process's uploader to the configured store; started where there is none, or where it died.
+    """Return this process's uploader to the configured store; start it if there is none, or it died.
 
-    Best called before torch is imported, so that the imports of both processes overlap.
+    Call it before torch is imported, so that the imports of both processes overlap.
 
     Args:
         tracking: the configured tracking, with its `uri`.
-        output_root: the folder of everything that runs leave behind.
+        output_root: the folder below which runs are stored.
     """
     uri, folder = store_uri(tracking.uri), Path(output_root).resolve()
     key = (os.getpid(), uri, folder)
@@ -168,10 +168,10 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
 
 
 def warm_up(config: Any) -> None:
-    """Start the uploader of a configuration that is not checked yet, where it looks like one that tracks."""
+    """Start the uploader of a configuration that is not checked yet, if it seems to be tracked."""
     if ranks.follows():
         return
-    # Whatever is wrong with it is told by the check, which comes next.
+    # Whatever is wrong with it, the check reports next.
     with contextlib.suppress(OmegaConfBaseException, AttributeError):
         if config.tracking.name == "mlflow" and isinstance(config.tracking.uri, str | None):
             uploader(config.tracking, str(config.output_root))

@@ -2,12 +2,11 @@
 
 It is the truth of a run, whatever becomes of the tracker. Events, each with its `time` in ms:
 `start` (id, name, experiment, tags, params, note, inputs, parent, owner, and what `resume` needs), `metrics` (step,
-values), `end` (status, reason, note, tags), `resume` (owner, changed, run_key): a run goes on after its process ended
-or died.
-Each figure stands once for each step. What JSON has no number for is written as Python's json does: NaN, Infinity.
+values), `end` (status, reason, note, tags), `resume` (owner, changed, run_key) after the run's process ended or died.
+Each metric is written once for each step, NaN and Infinity as Python's json writes them.
 
-A journal is there with its start or not at all: a run that was killed before is begun anew in the same folder.
-While a process trains a run it holds the lock in the run's folder, which the system drops when the process dies.
+A journal exists with its start or not at all: a run that was killed before starts again in the same folder.
+While a process trains a run it holds the lock in the run's folder, which the system frees when the process dies.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ class Journal:
     """The journal of one run, for writing; its process owns the run as long as it is open.
 
     Args:
-        folder: the run's folder, made if need be.
-        reopen: go on with the journal that is there, instead of beginning one.
-        wait_seconds: how long to wait for another owner to let go.
+        folder: the run's folder, created if needed.
+        reopen: continue the existing journal, instead of starting one.
+        wait_seconds: how long to wait for another owner to free it.
 
     Raises:
-        FileExistsError: a run has its journal there, and `reopen` is not asked for.
+        FileExistsError: the folder has a journal, and `reopen` is false.
         filelock.Timeout: another process owns the run.
     """
 
@@ -68,7 +67,7 @@ class Journal:
                 self._known |= {(name, event["step"]) for name in event["values"]}
 
     def start(self, **details: Any) -> None:
-        """What is known of the run before its first step.
+        """Write what is known of the run before its first step.
 
         Raises:
             TrainingError: it cannot be written.
@@ -81,18 +80,18 @@ class Journal:
         sync_folder(self.path.parent)
 
     def resume(self, **details: Any) -> None:
-        """The run goes on, in this process."""
+        """Write that the run resumes in this process."""
         self._append("resume", owner=owner(), **details)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Figures of one step (an epoch, from 0); on disk when this returns. What stands there already is left out."""
+        """Write metrics of one step (an epoch, from 0) to disk; those that were written before are left out."""
         fresh = {name: value for name, value in values.items() if (name, step) not in self._known}
         if fresh:
             self._known |= {(name, step) for name in fresh}
             self._append("metrics", step=step, values=fresh)
 
     def end(self, status: str, reason: str = "") -> None:
-        """How it ended: FINISHED, FAILED or KILLED. The journal is closed then.
+        """Write how the run ended, FINISHED, FAILED or KILLED, and close the journal.
 
         Raises:
             TrainingError: events that could not be written still cannot be.
@@ -119,7 +118,7 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Leave the journal as it is, for another to go on or to end it."""
+        """Close the journal without an end, for another process to resume or end it."""
         os.close(self._file)
         self._lock.release()
 
@@ -131,12 +130,12 @@ class Journal:
                 self._pending = self._pending[os.write(self._file, self._pending) :]
             os.fsync(self._file)
         except OSError as error:
-            # Nothing is lost: what is pending is written with the next event, or told at the end.
+            # Nothing is lost: what is pending is written with the next event, or reported at the end.
             log.warning("%s cannot be written (%s); it is tried again with the next metrics", self.path, error)
 
 
 def owner() -> dict[str, Any]:
-    """This process, as a journal names it."""
+    """Return this process, as a journal names it."""
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
@@ -155,9 +154,9 @@ def end(
         folder: the run's.
         status: as in `Journal.end`.
         reason: likewise.
-        note: what MLflow shows as the description.
-        figures: what it came to; kept under the number of its end, from 0, where they are others than at the last one.
-        tags: what is said of it now that it ended; said anew where it goes on and ends again.
+        note: the description in MLflow.
+        figures: summary metrics; written under the number of this end, from 0, if they changed.
+        tags: set in MLflow at the end.
     """
     now = time.time_ns() // 1_000_000
     before = [line for line, _ in lines(folder / FILE)]
@@ -176,7 +175,7 @@ def end(
 
 
 def lines(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
-    """The events from a byte offset on, each with the offset behind it; a line still being written is left."""
+    """Yield the events from a byte offset on, each with the offset after it; skip a line that is being written."""
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -194,6 +193,6 @@ def lines(path: Path, offset: int = 0) -> Iterator[tuple[Line, int]]:
 
 
 def _mend(path: Path, file: int) -> None:
-    """Cut off a last line that a dead process left half written."""
+    """Remove a last line that a dead process left half written."""
     content = path.read_bytes()
     os.ftruncate(file, content.rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""Which names MLflow takes for metrics: one that it refuses, or a value that is no number, would cost the whole run."""
+"""Which metric names MLflow accepts: a refused one, or a value that is not a number, would cost the whole run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ RULE = "a metric's name may have only letters, digits, spaces and _ - . / : (MLf
 
 
 def is_valid(name: str) -> bool:
-    """Whether MLflow takes this as the name of a figure, which is a path to it."""
+    """Return whether MLflow accepts this as a metric's name, which it treats as a path."""
     return bool(ALLOWED.fullmatch(name)) and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def drop_invalid(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures that are numbers under a name that MLflow takes; others are told and left out."""
+    """Return the metrics that MLflow accepts; warn of the others and leave them out."""
     kept = {}
     for name, value in figures.items():
         try:

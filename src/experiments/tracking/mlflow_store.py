@@ -1,4 +1,4 @@
-"""What is written to MLflow, and how: the one place that talks to its client. Never imported by a training process."""
+"""Write to MLflow: the one module that uses its client. Never imported by a training process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# It prints where a run can be looked at, with the password that the store's address may hold.
+# It prints a run's address, with the password that the store's address may hold.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
@@ -25,7 +25,7 @@ from experiments.errors import first_line
 from experiments.tracking.record import Measured, Start
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-# With MLflow's own defaults one call to a server that is gone takes four minutes.
+# With MLflow's defaults one call to a dead server takes four minutes.
 PATIENCE = {RETRIES: "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 JOURNAL_TAG = "experiments.journal"
 BATCH = 100  # MLflow takes at most so many params or tags at once
@@ -33,7 +33,7 @@ VALUE = 6000  # characters of a param
 
 
 class StoreError(Exception):
-    """The store refuses; `final` where trying again will not mend the reason."""
+    """The store refuses; `final` if a further attempt cannot succeed."""
 
     def __init__(self, message: str, *, final: bool = True) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class Store:
             raise _unopened(uri, error) from error
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment called `name`, made if there is none."""
+        """Return the id of the experiment called `name`; create it if there is none."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
             location = self.artifacts.resolve().as_uri() if self.artifacts else None
@@ -88,7 +88,7 @@ class Store:
         return str(found.experiment_id)
 
     def create(self, start: Start, parent: str | None) -> str:
-        """The run of a journal's start event: found by the journal's id, else made. Returns its MLflow id."""
+        """Return the MLflow id of the run with a journal's id; create the run if there is none."""
         experiment = self.experiment(str(start.experiment))
         found = self._found(experiment, start.id)
         if found:
@@ -110,12 +110,12 @@ class Store:
         return str(run.info.run_id)
 
     def _found(self, experiment: str, journal: str) -> str | None:
-        """The id of the run that was made of a journal."""
+        """Return the id of the run with a journal's id, if there is one."""
         runs = self.client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
     def describe(self, run_id: str, start: Start) -> None:
-        """Parameters and dataset inputs; the same again changes nothing."""
+        """Log parameters and dataset inputs; the same again changes nothing."""
         params = [Param(key, str(value)[:VALUE]) for key, value in start.params.items()]
         for first in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[first : first + BATCH])
@@ -136,7 +136,7 @@ class Store:
             self.client.log_inputs(run_id, datasets=inputs)
 
     def metrics(self, run_id: str, events: Sequence[Measured]) -> None:
-        """Figures under their own time, so that the same again is no second point."""
+        """Log metrics with their times, so that the same again adds no second point."""
         points = [
             Metric(name, value, event.time, event.step) for event in events for name, value in event.values.items()
         ]
@@ -162,9 +162,9 @@ class Store:
 
 
 def _make(database: Path) -> None:
-    """Make a SQLite database where there is none, with all its tables or not at all.
+    """Create a missing SQLite database, with all its tables or not at all.
 
-    MLflow makes them one by one, and can neither use nor mend what is there if it is killed in between.
+    MLflow creates them one by one, and cannot use or repair the database if it is killed in between.
     """
     with contextlib.closing(sqlite3.connect(database)) as target:
         if target.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
@@ -178,7 +178,7 @@ def _make(database: Path) -> None:
 
 @contextlib.contextmanager
 def _asked_once() -> Iterator[None]:
-    """Keep MLflow from repeating a request whose answer was lost: the server would make a second run."""
+    """Keep MLflow from repeating a request whose answer was lost: the server would create a second run."""
     before = os.environ.get(RETRIES, PATIENCE[RETRIES])
     os.environ[RETRIES] = "0"
     try:
@@ -188,7 +188,7 @@ def _asked_once() -> Iterator[None]:
 
 
 def _unopened(uri: str, error: Exception) -> StoreError:
-    """Why a database cannot be opened, in words that help."""
+    """Return why a database cannot be opened, and the remedy."""
     reason = first_line(error)
     if "database schema" in reason:
         return StoreError(

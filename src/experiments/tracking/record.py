@@ -1,4 +1,4 @@
-"""A run as its journal has it: typed events, and one record that they add up to."""
+"""A run in its journal: typed events, and one record that sums them up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that trains a run, or did last."""
+    """The process that trains a run, or trained it last."""
 
     host: str
     pid: int
@@ -25,36 +25,29 @@ class Owner:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run or a sweep was started: what a later process needs to find the same files and components.
+    """Where a run or a sweep was started, so that a later process finds the same files and components."""
 
-    Args:
-        folder: the working folder; empty where an old journal does not tell.
-        components: the own components that the environment named.
-    """
-
-    folder: str = ""
-    components: str = ""
+    folder: str = ""  # the working folder; old journals have none
+    components: str = ""  # the user's components that the environment named
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What was known of a run before its first step; without an id it never started.
+    """What was known of a run before its first step; without an id the run never started.
 
     Args:
-        id: the journal's own.
+        id: the journal's.
         time: in ms.
-        name: what the run is called.
         experiment: its experiment in MLflow.
-        store: the MLflow store it is meant for, without a password; None for none.
+        store: the MLflow store that it goes to, without a password; None if it is not tracked.
         tags: in MLflow; the chosen options by group, and `experiments.*`.
         params: the settings by dotted key.
         note: the description.
-        inputs: the dataset's splits, as MLflow takes them.
+        inputs: the dataset's splits, in MLflow's form.
         parent: the folder of the sweep that it is a job of.
         varied: the overridden keys that differ between the sweep's jobs.
         identity: everything that determines the result, by dotted key.
-        data: the data spec; empty in a sweep's own journal.
-        place: where it was started.
+        data: the data spec; empty in a sweep's journal.
     """
 
     id: str = ""
@@ -74,13 +67,13 @@ class Start:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether this is the journal of a sweep, not of one of its jobs."""
+        """Return whether this is the journal of a sweep, not of a job."""
         return "experiments.sweep" in self.tags
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one step, the epoch from 0; `time` in ms."""
+    """Metrics of one step, the epoch from 0; `time` in ms."""
 
     time: int
     step: int
@@ -110,20 +103,18 @@ Event = Start | Measured | Resumed | Ended
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run at a glance.
+    """A run's state and results.
 
     Args:
         folder: the run's.
-        start: what was known before its first step.
-        status: RUNNING where the journal has no end, FINISHED, FAILED or KILLED.
+        status: RUNNING if the journal has no end, FINISHED, FAILED or KILLED.
         reason: why it failed or was killed.
-        owner: the process that started or resumed it last; None where the journal does not tell.
-        overrides: the command line's, when it was started or resumed last.
-        run_key: of what it is by now; another one once it was trained longer.
-        metrics: each figure by name and step.
-        history: the figures of each finished epoch, from epoch 0.
-        resumed: whether it was ever.
-        ended: when, in ms; 0 where it has not.
+        owner: the process that started or resumed it last; None if the journal does not name it.
+        overrides: the command line's at its last start or resumption.
+        run_key: its present key, which changes when it is trained longer.
+        metrics: each metric by name and step.
+        history: the metrics of each finished epoch, from epoch 0.
+        ended: when, in ms; 0 if it has not.
     """
 
     folder: Path
@@ -140,26 +131,26 @@ class RunRecord:
 
     @property
     def started(self) -> bool:
-        """Whether there ever was a run."""
+        """Return whether the run ever started."""
         return bool(self.start.id)
 
     @property
     def finished(self) -> bool:
-        """Whether it ran to its end."""
+        """Return whether it ran to its end."""
         return self.status == FINISHED
 
     @property
     def figures(self) -> dict[str, float]:
-        """The last value of each figure."""
+        """Return the last value of each metric."""
         return {name: list(values.values())[-1] for name, values in self.metrics.items()}
 
     def series(self, name: str) -> list[float]:
-        """The values of a figure in their order; empty where there is none."""
+        """Return the values of a metric in order; empty if there is none."""
         return list(self.metrics.get(name, {}).values())
 
 
 def read(folder: Path) -> RunRecord:
-    """The record of the run in a folder, which has a journal."""
+    """Return the record of the run in a folder, which has a journal."""
     found: dict[str, Any] = {}
     metrics: dict[str, dict[int, float]] = {}
     epochs: dict[int, dict[str, float]] = {}
@@ -186,7 +177,7 @@ def read(folder: Path) -> RunRecord:
 
 
 def start_of(folder: Path) -> Start:
-    """What a run's journal begins with, its first line alone; without an id where there is none."""
+    """Return a run's start, from the first line of its journal; without an id if there is none."""
     if not (folder / journal.FILE).is_file():
         return Start()
     first = next((line for line, _ in journal.lines(folder / journal.FILE)), None)
@@ -195,7 +186,7 @@ def start_of(folder: Path) -> Start:
 
 
 def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """A journal's events from a byte offset on, each with the offset behind it; a line being written is left."""
+    """Yield a journal's events from a byte offset on, each with the offset after it."""
     for line, behind in journal.lines(folder / journal.FILE, offset):
         event = _event(line)
         if event is not None:
@@ -203,7 +194,7 @@ def events(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
 
 
 def _event(line: Mapping[str, Any]) -> Event | None:
-    """A line of a journal, typed; None for an event of a newer version's."""
+    """Return a journal's line as an event; None for an event of a newer version."""
     kind, time = line["event"], line["time"]
     if kind == "start":
         known = {name: line[name] for name in Start.__dataclass_fields__ if line.get(name) is not None}
@@ -220,5 +211,5 @@ def _event(line: Mapping[str, Any]) -> Event | None:
 
 
 def run_key(folder: Path) -> str | None:
-    """The key of what the run in a folder is by now; None where there is none."""
+    """Return the present run key of the run in a folder; None if there is no run."""
     return read(folder).run_key if (folder / journal.FILE).is_file() else None
