@@ -12,8 +12,10 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from experiments.config import discovery
 from experiments.tracking import client
@@ -58,11 +60,25 @@ def components() -> Iterator[None]:
     from experiments.runs import metadata
 
     discovery.load()
+    discovery.register_with_hydra()
     with guard.any_process():  # what is asked of git and of the system is asked once, before them all
         metadata.git_tags()
         platform.processor()
     yield
     client.close_all()
+
+
+@pytest.fixture(autouse=True)
+def hydra_options(components: None) -> Iterator[None]:  # the product's own options stay
+    """Hydra forgets after each test the options that the test stored."""
+    store = ConfigStore.instance()
+    before = _copied(store.repo)
+    yield
+    store.repo = before
+
+
+def _copied(node: Any) -> Any:
+    return {name: _copied(below) for name, below in node.items()} if isinstance(node, dict) else node
 
 
 @pytest.fixture(autouse=True)

@@ -256,7 +256,7 @@ def test_tuples_sets_paths_and_enumerations_are_made_of_what_yaml_has(
         ("size", [1, "2"], "things.size.1: '2' is not allowed: it should be a valid integer"),
         ("size", [1], "things.size.1: a value is required"),
         ("size", "12", "things.size: '12' is not allowed: it should be a valid tuple"),
-        ("path", 3, "things.path: 3 is not allowed: input is not a valid path for <class 'pathlib.Path'>"),
+        ("path", 3, "things.path: 3 is not allowed: it should be a path"),
         ("colour", "green", "things.colour: 'green' is not allowed: it should be 'red' or 'blue'"),
     ],
 )

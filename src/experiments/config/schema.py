@@ -112,7 +112,7 @@ def _fault(error: ErrorDetails, schema: type[BaseModel], where: str) -> Fault:
         return Fault(key, f"unknown key{suggestion(path[-1], _fields_at(schema, path[:-1]))}")
     if error["type"] == "missing":
         return Fault(key, "a value is required")
-    message = error["msg"][0].lower() + error["msg"][1:]
+    message = "it should be a path" if error["type"] == "path_type" else error["msg"][0].lower() + error["msg"][1:]
     return Fault(key, f"{error['input']!r} is not allowed: {message.replace('input should', 'it should')}")
 
 

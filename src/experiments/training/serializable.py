@@ -34,7 +34,8 @@ def find_unserializable(state: Any, where: str = "") -> str | None:
         parts = [(part, f"{where}[{index}]") for index, part in enumerate(state) if type(part) not in PLAIN]
     else:
         kind = type(state)
-        problem = f"a {kind.__module__}.{kind.__qualname__} at {where}; only tensors and plain values can be loaded"
+        module = kind.__module__.removesuffix("._local")  # where Python 3.13 defines pathlib's classes
+        problem = f"a {module}.{kind.__qualname__} at {where}; only tensors and plain values can be loaded"
         return None if _is_loadable(state) else problem
     return next(filter(None, (find_unserializable(*part) for part in parts)), None)
 
