@@ -195,6 +195,30 @@ def test_an_optimiser_that_is_none(made: Any, kind: str, told: Told) -> None:
 # Figures that MLflow would refuse, and with them the run
 
 
+class Delegating:
+    """An optimiser that has its methods from another one."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+
+def test_an_optimiser_may_have_its_methods_by_delegation(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(params: Any, *, lr: float = 0.1) -> Delegating:
+        return Delegating(torch.optim.SGD(params, lr))
+
+    monkeypatch.setitem(register.optim._components, "mine", Component("optim", "mine", mine, {}))
+    changed = root.model_copy(update={"optim": {"name": "mine", "lr": 0.1}})
+    assert len(preparation.prepare(changed, ()).runner(None).fit(1).history) == 1
+
+
+def test_an_optimiser_whose_step_cannot_be_called(told: Told) -> None:
+    made = SimpleNamespace(step=None, zero_grad=print)
+    assert told(register.optim, lambda params: made).startswith("optim: mine returned a SimpleNamespace")
+
+
 def test_a_metric_of_a_name_that_mlflow_refuses_is_refused_before_the_run(told: Told) -> None:
     message = told(register.metric, lambda pred, target: pred.sum(), name="top@5")
     assert message.startswith(

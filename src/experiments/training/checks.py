@@ -27,7 +27,6 @@ from experiments.training.serializable import find_unserializable
 from experiments.training.step import Forward
 
 
-@runtime_checkable
 class Model(Protocol):
     """An nn.Module, or what trains like one."""
 
@@ -38,7 +37,6 @@ class Model(Protocol):
     to: Callable[..., Any]
 
 
-@runtime_checkable
 class Optimizer(Protocol):
     """A torch optimiser, or a custom one."""
 
@@ -51,7 +49,6 @@ class Loader(Sized, Iterable[tuple[Tensor, Tensor]], Protocol):
     """Batches (xb, yb) that can be counted."""
 
 
-@runtime_checkable
 class Resumable(Protocol):
     """A part whose state a checkpoint keeps."""
 
@@ -71,7 +68,8 @@ RETURNED: dict[str, tuple[type, str]] = {
 def require_returned(value: Any, group: str, name: str) -> None:
     """Check what the factory `name` of a group returned."""
     kind, expected = RETURNED[group]
-    if isinstance(value, type) or not isinstance(value, kind):
+    fits = _has_methods(value, kind) if kind in (Model, Optimizer) else isinstance(value, kind)
+    if isinstance(value, type) or not fits:
         key = f"{group}.{name}" if group == "callbacks" else group
         raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
 
@@ -130,7 +128,7 @@ def require_states(parts: Mapping[str, Any]) -> None:
     for key, part in parts.items():
         if part is None:
             continue
-        if not isinstance(part, Resumable):
+        if not _has_methods(part, Resumable):
             problem = f"{type(part).__name__} must define state_dict() and load_state_dict() to be resumable"
             faults.append(Fault(key, problem))
         elif found := find_unserializable(part.state_dict()):
@@ -180,6 +178,11 @@ def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Ten
     kind = "classes" if spec.classes else "target columns"
     problem = f"dataset {spec.name} has {spec.outputs} {kind}, so expected shape {expected} for {len(xb)} rows"
     raise ConfigError(Fault("model", f"{name} returned {describe.kind(pred)}; {problem}"))
+
+
+def _has_methods(value: Any, protocol: type) -> bool:
+    """Return whether a value has a protocol's methods, of its class or by delegation, which isinstance may not see."""
+    return all(callable(getattr(value, name, None)) for name in protocol.__annotations__)
 
 
 @contextlib.contextmanager
