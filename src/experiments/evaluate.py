@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 
 from experiments import cli
-from experiments.resume import work_in
 from experiments.runs.find import find, run_in
+from experiments.runs.place import work_in
 
 SPLITS = ("train", "valid", "test")
 

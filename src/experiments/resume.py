@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
 from experiments import cli, ranks
 from experiments.__main__ import compose_and_run
-from experiments.config import discovery
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references, sweep_plan
+from experiments.runs.place import work_in
 from experiments.runs.sweep_plan import PLAN
 from experiments.tracking import journal, record
-from experiments.tracking.record import Place
 
 # Settings that a resumed sweep may have, since they change none of its jobs.
 OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
@@ -80,16 +78,6 @@ def _sweep(folder: Path, overrides: list[str]) -> None:
     again = [f"hydra.sweep.dir={quoted(str(folder))}", "sweep.resume=true"]
     sys.argv = ["experiments", "--multirun", *plan.options, *merge(plan.overrides, overrides), *again]
     compose_and_run()
-
-
-def work_in(place: Place) -> None:
-    """Work in the folder that a run was started in, where its data and MLflow store have the same names."""
-    if place.components and not os.environ.get(discovery.SETTING):
-        print(
-            f"note: it was started with {discovery.SETTING}={place.components}, which is not set now", file=sys.stderr
-        )
-    if place.folder and Path(place.folder).is_dir():
-        os.chdir(place.folder)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import experiments
 from experiments.config import secrets
 from experiments.config.store_uri import masked as masked_address
 from experiments.config.store_uri import uri_fault
-from experiments.runs import metadata, sweep_plan
+from experiments.runs import place, sweep_plan
 from experiments.runs.sweep_plan import SweepPlan
 from experiments.tracking import delivered, journal
 from experiments.tracking.client import UploaderProcess
@@ -235,7 +235,7 @@ def test_a_folder_named_by_the_environment_is_left_to_be_found_again(
     details = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": workplace.name}
     kept = {"parent": str(workplace), "tags": {"experiments.folder": str(workplace)}, "name": "${oc.env:WORK}"}
     assert secrets.masked_deep(details) == kept
-    sweep_plan.keep(workplace, SweepPlan(overrides=["name=${oc.env:WORK}"], place=metadata.place()))
+    sweep_plan.keep(workplace, SweepPlan(overrides=["name=${oc.env:WORK}"], place=place.current()))
     assert json.loads((workplace / sweep_plan.PLAN).read_text(encoding="utf-8"))["place"]["folder"] == str(workplace)
 
 

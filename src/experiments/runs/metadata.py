@@ -18,10 +18,8 @@ from typing import Any
 import torch
 
 from experiments import ranks
-from experiments.config import discovery
 from experiments.config.root import flatten
 from experiments.data.splits import DataSpec
-from experiments.tracking.record import Place
 
 # Words and switches that say nothing of how a run was trained.
 NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
@@ -159,11 +157,6 @@ def environment(device: torch.device) -> dict[str, Any]:
 @cache
 def _packages() -> Mapping[str, str]:
     return {package: version(package) for package in PACKAGES}
-
-
-def place() -> Place:
-    """Return where this process works."""
-    return Place(str(Path.cwd()), os.environ.get(discovery.SETTING, ""))
 
 
 def _git(*arguments: str) -> str:

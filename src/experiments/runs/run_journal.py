@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from experiments.config import secrets
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault, TrainingError
-from experiments.runs import metadata, references, sweep_plan
+from experiments.runs import metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
@@ -59,7 +59,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
         "varied": list(job.varied),
         "overrides": list(job.overrides),
         "identity": prepared.identity,
-        "place": asdict(metadata.place()),
+        "place": asdict(place.current()),
     }
     store = None if root.tracking.name == "none" else masked(store_uri(root.tracking.uri))
     journal.start(store=store, **secrets.masked_deep(details))

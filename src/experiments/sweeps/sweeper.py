@@ -18,7 +18,7 @@ from experiments.config.hydra_internals import Override, callbacks
 from experiments.config.root import TrackingConfig
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
-from experiments.runs import metadata, sweep_plan
+from experiments.runs import place, sweep_plan
 from experiments.sweeps import jobs, launchers, summary
 from experiments.sweeps.hooks import Hooks, reject
 from experiments.sweeps.monitor import Watch
@@ -110,7 +110,7 @@ class Sweep:
         sweep_plan.require_free(Path(self.config.hydra.sweep.dir), names, again=self.config.sweep.resume)
         if not self.config.sweep.resume:
             options = sweep_plan.options(self.config)
-            plan = sweep_plan.SweepPlan(varied, arguments, options, listed if self.known else {}, metadata.place())
+            plan = sweep_plan.SweepPlan(varied, arguments, options, listed if self.known else {}, place.current())
             sweep_plan.keep(sweep, plan)
         sweep_plan.begin(sweep, tracking)
         if launcher:
