@@ -23,6 +23,11 @@ from tests.support import guard, kinds
 from tests.support.places import Cli
 
 
+def pytest_collectstart() -> None:
+    """Register the components before a test file asks a registry for its names, whichever file comes first."""
+    import experiments.components  # noqa: F401  # late: the process that only hands out the tests needs no torch
+
+
 @pytest.hookimpl(tryfirst=True)  # before any is left out for its marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by what its code does; leave out those that cannot be run here."""

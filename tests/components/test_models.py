@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import experiments.components  # noqa: F401  # registers what the tests are made of
 from experiments.config.registry import register
 from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError
