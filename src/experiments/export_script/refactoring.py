@@ -31,7 +31,8 @@ WORDS = {
         "none": "Oldingi bosqich bilan solishtiradigan skript yo'q:",
     },
 }
-_latest: dict[tuple[str, ...], str] = {}  # a sweep's next stage is compared with this one
+# The last script, for a sweep's next stage. Of the module: a sweep's jobs share a process and nothing else.
+_latest: dict[tuple[str, ...], str] = {}
 
 
 @dataclass(frozen=True)

@@ -177,4 +177,5 @@ def warm_up(config: Any) -> None:
             uploader(config.tracking, str(config.output_root))
 
 
+# Of the module: one uploader serves all runs of a process, and starts before there is a run. A fork has none.
 _uploaders: dict[tuple[int, str, Path], UploaderProcess] = {}

@@ -31,6 +31,7 @@ from experiments.training.meters import Metric, ProgressBar
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
+# The last dataset, by its settings. Of the module: a sweep's jobs share a process and nothing else.
 _loaded: dict[str, Splits] = {}
 
 
