@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 
@@ -35,8 +36,18 @@ def environment(uri: str) -> dict[str, str]:
     }
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:  # in use, or not allowed to this user
+            return False
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. Return 2 if there is no store here, or the port cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ui", description=__doc__)
     parser.add_argument("--uri", help="the store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here")
     parser.add_argument("--port", type=int, default=5000)
@@ -46,11 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     if uri.startswith("http"):
-        print(f"the store is a server with a UI of its own: {masked(uri)}")
+        print(f"the store is a server; its UI is at {masked(uri)}")
         return 0
     database = sqlite_path(uri)
     if database is not None and not database.exists():
         print(f"error: there is no {database} yet; the first tracked run makes it", file=sys.stderr)
+        return 2
+    if not 0 < given.port < 65536 or not _is_free(given.port):
+        reason = "is in use" if 0 < given.port < 65536 else "is not a port (1 to 65535)"
+        other = next(port for port in range(5000, 65536) if _is_free(port))
+        print(
+            f"error: port {given.port} {reason}; use a free one: python -m experiments.ui --port {other}",
+            file=sys.stderr,
+        )
         return 2
     print(
         f"MLflow UI for {masked(uri)}: http://127.0.0.1:{given.port}  (no password; this machine only; Ctrl-C ends it)"

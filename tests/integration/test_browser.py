@@ -114,6 +114,15 @@ def test_a_runs_page_shows_the_stages_words(sweep: Path, address: str, page: Pag
     shoot(page, "run")
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_link_to_runs_opens_the_pages_of_model_training(number: int, sweep: Path, address: str, page: Page) -> None:
+    printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[:number])
+    page.goto(printed.replace(links.LOCAL, address))
+    page.wait_for_selector("text=Model registry")
+    page.wait_for_timeout(1000)
+    assert page.get_by_text("Evaluations").count() == 0
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [({}, 200), ({"Host": "evil.example"}, 403), ({"Origin": "https://evil.example"}, 403)],

@@ -11,12 +11,14 @@ from experiments.tracking.delivered import Delivered
 
 # Where `python -m experiments.ui` serves a store that has no server of its own.
 LOCAL = "http://127.0.0.1:5000"
+# Without it MLflow opens its GenAI pages, which show no runs and no curves.
+TRAINING = "workflowType=machine_learning"
 
 
 def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -> str:
     """Return the address of one run's page, or of a comparison of the runs' curves of a metric over steps."""
     if len(delivered) == 1:
-        return f"{_base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}"
+        return f"{_base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}?{TRAINING}"
     query = {
         "runs": json.dumps([run.run_id for run in delivered], separators=(",", ":")),
         "metric": json.dumps(metric),
@@ -25,12 +27,13 @@ def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -
         "x_axis": "step",
         "show_point": "true",
     }
-    return f"{_base(uri)}/#/metric?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    parts = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"{_base(uri)}/#/metric?{parts}&{TRAINING}"
 
 
 def experiment(uri: str, experiment_id: str) -> str:
     """Return the address of an experiment's runs with their charts."""
-    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
 
 
 def _base(uri: str) -> str:
