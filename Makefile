@@ -2,14 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ARGS ?= experiment=tutorial
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run quick test test-all coverage lint lock setup clean
+.PHONY: run ui compare quick test test-all coverage lint lock setup clean
 
 ## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
+run: ARGS ?= experiment=tutorial
 run: $(INSTALLED)
 	$(BIN)/python -m experiments $(ARGS)
+
+## the MLflow UI over the runs of this folder, e.g. make ui ARGS="--port 5001"
+ui: $(INSTALLED)
+	$(BIN)/python -m experiments.ui $(ARGS)
+
+## the latest sweep side by side, e.g. make compare ARGS="--html page.html"
+compare: $(INSTALLED)
+	$(BIN)/python -m experiments.compare $(ARGS)
 
 ## in about a minute: the tests that start no process and make no whole run
 quick: $(INSTALLED)
@@ -46,6 +54,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
+	@echo "Set up in $(VENV). For commands without make, activate it: . $(BIN)/activate"
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -10,6 +10,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
+
+# As in an active environment: `python` is the interpreter that runs the tests.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any

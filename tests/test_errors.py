@@ -1,10 +1,13 @@
-"""What an error is reported as in one line."""
+"""What an error is reported as in one line, and the commands that messages name."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from experiments.errors import first_line
+from experiments.errors import command, first_line
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,20 @@ from experiments.errors import first_line
 )
 def test_an_error_is_reported_by_its_first_line_or_its_type(message: str, line: str) -> None:
     assert first_line(OSError(message)) == line
+
+
+def test_a_command_is_pythons_where_the_environment_is_active() -> None:
+    assert command("ui") == "python -m experiments.ui"
+
+
+def test_a_command_names_the_interpreter_where_python_is_another(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command("ui") == f"{sys.executable} -m experiments.ui"
+
+
+def test_an_interpreter_below_the_working_folder_is_named_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(Path(sys.executable).parents[2])
+    assert command("sync").split(" -m ") == [str(Path(sys.executable).relative_to(Path.cwd())), "experiments.sync"]

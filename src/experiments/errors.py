@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -65,3 +69,16 @@ def first_line(error: BaseException | str) -> str:
     """Return the first line of an error's message that has any text; the error's type if there is none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), "" if isinstance(error, str) else type(error).__name__)
+
+
+def command(name: str) -> str:
+    """Return the command `python -m experiments.NAME` as the terminal can run it.
+
+    Where `python` is another interpreter, since the environment is not active, this one's path takes its place.
+    """
+    found, here = shutil.which("python"), Path(sys.executable)
+    if found is not None and Path(found).parent == here.parent:
+        return f"python -m experiments.{name}"
+    if Path.cwd() in here.parents:
+        here = here.relative_to(Path.cwd())
+    return f"{shlex.quote(str(here))} -m experiments.{name}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments import cli, ranks
 from experiments.__main__ import compose_and_run
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, command
 from experiments.runs import references, sweep_plan
 from experiments.runs.place import work_in
 from experiments.runs.sweep_plan import PLAN
@@ -45,7 +45,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         return
     # Imported now: what follows takes torch, which a wrong folder should not wait for.
     if (taken := references.meant(folder)) != folder:
-        problem = "it took the finished run of another folder; to resume that one: python -m experiments.resume"
+        problem = f"it took the finished run of another folder; to resume that one: {command('resume')}"
         raise ConfigError(Fault(str(folder), f"{problem} {taken}"))
     if not (folder / journal.FILE).is_file():
         raise ConfigError(Fault(str(folder), f"no run or sweep to resume: neither {journal.FILE} nor {PLAN} found"))

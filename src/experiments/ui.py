@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+from experiments import errors
 from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
 
 # What would take MLflow's guard away, or have it served by something that has none.
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         reason = "is in use" if 0 < given.port < 65536 else "is not a port (1 to 65535)"
         other = next(port for port in range(5000, 65536) if _is_free(port))
         print(
-            f"error: port {given.port} {reason}; use a free one: python -m experiments.ui --port {other}",
+            f"error: port {given.port} {reason}; use a free one: {errors.command('ui')} --port {other}",
             file=sys.stderr,
         )
         return 2

@@ -19,7 +19,7 @@ from experiments.compare import rows, seeds
 from experiments.compare.comparison import METRIC, Comparison, compare
 from experiments.compare.selection import choose
 from experiments.config.store_uri import masked, store_uri
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
 from experiments.runs.tables import table
 from experiments.runs.terminal import relative, ui_command
@@ -108,7 +108,7 @@ def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:
         if served := ui_command(uri):
             yield f"        (start the UI first: {served})"
     if missing:
-        yield f"{missing} of {len(folders)} runs are not in MLflow; upload them: python -m experiments.sync"
+        yield f"{missing} of {len(folders)} runs are not in MLflow; upload them: {command('sync')}"
 
 
 if __name__ == "__main__":

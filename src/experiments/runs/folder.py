@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.config import secrets
-from experiments.errors import ConfigError, Fault, UserError
+from experiments.errors import ConfigError, Fault, UserError, command
 from experiments.files import folder_fault
 from experiments.tracking import journal
 
@@ -21,7 +21,7 @@ TRACEBACK = "Traceback "
 
 def in_use(folder: Path) -> Fault:
     """Return the fault of a folder that already holds a run."""
-    problem = f"{folder} already holds a run; to resume it: python -m experiments.resume {folder}"
+    problem = f"{folder} already holds a run; to resume it: {command('resume')} {folder}"
     return Fault("hydra.run.dir", problem)
 
 

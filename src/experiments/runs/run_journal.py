@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import secrets
 from experiments.config.store_uri import masked, store_uri
-from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.runs import metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
@@ -93,7 +93,7 @@ def ending(journal: Journal, folder: Path) -> Iterator[None]:
             (folder / ERROR).write_text(secrets.masked(traceback.format_exc()), encoding="utf-8")
         journal.end(FAILED, secrets.masked(f"{type(error).__name__}: {error}"))
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            again = f"earlier checkpoints are whole; resume with python -m experiments.resume {folder}"
+            again = f"earlier checkpoints are whole; resume with {command('resume')} {folder}"
             raise TrainingError(f"{error}; {again}") from error
         raise
     journal.end(FINISHED)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from experiments.config import secrets
 from experiments.config.registration import CONTROL
 from experiments.config.store_uri import masked, store_uri
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
 from experiments.tracking import journal, record
 from experiments.tracking.ownership import this_process
@@ -139,7 +139,7 @@ def held(sweep: Path) -> Iterator[None]:
 
 def _require_unplanned(sweep: Path) -> None:
     if (sweep / PLAN).exists():
-        problem = f"{sweep} already holds a sweep; to resume it: python -m experiments.resume {sweep}"
+        problem = f"{sweep} already holds a sweep; to resume it: {command('resume')} {sweep}"
         raise ConfigError(Fault("hydra.sweep.dir", problem))
 
 

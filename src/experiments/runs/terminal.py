@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.store_uri import masked, store_uri
+from experiments.errors import command
 from experiments.tracking import delivered, links
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
         log.warning(
             "%d of %d runs are not in MLflow (%s): %s\n"
             "Nothing is lost, the journal in each run's folder has every metric. Upload them later:\n"
-            "  python -m experiments.sync %s%s",
+            "  %s %s%s",
             len(missing),
             len(folders),
             masked(uri),
             reason,
+            command("sync"),
             shlex.quote(os.path.commonpath([relative(folder) for folder in missing])),
             _named(uri),
         )
@@ -82,7 +84,7 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
 
 def ui_command(uri: str) -> str:
     """Return the command that serves the UI of a store; empty if it has a server."""
-    return "" if uri.startswith("http") else f"python -m experiments.ui{_named(uri)}"
+    return "" if uri.startswith("http") else f"{command('ui')}{_named(uri)}"
 
 
 def _named(uri: str) -> str:

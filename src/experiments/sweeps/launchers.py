@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from experiments import cli
 from experiments.config import discovery, secrets
 from experiments.config.compose import quoted
-from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.runs.terminal import relative
 from experiments.sweeps.launcher_internals import missing_extra, package, waiting_for_all, why_gave_up
@@ -117,7 +117,7 @@ def tolerate_failures(sweep: Path, launcher: DictConfig) -> Iterator[None]:
         why = why_gave_up(error, launcher)
         if why is None:
             raise
-        again = f"python -m experiments.resume {relative(sweep)}"
+        again = f"{command('resume')} {relative(sweep)}"
         raise TrainingError(f"{why}; what did not finish is run by {again}") from error
 
 

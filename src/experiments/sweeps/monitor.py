@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
-from experiments.errors import TrainingError, UserError, first_line
+from experiments.errors import TrainingError, UserError, command, first_line
 from experiments.files import replacing
 from experiments.runs import sweep_plan
 from experiments.runs.folder import ERROR, TRACEBACK
@@ -144,7 +144,7 @@ class Watch:
         if self.seen:
             problem = f"{len(self.seen)} {'job' if len(self.seen) == 1 else 'jobs'} failed"
             problem += "; the sweep stopped there" if self.enough else ""
-            again = f"python -m experiments.resume {relative(self.sweep)}"
+            again = f"{command('resume')} {relative(self.sweep)}"
             raise TrainingError(f"{problem}; what did not finish is tried again by {again}") from self.first
 
     def __enter__(self) -> Watch:

@@ -21,7 +21,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.config.store_uri import masked, sqlite_path
-from experiments.errors import first_line
+from experiments.errors import command, first_line
 from experiments.tracking.record import Measured, Start
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -199,6 +199,6 @@ def _unopened(uri: str, error: Exception) -> StoreError:
     if "already exists" in reason or "duplicate column" in reason:
         return StoreError(
             f"{masked(uri)} cannot be opened: whatever made or upgraded it was stopped half-way ({reason}); move the "
-            "file away, and `python -m experiments.sync --again` makes a new one of the journals"
+            f"file away, and `{command('sync')} --again` makes a new one of the journals"
         )
     return StoreError(f"{masked(uri)} cannot be opened: {reason}", final="database is locked" not in reason)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.errors import ConfigError, Fault, first_line
+from experiments.errors import ConfigError, Fault, command, first_line
 from experiments.files import replacing
 
 FILE = "weights.pt"
@@ -34,7 +34,7 @@ def load(folder: Path, *, key: str = "init_from") -> State:
     """
     path = folder / FILE
     if not path.is_file():
-        problem = f"{folder} has no {FILE}, so no run finished there; resume it with python -m experiments.resume"
+        problem = f"{folder} has no {FILE}, so no run finished there; resume it with {command('resume')}"
         raise ConfigError(Fault(key, problem))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from experiments import ranks
-from experiments.errors import TrainingError, UserError, first_line
+from experiments.errors import TrainingError, UserError, command, first_line
 from experiments.training.signals import StopRequest
 
 # How long a process waits for the others within the training.
@@ -59,7 +59,7 @@ class Group:
                 time.sleep(ASK_SECONDS)  # so that the first process does not take this one for the lost one
                 raise LostError("another process ended") from error
             unknown = f"another process ended, or did not answer for {TIMEOUT}: {first_line(error)}"
-            raise LostError(f"{self._lost_process() or unknown}; resume with python -m experiments.resume") from error
+            raise LostError(f"{self._lost_process() or unknown}; resume with {command('resume')}") from error
 
     def gather(self, value: Any) -> list[Any]:
         """Return the plain values that the processes pass, by their numbers."""
