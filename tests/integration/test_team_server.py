@@ -101,7 +101,7 @@ def test_a_server_that_is_restarted_midway_loses_nothing_and_doubles_nothing(
         states = [delivered.state(folder) for folder in journals(workplace / "outputs")]
         return len(states) == JOBS and any(state.run_id for state in states)
 
-    with at_once(workplace, server, *UNHURRIED, "epochs=6") as trainings:
+    with at_once(workplace, server, *UNHURRIED, "epochs=30") as trainings:
         eventually(midway)
         server.kill()
         running = [raw_journal.summary(folder)["status"] for folder in journals(workplace / "outputs")]
