@@ -15,6 +15,7 @@ import yaml
 
 from experiments.compare import curves, page
 from experiments.config.language import ENGLISH, Language
+from experiments.parity import differences
 from experiments.parity.verdict import Word
 from tests.support.places import ROOT
 
@@ -31,6 +32,8 @@ BY_NAME = {
     *(f"{{count}} {unit}{plural}" for unit in ("step", "epoch") for plural in ("", "s")),
     *("step {number}", "epoch {number}"),
     *(f"differs from {unit} {{number}} on, in {{where}}" for unit in ("step", "epoch")),
+    *differences.WORDS.values(),
+    "the training has no more steps",
     "the two optimisers remember different things, so each keeps its own memory",
     "their noise streams differ; step by step, the second draws from the first's",
 }

@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST = len(COLOURS) * len(STYLES)  # each curve has a colour and style of its own
-WIDTH = 44  # characters of a line in the legend
+WIDTH = 34  # characters of a line in the legend
 LINES = 3
 
 Points = list[tuple[float, float]]

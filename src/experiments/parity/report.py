@@ -65,7 +65,7 @@ def _stages(overrides: Sequence[str], steps: int, tolerance: float, say: Languag
     _print(table(rows))
     broken = [pair for pair in verdicts if not pair.holds]
     for pair in broken:
-        expected = f"{say('expected')}: {say(pair.expected)} ({pair.why[say.name]})"
+        expected = f"{say('expected')} {say(pair.expected)} ({pair.why[say.name]})"
         _print(f"\n{pair.stage}, {expected}\n{pair.verdict.text(say)}")
     good = len(verdicts) - len(broken)
     _print("\n" + say("{good} of {count} pairs are as expected", good=good, count=len(verdicts)))

@@ -99,13 +99,17 @@ class Verdict:
         return self.found is not None and self.found.kind == "figure" and self.unit == "step"
 
     def _place(self, say: Language) -> str:
+        assert self.found is not None
         step = say(f"{self.unit} {{number}}", number=self.step)
-        return say("{where} after {step}" if self._is_mean else "{where} at {step}", where=self.where, step=step)
+        return say(
+            "{where} after {step}" if self._is_mean else "{where} at {step}", where=self.found.named(say), step=step
+        )
 
     def _from(self, say: Language) -> str:
+        assert self.found is not None
         if self.step is None:
             return say("differs before the first step, in the parameters")
-        place = {"where": self.where, "number": self.step}
+        place = {"where": self.found.named(say), "number": self.step}
         if self._is_mean:
             return say("differs after {number} steps, in {where}; the steps themselves do not", **place)
         return say(f"differs from {self.unit} {{number}} on, in {{where}}", **place)
@@ -128,7 +132,7 @@ class Verdict:
     def _free(self, say: Language) -> list[str]:
         if self.drift is None:
             return []
-        parted = {"step": self.drift.parted.step, "where": self.drift.parted.where}
+        parted = {"step": self.drift.parted.step, "where": self.drift.parted.named(say)}
         apart = say(
             "training losses at most {loss!r} apart, at step {step}", loss=self.drift.loss, step=self.drift.step
         )
