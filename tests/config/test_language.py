@@ -31,7 +31,6 @@ BY_NAME = {
     *typing.get_args(Word),
     *(f"{{count}} {unit}{plural}" for unit in ("step", "epoch") for plural in ("", "s")),
     *("step {number}", "epoch {number}"),
-    *(f"differs from {unit} {{number}} on, in {{where}}" for unit in ("step", "epoch")),
     *differences.WORDS.values(),
     "the training has no more steps",
     "the two optimisers remember different things, so each keeps its own memory",

@@ -75,11 +75,8 @@ def _answer(comparison: Comparison) -> Iterator[str]:
     yield f"{table(rows.rows(comparison))}\n"
     groups, say = seeds.groups(comparison), comparison.say
     if seeds.repeated(groups):
-        folded = [
-            {head: textwrap.fill(text, CELL) for head, text in row.items()}
-            for row in seeds.rows(groups, comparison.metrics, say)
-        ]
-        yield f"{table(folded)}\n"
+        means = seeds.rows(groups, comparison.metrics, say)
+        yield f"{table([{head: textwrap.fill(text, CELL) for head, text in row.items()} for row in means])}\n"
     yield from (rows.headline(comparison), *comparison.notes, *seeds.notes(groups, comparison.metric, say))
 
 

@@ -54,7 +54,6 @@ def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
         digits=list(_mistakes(comparison)),
         parity=[(sweep.name, _verdicts(sweep, say)) for sweep in sweeps if (sweep / stage_sweep.FILE).is_file()],
         notes=[*comparison.notes, *seeds.notes(groups, metric, say)],
-        number_columns=_number_columns,
         sentences=[say("gain"), say("minus the first")],  # columns that hold sentences
         directions={verdict.text: verdict.direction for verdict in seeds.verdicts(groups, metric, say)},
     )
@@ -86,18 +85,6 @@ def _runs(comparison: Comparison, stages: Mapping[Path, Row]) -> list[Row]:
             row = {say("stage"): row["stage"], **extra, **rest}
         table.append(row)
     return table
-
-
-def _number_columns(table: Sequence[Row]) -> set[str]:
-    return {head for head in table[0] if all(_is_number(row[head]) for row in table)}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text in ("", "-")
-    return True
 
 
 def _mistakes(comparison: Comparison) -> Iterator[tuple[str, list[dict[str, str]]]]:

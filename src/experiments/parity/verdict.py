@@ -98,21 +98,21 @@ class Verdict:
         """Return whether the steps are the same, and a mean over them differs."""
         return self.found is not None and self.found.kind == "figure" and self.unit == "step"
 
-    def _place(self, say: Language) -> str:
+    def _where(self, say: Language) -> dict[str, object]:
+        """Return the values of a text on the place of the difference."""
         assert self.found is not None
         step = say(f"{self.unit} {{number}}", number=self.step)
-        return say(
-            "{where} after {step}" if self._is_mean else "{where} at {step}", where=self.found.named(say), step=step
-        )
+        return {"where": self.found.named(say), "step": step, "number": self.step}
+
+    def _place(self, say: Language) -> str:
+        return say("{where} after {step}" if self._is_mean else "{where} at {step}", **self._where(say))
 
     def _from(self, say: Language) -> str:
-        assert self.found is not None
         if self.step is None:
             return say("differs before the first step, in the parameters")
-        place = {"where": self.found.named(say), "number": self.step}
         if self._is_mean:
-            return say("differs after {number} steps, in {where}; the steps themselves do not", **place)
-        return say(f"differs from {self.unit} {{number}} on, in {{where}}", **place)
+            return say("differs after {number} steps, in {where}; the steps themselves do not", **self._where(say))
+        return say("differs from {step} on, in {where}", **self._where(say))
 
     def _largest(self, say: Language) -> str:
         if self.found is None:
