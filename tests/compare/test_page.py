@@ -146,7 +146,7 @@ def test_a_run_with_more_epochs_behind_it_is_not_marked_best(tmp_path: Path) -> 
     one = run(tmp_path / "a", [0.5], settings={"init_from": "null", "epochs": "1"})
     other = run(tmp_path / "b", [0.4], settings={"init_from": str(one), "epochs": "1"})
     told = written(tmp_path, one, other).read_text(encoding="utf-8")
-    assert 'class="best"' not in told and "(+1 epochs)" in told
+    assert 'class="best"' not in told and "(+1 epoch)" in told
 
 
 def test_a_page_in_uzbek_has_no_english_sentence(tmp_path: Path) -> None:

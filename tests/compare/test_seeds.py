@@ -18,7 +18,7 @@ from experiments.runs.job_record import JobRecord
 from experiments.tracking.record import FINISHED, Start
 
 METRIC = "valid/top_k"
-WORDS = {"en": ("better", "worse", "undecided"), "uz": ("yaxshiroq", "yomonroq", "hal bo'lmagan")}
+WORDS = {"en": ("better", "worse", "undecided"), "uz": ("yaxshiroq", "yomonroq", "aniq emas")}
 TEXT = re.compile(r"([\w' ]+): ([+-])([\d.e-]+) ")
 MODES: tuple[Mode, ...] = ("min", "max")
 CASES = [(number, mode) for number in range(60) for mode in MODES]

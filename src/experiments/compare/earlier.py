@@ -27,7 +27,8 @@ def epochs(runs: Sequence[RunRecord]) -> list[str]:
 def suffix(run: RunRecord, count: str, keys: Sequence[str], say: Language) -> str:
     """Return the end of a run's label: the epochs behind it, and whose they are unless the settings `keys` tell."""
     source = "" if "init_from" in keys else say(", from {source}", source=run.start.params.get("init_from"))
-    return count and f" ({say('+{count} epochs', count=count)}{source})"
+    more = say("+1 epoch") if count == "1" else say("+{count} epochs", count=count)
+    return count and f" ({more}{source})"
 
 
 def _behind(source: str, run: RunRecord) -> int | None:
