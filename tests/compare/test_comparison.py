@@ -154,11 +154,11 @@ def test_a_loss_that_is_no_number_is_never_the_best(outputs: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "other", "metric", "expected"),
     [
-        (0.4, 0.3, METRIC, "-0.1000 (-25.0%) better"),
+        (0.4, 0.3, METRIC, "-0.1000 (-25.0%)"),
         (0.4, 0.5, METRIC, "+0.1000 (+25.0%)"),
-        (0.8, 0.9, "valid/accuracy", "+0.1000 (+12.5%) better"),
+        (0.8, 0.9, "valid/accuracy", "+0.1000 (+12.5%)"),
         (0.4, 0.4, METRIC, "the same"),
-        (0.4, 0.4 + 1e-9, METRIC, "same but for 1e-09"),
+        (0.4, 0.4 + 1e-9, METRIC, "same to 1e-09"),
         (0.0, 0.5, METRIC, "+0.5000"),
     ],
 )
@@ -190,7 +190,7 @@ def test_which_value_is_best_is_what_a_metrics_name_tells_or_what_is_said(
         run(outputs / name, [value], metric=metric, settings={"optim.lr": name})
     comparison = laid("outputs", metric=metric, mode=mode)
     assert comparison.best.best(metric) == (0, best)
-    assert rows.rows(comparison)[1]["against\nthe first"].endswith(" better") == (best == 0.9)
+    assert rows.headline(comparison).startswith(f"{'lowest' if best == 0.3 else 'highest'} {metric}: ")
 
 
 def test_a_metric_whose_name_does_not_tell_which_value_is_best_is_asked_for_it(outputs: Path) -> None:
@@ -206,8 +206,7 @@ def test_the_mode_that_is_said_holds_for_groups_and_page(outputs: Path, capsys: 
         for name, value in (("a", first), ("b", other)):
             run(outputs / f"{name}{seed}", [value], seed=seed, metric="valid/top_k", settings={"model.name": name})
     out = told(capsys, "outputs", "--metric", "valid/top_k", "--mode", "max", "--html", "page.html")
-    assert "best mean: model=b, valid/top_k 0.8500; against the first, model=a: " in out
-    assert "better by 0.5000" in out
+    assert "highest mean valid/top_k: model=b, 0.8500; against the first, model=a: undecided: +0.5000 [" in out
     assert "valid/top_k: larger is better" in Path("page.html").read_text(encoding="utf-8")
 
 
@@ -215,7 +214,7 @@ def test_the_best_figure_is_told_in_full(outputs: Path) -> None:
     run(outputs / "a", [1 / 3], settings={"optim.lr": "1"})
     run(outputs / "b", [2 / 7], settings={"optim.lr": "2"})
     assert rows.headline(laid("outputs")) == (
-        f"best: optim.lr=2, valid/loss {2 / 7!r} at epoch 0; -0.0476 (-14.3%) against the first, optim.lr=1"
+        f"lowest valid/loss: optim.lr=2, {2 / 7!r} at epoch 0; -0.0476 (-14.3%) against the first, optim.lr=1"
     )
 
 
@@ -233,7 +232,7 @@ def test_failed_unfinished_and_never_begun_jobs_are_rows_with_their_reason(outpu
     table = rows.rows(comparison)
     assert [row["status"] for row in table] == ["FINISHED", "FAILED", "RUNNING", "FAILED"]
     assert [row["optim.lr"] for row in table] == ["1", "2", "3", "4"]
-    assert [row["best = last\nvalid/loss"] for row in table] == ["0.5000", "-", "0.4000", "-"]
+    assert [row["best\n= last\nvalid/loss"] for row in table] == ["0.5000", "-", "0.4000", "-"]
     assert comparison.notes == [
         "optim.lr=2 is FAILED: it broke",
         "optim.lr=3 is RUNNING",
@@ -307,11 +306,11 @@ def test_runs_that_differ_by_seed_alone_are_one_group_with_mean_and_spread(outpu
         run(outputs / f"a{seed}", [loss], seed=seed)
     (row,) = seeds.rows(seeds.groups(laid("outputs")), [METRIC])
     assert row == {
-        "runs alike but for the seed": "all",
+        "runs alike but\nfor the seed": "all",
         "seeds": "3",
-        "valid/loss mean": "0.5000",
-        "valid/loss sd": "0.1000",
-        "against the first": "",
+        "valid/loss\nmean": "0.5000",
+        "valid/loss\nsd": "0.1000",
+        "minus the first": "",
     }
 
 
@@ -345,9 +344,9 @@ def test_groups_with_the_same_seeds_are_compared_pair_by_pair(outputs: Path) -> 
     comparison = laid("outputs/s")
     (verdict,) = seeds.verdicts(seeds.groups(comparison), METRIC)
     assert re.fullmatch(
-        r"better by 0\.0[45]\d\d \[0\.0[34]\d\d, 0\.0[56]\d\d\] \(95 %, 10 seeds, paired\)", verdict.text
+        r"better: -0\.0[45]\d\d \[-0\.0[56]\d\d, -0\.0[34]\d\d\] \(95 %, 10 seeds, paired\)", verdict.text
     )
-    assert rows.headline(comparison).startswith("best mean: model=cnn, valid/loss 0.")
+    assert rows.headline(comparison).startswith("lowest mean valid/loss: model=cnn, 0.")
 
 
 def of_seeds(outputs: Path, name: str, losses: list[float], first_seed: int = 0) -> None:
@@ -362,20 +361,19 @@ def verdict_of(outputs: Path) -> seeds.Verdict:
 def test_groups_of_other_seeds_are_compared_as_wholes(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.41, 0.42])
     of_seeds(outputs, "b", [0.60, 0.61, 0.63], first_seed=10)
-    assert re.fullmatch(r"worse by 0\.2033 \[.*\] \(95 %, 3 seeds, unpaired\)", verdict_of(outputs).text)
+    assert re.fullmatch(r"worse: \+0\.2033 \[.*\] \(95 %, 3 seeds, unpaired\)", verdict_of(outputs).text)
 
 
 def test_too_few_seeds_are_told_with_how_many_are_needed(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.41, 0.42])
     of_seeds(outputs, "b", [0.40, 0.39, 0.39])
-    told = verdict_of(outputs).text
-    assert told.startswith("cannot separate with 3 seeds; about 9 are needed (better by 0.0167 [-0.0213, 0.0546]")
+    assert verdict_of(outputs).text == ("undecided: -0.0167 [-0.0546, +0.0213] (95 %, 3 seeds, paired, about 9 needed)")
 
 
 def test_a_difference_that_no_sensible_number_of_seeds_would_show_is_told_as_that(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.50, 0.60])
     of_seeds(outputs, "b", [0.60, 0.50, 0.401])
-    assert "more than 100 are needed" in verdict_of(outputs).text
+    assert "more than 100 needed" in verdict_of(outputs).text
 
 
 def test_groups_that_are_the_same_in_each_seed_are_told_as_that(outputs: Path) -> None:
@@ -406,7 +404,7 @@ def test_a_seed_that_was_run_twice_counts_once_and_an_unfinished_run_not_at_all(
 @pytest.mark.parametrize(
     ("ends", "expected"),
     [
-        ([0.3, 0.42, math.nan], r"better by 0\.1900 \[.*\] \(95 %, 2 seeds, paired\)"),
+        ([0.3, 0.42, math.nan], r"better: -0\.1900 \[.*\] \(95 %, 2 seeds, paired\)"),
         ([0.3, math.inf, math.nan], "no verdict from one run of model=b"),
         ([math.inf, math.inf, math.nan], "no run of model=b has a finite value"),
     ],
@@ -426,7 +424,7 @@ def test_a_verdict_that_only_holds_for_the_best_epochs_is_told_as_that(outputs: 
         for seed, curve in enumerate(losses):
             run(outputs / f"{name}{seed}", curve, seed=seed, settings={"model.name": name})
     (note,) = seeds.notes(seeds.groups(laid("outputs")), METRIC)
-    assert note.startswith("model=b by its last epochs, not its best ones: cannot separate with 3 seeds")
+    assert note.startswith("model=b by its last epochs, not its best ones: undecided: ")
 
 
 # Curves
@@ -474,10 +472,28 @@ def test_of_very_many_runs_the_first_and_the_best_are_drawn(outputs: Path) -> No
 def test_the_command_prints_table_verdict_picture_and_page(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(outputs / "s", seeds=3)
     lines = told(capsys, "--html", "page.html", "--axis", "seconds").splitlines()
-    assert lines[0].split() == ["run", "model", "seed", "best", "=", "last", "seconds", "against"]
+    assert lines[0].split() == ["run", "model", "seed", "best", "seconds", "minus"]
     picture = Path(next(line for line in lines if line.startswith("curves ")).split()[1])
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert Path("page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_command_speaks_the_language_of_its_runs_or_the_one_that_is_asked_for(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, loss in (("a", 0.5), ("b", 0.4)):
+        run(outputs / name, [loss], settings={"optim.lr": name})
+        (outputs / name / "config.yaml").write_text("language: uz\n", encoding="utf-8")
+    assert "eng past valid/loss: optim.lr=b" in told(capsys, "outputs")
+    assert "lowest valid/loss: optim.lr=b" in told(capsys, "outputs", "--language", "en")
+
+
+def test_tables_of_groups_fit_a_terminal(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep(outputs / "s", seeds=3)
+    for language in ("en", "uz"):
+        out = told(capsys, "--language", language)
+        tables = [block for block in out.split("\n\n") if "---" in block]
+        assert len(tables) == 2 and max(len(line) for table in tables for line in table.splitlines()) <= 80
 
 
 def test_the_command_links_to_mlflows_own_comparison_of_the_metric(

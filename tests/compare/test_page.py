@@ -16,6 +16,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 from experiments.compare import page
 from experiments.compare.comparison import compare
 from experiments.compare.selection import choose
+from experiments.config.language import Language
 from tests.support.compared import pictures, run, sweep
 
 HOSTILE = ("<script>document.title='owned'</script>", '"><img src=x onerror="document.title=1">', "$x$ & 'y' {z}")
@@ -115,10 +116,45 @@ def test_verdicts_are_a_table(tmp_path: Path) -> None:
 def test_of_several_seeds_the_groups_come_first_and_no_run_is_marked_best(tmp_path: Path) -> None:
     told = written(tmp_path, sweep(tmp_path / "s", seeds=4)).read_text(encoding="utf-8")
     assert told.index("Is it more than chance?") < told.index("The runs")
-    assert 'class="answer">best mean: model=cnn' in told
+    assert 'class="answer">lowest mean valid/loss: model=cnn' in told
     assert 'class="best"' not in told
     alone = written(tmp_path, run(tmp_path / "alone", [0.5])).read_text(encoding="utf-8")
     assert 'class="best"' in alone
+
+
+def looks(text: str) -> set[str]:
+    """The classes of all cells."""
+    return {name for classes in re.findall(r'<td class="([^"]*)"', text) for name in classes.split()}
+
+
+def test_a_colour_is_that_of_a_decided_group_and_of_nothing_else(tmp_path: Path) -> None:
+    sweep(tmp_path / "s", seeds=8)
+    better = written(tmp_path, tmp_path / "s").read_text(encoding="utf-8")
+    assert "better" in looks(better) and better.count('class="words better"') == 1
+    worse = written(tmp_path, *(tmp_path / "s" / str(number) for number in (*range(8, 16), *range(8))))
+    assert "worse" in looks(worse.read_text(encoding="utf-8"))
+    one_each = written(tmp_path, tmp_path / "s" / "0", tmp_path / "s" / "8").read_text(encoding="utf-8")
+    assert not {"better", "worse"} & looks(one_each)
+
+
+def test_the_page_states_the_sign_of_a_difference(tmp_path: Path) -> None:
+    told = written(tmp_path, sweep(tmp_path / "s", seeds=2)).read_text(encoding="utf-8")
+    assert "A difference is a value minus that of the first" in told
+
+
+def test_a_run_with_more_epochs_behind_it_is_not_marked_best(tmp_path: Path) -> None:
+    one = run(tmp_path / "a", [0.5], settings={"init_from": "null", "epochs": "1"})
+    other = run(tmp_path / "b", [0.4], settings={"init_from": str(one), "epochs": "1"})
+    told = written(tmp_path, one, other).read_text(encoding="utf-8")
+    assert 'class="best"' not in told and "(+1 epoch)" in told
+
+
+def test_a_page_in_uzbek_has_no_english_sentence(tmp_path: Path) -> None:
+    jobs, sweeps = choose([str(sweep(tmp_path / "s", seeds=2))], tmp_path)
+    text = page.page(compare(jobs, "valid/loss", None, Language("uz")), sweeps, "epoch")
+    assert '<html lang="uz">' in text
+    visible = re.sub(r"<style.*?</style>|<svg.*?</svg>|<[^>]*>", " ", text, flags=re.DOTALL)
+    assert not re.findall(r"\b(?:the|is|of|and|runs|first|mean)\b", visible)
 
 
 # In a browser

@@ -100,7 +100,23 @@ def test_figures_that_are_all_the_same_are_no_evidence_of_a_difference_and_need_
     found = statistics.difference([0.1, 0.3], [0.1, 0.3], paired=True)
     assert (found.low, found.high, found.decided, found.needed) == (0, 0, False, None)
     same = statistics.difference([0.25, 0.25], [0.5, 0.5], paired=False)
-    assert (same.low, same.high, same.decided, same.needed) == (0.25, 0.25, True, 2)
+    assert (same.low, same.high) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(("runs", "decided"), [(2, False), (5, False), (6, True)])
+def test_equal_differences_decide_as_soon_as_chance_makes_them_alike_less_often_than_one_time_in_twenty(
+    runs: int, decided: bool
+) -> None:
+    found = statistics.difference(
+        [0.90, 0.91, 0.92, 0.93, 0.94, 0.95][:runs], [0.80, 0.81, 0.82, 0.83, 0.84, 0.85][:runs], paired=True
+    )
+    assert (found.spreads, found.decided, found.needed) == ((0.0,), decided, 6)
+    assert (stats.binomtest(runs, runs).pvalue < 0.05) == decided
+
+
+def test_what_only_the_order_of_additions_changes_is_no_difference() -> None:
+    found = statistics.difference([0.4, 0.5], [0.4 + 1e-9, 0.5 + 2e-9], paired=True)
+    assert (found.estimate, found.low, found.high, found.decided) == (0, 0, 0, False)
 
 
 def test_a_group_without_spread_beside_one_that_has_it_is_compared_without_a_warning() -> None:

@@ -40,7 +40,9 @@ def test_a_stages_description_holds_its_words_the_verdict_and_the_diff(digits: P
 
 def test_it_is_told_in_uzbek_where_that_is_chosen(digits: Path) -> None:
     _, note = trained("stage=03_module", "language=uz")
+    assert note.startswith("## 3-bosqich: Parametrli modul\n")
     assert "### Kodda nima o'zgaradi" in note and "aynan bir xil" in note
+    assert "**Qo'llanma chop etadi (seed belgilanmagan):**" in note
 
 
 def test_the_first_stage_has_a_script_and_no_diff(digits: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_finished_run_is_reused_where_only_words_changed(edited: Edited) -> No
 def test_runs_are_one_group_where_only_words_changed(edited: Edited) -> None:
     edited.write(IN_WORDS)
     edited.train("epochs=1", "seed=1", "hydra.run.dir=outputs/second")
-    assert "best mean: all" in edited.call("experiments.compare", "outputs/first", "outputs/second")
+    assert "lowest mean valid/loss: all, " in edited.call("experiments.compare", "outputs/first", "outputs/second")
 
 
 @pytest.mark.slow

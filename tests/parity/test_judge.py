@@ -193,7 +193,7 @@ def test_trained_weights_are_left_out() -> None:
 
 def test_a_shorter_training_than_asked_for_is_compared_as_a_whole() -> None:
     verdict = compare([], [], steps=500)
-    assert (verdict.steps, verdict.notes) == (STEPS, (f"{STEPS} steps are all there are",))
+    assert (verdict.steps, verdict.notes) == (STEPS, ("the training has no more steps",))
 
 
 def test_settings_of_the_process_are_left_as_they_were() -> None:

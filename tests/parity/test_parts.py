@@ -239,6 +239,11 @@ def test_a_difference_ends_with_1_and_is_told_with_both_values(capsys: pytest.Ca
     assert lines[3].startswith("  by ") and " times what is allowed): " in lines[3] and " and " in lines[3]
 
 
+def test_a_verdict_is_in_uzbek_where_that_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = told(["", "seeds.init=3", "--steps", "3", "model=mlp", "language=uz", *FLAT], capsys)
+    assert (code, out) == (0, "A  (standart)\nB  seeds.init=3\naynan bir xil: 3 ta qadamning har bir biti\n")
+
+
 @pytest.mark.slow
 def test_the_stages_are_a_table_that_ends_with_1_where_an_expectation_is_broken(
     capsys: pytest.CaptureFixture[str],

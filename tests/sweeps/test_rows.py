@@ -68,3 +68,17 @@ def test_a_stage_has_what_the_tutorial_prints_beside_its_own_loss_and_its_verdic
         "status": "FINISHED",
     }
     assert "parity" not in stage_rows(found)[0]
+
+
+def test_the_heads_are_in_the_language_of_the_runs(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a", [0.5], tags={"stage": "01"})
+    words = "language: uz\ntutorial:\n  gain: {en: less, uz: kam}\n  prints: {}\n"
+    (folder / "config.yaml").write_text(words, encoding="utf-8")
+    (found,) = [JobRecord.of(record.read(folder), "0")]
+    assert {"ish", "soniya", "holat"} <= set(job_rows([found], [])[0])
+    (row,) = stage_rows([found])
+    assert (row["bosqich"], row["foyda"], row["qo'llanmada"]) == ("01", "kam", "-")
+
+
+def test_a_sweep_without_jobs_has_no_rows() -> None:
+    assert job_rows([], []) == []

@@ -230,6 +230,6 @@ def test_twenty_trials_on_mnist_5k_have_one_parent_and_compare_shows_the_best(wo
     assert parent.data.tags["best/folder"] == best.data.tags["experiments.folder"]
 
     shown = cli(module="experiments.compare").stdout
-    (line,) = [line for line in shown.splitlines() if line.startswith("best: ")]
-    assert f"valid/loss {best.data.metrics['best/valid_loss']!r} at epoch 0" in line
+    (line,) = [line for line in shown.splitlines() if line.startswith("lowest valid/loss: ")]
+    assert f", {best.data.metrics['best/valid_loss']!r} at epoch 0" in line
     assert all(f"{key}={best.data.params[key]}" in line for key in searched_keys)

@@ -267,7 +267,7 @@ def test_a_stages_words_are_the_runs_description(workplace: Path) -> None:
     options = ["stage=01_tensors", "language=uz", "dataset=digits", "figures=false"]
     result = experiments.run(options)
     note = client(workplace).get_run(str(result.run_id)).data.tags["mlflow.note.content"]
-    assert note.startswith("## Bosqich 1: ")
+    assert note.startswith("## 1-bosqich: ")
     assert "`tutorial/last_batch_loss`: 0.0813" in note
 
 

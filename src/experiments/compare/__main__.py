@@ -11,6 +11,7 @@ import argparse
 import datetime
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from experiments import cli
 from experiments.compare import rows, seeds
 from experiments.compare.comparison import METRIC, Comparison, compare
 from experiments.compare.selection import choose
+from experiments.config.language import NAMES, Language
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
@@ -27,6 +29,7 @@ from experiments.tracking import delivered, links, record
 from experiments.tracking.delivered import Delivered
 
 FOLDER = "comparisons"
+CELL = 20  # characters of a line in a cell, where a verdict would make the table wider than a terminal
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--axis", choices=("epoch", "samples", "seconds"), default="epoch", help="of the curves")
     parser.add_argument("--metric", default=METRIC, help=f"the metric to compare by; default: {METRIC}")
     parser.add_argument("--mode", choices=("min", "max"), help="which value of it is best; default: by its name")
+    parser.add_argument("--language", choices=NAMES, help="default: that of the first run")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
     given = parser.parse_args(arguments)
     cli.guarded(lambda: _compare(given))
@@ -47,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _compare(given: argparse.Namespace) -> None:
     _check(given)
     jobs, sweeps = choose(given.what, given.output_root)
-    comparison = compare(jobs, given.metric, given.mode)
+    say = Language(given.language) if given.language else Language.of(*(job.folder for job in jobs))
+    comparison = compare(jobs, given.metric, given.mode, say)
     lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
     lines += _links([job.folder for job in jobs if job.started], given.metric)
     try:
@@ -68,10 +73,11 @@ def _check(given: argparse.Namespace) -> None:
 
 def _answer(comparison: Comparison) -> Iterator[str]:
     yield f"{table(rows.rows(comparison))}\n"
-    groups = seeds.groups(comparison)
+    groups, say = seeds.groups(comparison), comparison.say
     if seeds.repeated(groups):
-        yield f"{table(seeds.rows(groups, comparison.metrics))}\n"
-    yield from (rows.headline(comparison), *comparison.notes, *seeds.notes(groups, comparison.metric))
+        means = seeds.rows(groups, comparison.metrics, say)
+        yield f"{table([{head: textwrap.fill(text, CELL) for head, text in row.items()} for row in means])}\n"
+    yield from (rows.headline(comparison), *comparison.notes, *seeds.notes(groups, comparison.metric, say))
 
 
 def _files(comparison: Comparison, sweeps: Sequence[Path], given: argparse.Namespace) -> Iterator[str]:
@@ -84,11 +90,11 @@ def _files(comparison: Comparison, sweeps: Sequence[Path], given: argparse.Names
     plot.parent.mkdir(parents=True, exist_ok=True)
     with replacing(plot) as temporary:
         curves.png(comparison, given.axis, temporary)
-    yield f"curves  {relative(plot)}"
+    yield f"{comparison.say('curves'):7} {relative(plot)}"
     if given.html:
         with replacing(given.html) as temporary:
             temporary.write_text(page.page(comparison, sweeps, given.axis), encoding="utf-8")
-        yield f"page    {relative(given.html)}"
+        yield f"{comparison.say('page'):7} {relative(given.html)}"
 
 
 def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.compare import differences
+from experiments.compare import differences, earlier
 from experiments.compare.differences import is_seed
+from experiments.config.language import ENGLISH, Language
 from experiments.errors import ConfigError, Fault, first_line, suggestion
 from experiments.runs.job_record import JobRecord
 from experiments.sweeps.rows import are_stages
@@ -28,6 +29,7 @@ class Run:
         group: the label that it shares with runs that differ by seed alone.
         settings: its values of the settings that differ.
         modes: whether the smallest or the largest value of a metric is its best.
+        behind: the epochs behind its starting weights; empty for fresh ones, or where all runs have the same.
     """
 
     job: JobRecord
@@ -35,6 +37,7 @@ class Run:
     group: str
     settings: Mapping[str, str]
     modes: Mapping[str, Mode]
+    behind: str = ""
 
     def points(self, metric: str) -> Points:
         """Return a metric's value by epoch; empty where the run has none."""
@@ -70,11 +73,13 @@ class Comparison:
         runs: in the order in which they were named; the others are measured against the first.
         metrics: the one that they are compared by, and the accuracy beside it where there is one.
         notes: what limits the comparison.
+        say: the language of the notes, and of all that is written about the comparison.
     """
 
     runs: Sequence[Run]
     metrics: Sequence[str]
     notes: Sequence[str]
+    say: Language = ENGLISH
 
     @property
     def metric(self) -> str:
@@ -92,7 +97,7 @@ class Comparison:
         return math.inf if found is None else run.sign(self.metric) * found[1]
 
 
-def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None) -> Comparison:
+def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None, say: Language = ENGLISH) -> Comparison:
     """Lay runs side by side, compared by a metric; without a mode its name decides which value is best.
 
     Raises:
@@ -107,11 +112,13 @@ def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None) ->
     keys = differences.differing_keys(jobs, values)
     labels = differences.labels_of(values, keys, jobs)
     groups = differences.groups_of(values, [key for key in keys if not is_seed(key)], jobs)
+    behind = earlier.epochs(jobs)
+    ends = [earlier.suffix(job, count, keys, say) for job, count in zip(jobs, behind, strict=True)]
     runs = [
-        Run(job, label, group, {key: given.get(key, "") for key in keys}, modes)
-        for job, label, group, given in zip(jobs, labels, groups, values, strict=True)
+        Run(job, label + end, group + end, {key: given.get(key, "") for key in keys}, modes, count)
+        for job, label, group, given, count, end in zip(jobs, labels, groups, values, behind, ends, strict=True)
     ]
-    return Comparison(runs, [metric, *beside], list(_notes(runs, metric)))
+    return Comparison(runs, [metric, *beside], list(_notes(runs, metric, say)), say)
 
 
 def _mode(metric: str) -> Mode:
@@ -139,26 +146,30 @@ def _check(metric: str, jobs: Sequence[JobRecord]) -> None:
         raise ConfigError(Fault(f"--metric {metric}", "no run has a finite value of it"))
 
 
-def _notes(runs: Sequence[Run], metric: str) -> Iterator[str]:
+def _notes(runs: Sequence[Run], metric: str, say: Language) -> Iterator[str]:
     jobs = [run.job for run in runs]
     if len(runs) == 1:
-        yield "one run only: there is nothing to compare it with"
+        yield say("one run only: there is nothing to compare it with")
+    for label in dict.fromkeys(run.group for run in runs if run.behind):
+        yield say("{label} started from trained weights: more epochs are a part of its difference", label=label)
     versions = differences.differing_versions(jobs)
     if "content of dataset" in versions:
-        yield "not all were trained and validated on the same data"
+        yield say("not all were trained and validated on the same data")
     losses = {job.start.params.get("loss.name") for job in jobs if job.started}
     if metric.endswith("/loss") and len(losses) > 1 and not are_stages(jobs):
-        yield f"{metric} is one measure only if these losses are: {', '.join(sorted(map(str, losses)))}"
+        names = ", ".join(sorted(map(str, losses)))
+        yield say("{metric} is one measure only if these losses are: {losses}", metric=metric, losses=names)
     if code := [name.removeprefix("code of ") for name in versions if name.startswith("code of ")]:
-        yield f"the source code of {', '.join(code)} differs between runs"
+        yield say("the source code of {names} differs between runs", names=", ".join(code))
     for name, values in versions.items():
         if name.startswith("machine."):
-            yield f"{name} differs: {', '.join(values)}"
+            yield say("{name} differs: {values}", name=name, values=", ".join(values))
     for run in runs:
         if run.job.status != "FINISHED":
             reason = f": {first_line(run.job.reason)}" if run.job.reason else ""
-            yield f"{run.label} is {run.job.status}{reason}"
+            yield say("{label} is {status}", label=run.label, status=run.job.status) + reason
         elif run.best(metric) is None:
-            yield f"{run.label} has no {'finite ' * (metric in run.job.metrics)}{metric}"
+            finite = say("finite ") if metric in run.job.metrics else ""
+            yield say("{label} has no {metric}", label=run.label, metric=f"{finite}{metric}")
         elif (last := run.last(metric)) is not None and not math.isfinite(last):
-            yield f"{run.label} ended with {metric} {last}"
+            yield say("{label} ended with {metric} {value}", label=run.label, metric=metric, value=last)

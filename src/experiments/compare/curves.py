@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST = len(COLOURS) * len(STYLES)  # each curve has a colour and style of its own
-WIDTH = 44  # characters of a line in the legend
+WIDTH = 34  # characters of a line in the legend
 LINES = 3
 
 Points = list[tuple[float, float]]
@@ -86,7 +86,7 @@ def curves(comparison: Comparison, axis: str) -> list[Curve]:
             members.setdefault(run.group, []).append(run)
     found: dict[Hashable, Curve] = {}
     for group, runs in members.items():
-        name = runs[0].label if len(runs) == 1 else f"{group} (mean of {len(runs)})"
+        name = runs[0].label if len(runs) == 1 else f"{group} ({comparison.say('mean of {count}', count=len(runs))})"
         key: Hashable = group
         if axis != "seconds":
             lines = [points(run, metric, axis) for run in runs for metric in comparison.metrics]
@@ -105,18 +105,18 @@ def _figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure
     lines = sum(max(heights[at : at + columns]) for at in range(0, len(drawn), columns))
     figure = Figure(figsize=(5.2 * len(metrics), 3.2 + 0.19 * lines), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        _draw(axes, drawn, metric, axis)
+        _draw(axes, drawn, metric, axis, comparison.say(AXES[axis]))
     entries = {
         label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     look: dict[str, Any] = {"fontsize": 8, "frameon": False, "handlelength": 3.5, "ncols": columns}
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", **look)
     if len(drawn) == MOST:
-        figure.suptitle(f"{MOST} curves: the first and the best", fontsize=9)
+        figure.suptitle(comparison.say("{count} curves: the first and the best", count=MOST), fontsize=9)
     return figure
 
 
-def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
+def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str, name: str) -> None:
     """Draw a line for each curve; of a group of seeds, thin ones and their mean."""
     for number, curve in enumerate(drawn):
         look: dict[str, Any] = {
@@ -129,7 +129,7 @@ def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str) -> None:
             axes.plot(*zip(*line, strict=True), **look | {"marker": ""}, linewidth=0.7, alpha=0.4)
         if lines:
             axes.plot(*zip(*_mean(lines), strict=True), **look, markersize=4, linewidth=1.6, label=curve.label)
-    axes.set(xlabel=AXES[axis], ylabel=metric)
+    axes.set(xlabel=name, ylabel=metric)
     if axis == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)

@@ -17,12 +17,12 @@ from matplotlib.image import imsave
 
 from experiments.compare import curves, rows, seeds
 from experiments.compare.comparison import Comparison
+from experiments.config.language import Language
 from experiments.parity import stage_sweep
 from experiments.sweeps.rows import are_stages, stage_rows
 from experiments.tracking.figures import PICTURES, arrays, label, pixels
 
-SENTENCES = ("gain", "against the first")  # columns that hold sentences
-STAGE_COLUMNS = {"gain": "gain", "printed": "the tutorial\nprints", "ours": "this run\ngives"}
+STAGE_COLUMNS = ("gain", "printed", "ours")
 
 FEW = 3  # up to so many runs show their own mistakes; of more, the best run shows its
 
@@ -31,31 +31,31 @@ Row = Mapping[str, str]
 
 def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
     """Return the page as HTML; `sweeps` are folders that may hold parity verdicts, `axis` is that of the curves."""
+    say, metric = comparison.say, comparison.metric
     groups = seeds.groups(comparison)
     repeated = seeds.repeated(groups)
     stages = _stages(comparison)
-    metric = comparison.metric
+    unmarked = repeated or comparison.best.behind  # the best of several seeds is luck
     loader = PackageLoader(__package__)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template("page.html").render(
-        title=f"{'The stages' if stages else 'Runs'} compared by {metric}",
-        metric=metric,
+        say=say,
+        title=say("The stages compared by {metric}" if stages else "Runs compared by {metric}", metric=metric),
         days=_days(comparison),
-        direction="larger" if comparison.best.modes[metric] == "max" else "smaller",
+        metric=metric,
+        smaller=comparison.best.sign(metric) > 0,
         answer=rows.headline(comparison, seeds.rounded),
-        groups=seeds.rows(groups, comparison.metrics) if repeated else [],
+        groups=seeds.rows(groups, comparison.metrics, say) if repeated else [],
         stages=bool(stages),
         runs=_runs(comparison, stages),
-        best=None if repeated else comparison.runs.index(comparison.best),  # the best of several seeds is luck
-        curves={
-            f"{name} of each run by {curves.AXES[axis]}": curves.svg(comparison, name, axis)
-            for name in comparison.metrics
-        },
+        best=None if unmarked else comparison.runs.index(comparison.best),
+        axis=say(curves.AXES[axis]),
+        curves={name: curves.svg(comparison, name, axis) for name in comparison.metrics},
         digits=list(_mistakes(comparison)),
-        parity=[(sweep.name, _verdicts(sweep)) for sweep in sweeps if (sweep / stage_sweep.FILE).is_file()],
-        notes=[*comparison.notes, *seeds.notes(groups, metric)],
-        number_columns=_number_columns,
-        look=_look,
+        parity=[(sweep.name, _verdicts(sweep, say)) for sweep in sweeps if (sweep / stage_sweep.FILE).is_file()],
+        notes=[*comparison.notes, *seeds.notes(groups, metric, say)],
+        sentences=[say("gain"), say("minus the first")],  # columns that hold sentences
+        directions={verdict.text: verdict.direction for verdict in seeds.verdicts(groups, metric, say)},
     )
 
 
@@ -63,7 +63,7 @@ def _days(comparison: Comparison) -> str:
     """Return the day on which the runs started, or the first and the last."""
     times = [run.job.start.time / 1000 for run in comparison.runs if run.job.started]
     days = [datetime.datetime.fromtimestamp(time).astimezone().date().isoformat() for time in times]
-    return min(days) if len(set(days)) == 1 else f"{min(days)} to {max(days)}"
+    return " - ".join(sorted({min(days), max(days)}))
 
 
 def _stages(comparison: Comparison) -> dict[Path, dict[str, str]]:
@@ -71,37 +71,20 @@ def _stages(comparison: Comparison) -> dict[Path, dict[str, str]]:
     started = [run.job for run in comparison.runs if run.job.started]
     if not are_stages(started):
         return {}
-    return {job.folder: row for job, row in zip(started, stage_rows(started), strict=True)}
+    return {job.folder: row for job, row in zip(started, stage_rows(started, say=comparison.say), strict=True)}
 
 
 def _runs(comparison: Comparison, stages: Mapping[Path, Row]) -> list[Row]:
+    say = comparison.say
     table: list[Row] = []
     for run, row in zip(comparison.runs, rows.rows(comparison), strict=True):
         if stages:
             stage = stages.get(run.job.folder)
-            extra = {head: stage[key] if stage else "-" for key, head in STAGE_COLUMNS.items()}
-            rest = {key: text for key, text in row.items() if key not in ("run", "stage")}
-            row = {"stage": row["stage"], **extra, **rest}
+            extra = {say(head): stage[say(head)] if stage else "-" for head in STAGE_COLUMNS}
+            rest = {key: text for key, text in row.items() if key not in (say("run"), "stage")}
+            row = {say("stage"): row["stage"], **extra, **rest}
         table.append(row)
     return table
-
-
-def _number_columns(table: Sequence[Row]) -> set[str]:
-    return {head for head in table[0] if all(_is_number(row[head]) for row in table)}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text in ("", "-")
-    return True
-
-
-def _look(head: str, text: str, numbers: set[str]) -> str | None:
-    """Return a cell's CSS classes."""
-    classes = {"n": head in numbers, "better": text.endswith(" better"), "words": head in SENTENCES}
-    return " ".join(name for name, holds in classes.items() if holds) or None
 
 
 def _mistakes(comparison: Comparison) -> Iterator[tuple[str, list[dict[str, str]]]]:
@@ -129,27 +112,27 @@ def _mistake(kept: Mapping[str, np.ndarray], number: int) -> dict[str, str]:
         "image": f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}",
         "label": true,
         "answer": answer,
-        "sure": f"{kept['worst_probability'][number]:.0%}",
+        "share": kept["worst_probability"][number],
     }
 
 
-def _verdicts(sweep: Path) -> list[Row] | None:
+def _verdicts(sweep: Path, say: Language) -> list[Row] | None:
     """Return the rows of a sweep's verdicts; None where its file cannot be read."""
     try:
-        return [_verdict(item) for item in json.loads((sweep / stage_sweep.FILE).read_text(encoding="utf-8"))]
+        return [_verdict(item, say) for item in json.loads((sweep / stage_sweep.FILE).read_text(encoding="utf-8"))]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _verdict(item: Mapping[str, Any]) -> Row:
+def _verdict(item: Mapping[str, Any], say: Language) -> Row:
     difference = item.get("difference")
     before, stage = item["pair"]
     return {
-        "from": str(before),
-        "to": str(stage),
-        "verdict": str(item["verdict"]),
-        "where": str(item.get("where") or "-"),
-        "largest difference": f"{difference:.1e}" if isinstance(difference, int | float) else "-",
-        "expected": str(item.get("expected") or "-"),
-        "as expected": "-" if "holds" not in item else "yes" if item["holds"] else "no",
+        say("from"): str(before),
+        say("to"): str(stage),
+        say("verdict"): say(str(item["verdict"])),
+        say("where"): str(item.get("where") or "-"),
+        say("largest difference"): f"{difference:.1e}" if isinstance(difference, int | float) else "-",
+        say("expected"): say(str(item.get("expected") or "-")),
+        say("as expected"): "-" if "holds" not in item else say("yes") if item["holds"] else say("no"),
     }

@@ -9,9 +9,12 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from experiments.compare.comparison import Comparison, Run
+from experiments.config.language import ENGLISH, Language
 
 if TYPE_CHECKING:
     from experiments.compare.statistics import Difference
+
+ROUNDING = 1e-6  # the part of a value that the order of additions can change
 
 BySeed = dict[tuple[str, ...], float]
 
@@ -58,6 +61,11 @@ def rounded(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
 
+def signed(difference: float) -> str:
+    """Return a difference, a value minus that of the first, with its sign."""
+    return f"{'-' if difference < 0 else '+'}{rounded(abs(difference))}"
+
+
 def groups(comparison: Comparison) -> list[Group]:
     """Return the groups in the order of their first runs."""
     members: dict[str, list[Run]] = {}
@@ -70,45 +78,45 @@ def groups(comparison: Comparison) -> list[Group]:
     return found
 
 
-def verdicts(found: Sequence[Group], metric: str, *, last: bool = False) -> list[Verdict]:
+def verdicts(found: Sequence[Group], metric: str, say: Language = ENGLISH, *, last: bool = False) -> list[Verdict]:
     """Compare each group with the first, where both have runs, by their best epochs or their last ones."""
-    return [_verdict(found[0], other, metric, last) for other in found[1:] if found[0].runs and other.runs]
+    return [_verdict(found[0], other, metric, say, last) for other in found[1:] if found[0].runs and other.runs]
 
 
-def _verdict(first: Group, other: Group, metric: str, last: bool) -> Verdict:
+def _verdict(first: Group, other: Group, metric: str, say: Language, last: bool) -> Verdict:
     one, two = first.values(metric, last=last), other.values(metric, last=last)
     count, label = min((len(one), first.label), (len(two), other.label))
     if count < 2:
-        text = f"no verdict from one run of {label}" if count else f"no run of {label} has a finite value"
+        text = say(
+            "no verdict from one run of {label}" if count else "no run of {label} has a finite value", label=label
+        )
         return Verdict(other.label, 0, text)
     # Late: scipy takes a second or two, which single runs need not wait for.
     from experiments.compare import statistics
 
-    sign = -first.runs[0].sign(metric)
     # Pairs are worth more than all that they leave out, unless those are most.
     common = [seed for seed in one if seed in two]
     if paired := len(common) >= 2 and 2 * len(common) >= count:
-        one, two, count = ({seed: one[seed] for seed in common}, {seed: two[seed] for seed in common}, len(common))
-    gains = [sign * value for value in one.values()], [sign * value for value in two.values()]
-    found = statistics.difference(*gains, paired=paired)
-    direction = 0 if not found.decided else 1 if found.estimate > 0 else -1
-    return Verdict(other.label, direction, _text(found, count, "paired" if paired else "unpaired"))
+        one, two = {seed: one[seed] for seed in common}, {seed: two[seed] for seed in common}
+    found = statistics.difference(list(one.values()), list(two.values()), paired=paired)
+    smaller_is_better = first.runs[0].sign(metric)
+    direction = (smaller_is_better if found.estimate < 0 else -smaller_is_better) if found.decided else 0
+    return Verdict(other.label, direction, _text(found, direction, say("paired") if paired else say("unpaired"), say))
 
 
-def _text(found: Difference, seeds: int, pairing: str) -> str:
-    if found.low == found.high:
-        same = "no difference" if not found.estimate else f"{_amount(found.estimate)}, the same"
-        return f"{same} for every seed ({seeds} seeds, {pairing})"
-    if found.decided:
-        low, high = sorted((abs(found.low), abs(found.high)))
-        return f"{_amount(found.estimate)} [{rounded(low)}, {rounded(high)}] (95 %, {seeds} seeds, {pairing})"
-    needed = f"about {found.needed} are" if found.needed else "more than 100 are"
-    interval = f"{rounded(found.estimate)} [{rounded(found.low)}, {rounded(found.high)}]"
-    return f"cannot separate with {seeds} seeds; {needed} needed (better by {interval}, 95 %, {pairing})"
-
-
-def _amount(gain: float) -> str:
-    return f"{'better' if gain > 0 else 'worse'} by {rounded(abs(gain))}"
+def _text(found: Difference, direction: int, pairing: str, say: Language) -> str:
+    """Return the signed difference and its interval; the word before them is better or worse only where decided."""
+    basis = [say("{count} seeds", count=found.runs), pairing]
+    if found.low == found.high == 0:
+        return f"{say('no difference for every seed')} ({', '.join(basis)})"
+    around = say("for every seed")
+    if found.low != found.high:
+        around = f"[{signed(found.low)}, {signed(found.high)}]"
+        basis.insert(0, "95 %")
+    if not direction:
+        basis.append(say("about {count} needed", count=found.needed) if found.needed else say("more than 100 needed"))
+    word = (say("undecided"), say("better"), say("worse"))[direction]
+    return f"{word}: {signed(found.estimate)} {around} ({', '.join(basis)})"
 
 
 def repeated(found: Sequence[Group]) -> bool:
@@ -116,45 +124,47 @@ def repeated(found: Sequence[Group]) -> bool:
     return any(len(group.runs) > 1 for group in found)
 
 
-def headline(found: Sequence[Group], metric: str) -> str:
+def headline(found: Sequence[Group], metric: str, say: Language = ENGLISH) -> str:
     """Return the answer in a sentence: which group has the best mean, and whether that is more than chance."""
     with_runs = [group for group in found if group.runs]
     means = {group.label: fmean(group.values(metric).values()) for group in with_runs}
     sign = with_runs[0].runs[0].sign(metric)
     best = min(means, key=lambda label: sign * means[label])
-    answer = f"best mean: {best}, {metric} {rounded(means[best])}"
-    against = [verdict.text for verdict in verdicts(found, metric) if verdict.label == best]
-    return "; ".join([answer, *(f"against the first, {found[0].label}: {text}" for text in against)])
+    leading = say("lowest mean {metric}" if sign > 0 else "highest mean {metric}", metric=metric)
+    against = say("against the first, {label}", label=found[0].label)
+    texts = [verdict.text for verdict in verdicts(found, metric, say) if verdict.label == best]
+    return "; ".join([f"{leading}: {best}, {rounded(means[best])}", *(f"{against}: {text}" for text in texts)])
 
 
-def notes(found: Sequence[Group], metric: str) -> list[str]:
+def notes(found: Sequence[Group], metric: str, say: Language = ENGLISH) -> list[str]:
     """Return what limits the verdicts."""
     if not repeated(found):
-        note = "one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2"
+        note = say("one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2")
         return [note] if len(found) > 1 else []
     lines = []
     if (compared := sum(len(group.runs) > 1 for group in found[1:])) > 1:
-        lines.append(f"each of the {compared} intervals is 95 % sure by itself; one in twenty misses the truth")
+        lines.append(say("each of the {count} intervals is 95 % sure by itself", count=compared))
     if any(group.left_out for group in found):
-        lines.append("left out of the means: runs that have not finished, and all but one run of the same seed")
-    for by_best, by_last in zip(verdicts(found, metric), verdicts(found, metric, last=True), strict=True):
-        if by_best.direction != by_last.direction:
-            lines.append(f"{by_best.label} by its last epochs, not its best ones: {by_last.text}")
+        lines.append(say("left out of the means: runs that have not finished, and all but one run of the same seed"))
+    by_best, by_last = verdicts(found, metric, say), verdicts(found, metric, say, last=True)
+    for best, last in zip(by_best, by_last, strict=True):
+        if best.direction != last.direction:
+            lines.append(say("{label} by its last epochs, not its best ones", label=best.label) + f": {last.text}")
     return lines
 
 
-def rows(found: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, str]]:
+def rows(found: Sequence[Group], metrics: Sequence[str], say: Language = ENGLISH) -> list[dict[str, str]]:
     """Return a row for each group: its number of seeds, and each metric's mean and standard deviation."""
-    against = {verdict.label: verdict.text for verdict in verdicts(found, metrics[0])}
+    against = {verdict.label: verdict.text for verdict in verdicts(found, metrics[0], say)}
     any_left_out = any(group.left_out for group in found)
     table = []
     for group in found:
-        row = {"runs alike but for the seed": group.label, "seeds": str(len(group.runs))}
+        row = {say("runs alike but\nfor the seed"): group.label, say("seeds"): str(len(group.runs))}
         for metric in metrics:
             values = list(group.values(metric).values())
-            row[f"{metric} mean"] = rounded(fmean(values)) if values else ""
-            row[f"{metric} sd"] = rounded(stdev(values)) if len(values) > 1 else ""
+            row[f"{metric}\n{say('mean')}"] = rounded(fmean(values)) if values else ""
+            row[f"{metric}\n{say('sd')}"] = rounded(stdev(values)) if len(values) > 1 else ""
         if any_left_out:
-            row["left out"] = str(group.left_out or "")
-        table.append(row | {"against the first": against.get(group.label, "")})
+            row[say("left out")] = str(group.left_out or "")
+        table.append(row | {say("minus the first"): against.get(group.label, "")})
     return table

@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from experiments.compare.seeds import ROUNDING
+
 LEVEL = 0.95
 POWER = 0.8
 MOST = 100  # larger numbers of runs are not computed
+ALIKE = 6  # so many equal differences are chance less often than one time in twenty (sign test)
 
 Array = np.ndarray
 
@@ -29,17 +32,20 @@ class Difference:
         low: the lower end of the interval around the estimate.
         high: the upper end.
         spreads: the standard deviation of the pairs' differences, or that of each group.
+        runs: of the smaller group.
     """
 
     estimate: float
     low: float
     high: float
     spreads: tuple[float, ...]
+    runs: int = 0
 
     @property
     def decided(self) -> bool:
-        """Return whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
+        """Return whether the interval excludes zero; without any spread, whether there are enough runs."""
+        beyond_zero = self.estimate != 0 and (self.low > 0 or self.high < 0)
+        return beyond_zero and (any(self.spreads) or self.runs >= ALIKE)
 
     @property
     def needed(self) -> int | None:
@@ -50,7 +56,7 @@ class Difference:
         if not self.estimate:
             return None
         if not any(self.spreads):
-            return 2
+            return ALIKE
         squares = np.square(self.spreads)
         n = np.arange(2, MOST + 1)
         # Welch's degrees of freedom; n - 1 for pairs. The test statistic follows the noncentral t.
@@ -66,10 +72,12 @@ class Difference:
 def difference(first: ArrayLike, second: ArrayLike, *, paired: bool) -> Difference:
     """Compare two groups of at least two values; paired ones are in the same order, and what a pair shares cancels."""
     one, other = np.asarray(first, float), np.asarray(second, float)
-    estimate = float((other - one).mean() if paired else other.mean() - one.mean())
-    spreads = tuple(float(sample.std(ddof=1)) for sample in ((other - one,) if paired else (one, other)))
+    least = ROUNDING * max(np.abs(one).max(), np.abs(other).max())  # what is smaller counts as zero
+    samples = (other - one,) if paired else (one, other)
+    mean, *deviations = other.mean() - one.mean(), *(sample.std(ddof=1) for sample in samples)
+    estimate, *spreads = (float(value) if abs(value) >= least else 0.0 for value in (mean, *deviations))
     low, high = interval(one, other, paired=paired) if any(spreads) else (estimate, estimate)
-    return Difference(estimate, float(low), float(high), spreads)
+    return Difference(estimate, float(low), float(high), tuple(spreads), min(len(one), len(other)))
 
 
 def interval(first: ArrayLike, second: ArrayLike, *, paired: bool) -> tuple[Array, Array]:

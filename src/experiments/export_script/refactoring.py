@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config import check, stages
+from experiments.config.language import Language
 from experiments.config.root import RootConfig
 from experiments.errors import UserError
 from experiments.export_script.exporting import COMMAND, of
@@ -17,20 +18,6 @@ from experiments.tracking.markdown import shown
 
 SCRIPT = "plain.py"
 DIFF = "refactoring.diff"
-WORDS = {
-    "en": {
-        "heading": "What changes in the code",
-        "whole": "The whole script is the artifact `script/plain.py`.",
-        "cut": "The rest is in the artifact `script/refactoring.diff`.",
-        "none": "There is no script to set against the stage before:",
-    },
-    "uz": {
-        "heading": "Kodda nima o'zgaradi",
-        "whole": "To'liq skript `script/plain.py` artefaktida.",
-        "cut": "Qolgani `script/refactoring.diff` artefaktida.",
-        "none": "Oldingi bosqich bilan solishtiradigan skript yo'q:",
-    },
-}
 # The last script, for a sweep's next stage. Of the module: a sweep's jobs share a process and nothing else.
 _latest: dict[tuple[str, ...], str] = {}
 
@@ -51,13 +38,15 @@ class Refactoring:
 
     def described(self, note: str, language: str) -> str:
         """Return a stage's note with the diff after it, within what MLflow shows."""
-        words = WORDS[language]
-        heading = f"{note}\n\n### {words['heading']}\n\n"
+        say = Language(language)
+        heading = f"{note}\n\n### {say('What changes in the code')}\n\n"
+        whole = say("The whole script is the artifact `script/plain.py`.")
         if self.problem:
-            return f"{heading}{words['none']} {self.problem}"
+            return f"{heading}{say('There is no script to set against the stage before:')} {self.problem}"
         if not self.diff:
-            return f"{heading}{words['whole']}"
-        return shown(self.diff.rstrip(), words["cut"], before=f"{heading}```diff\n", after=f"\n```\n\n{words['whole']}")
+            return f"{heading}{whole}"
+        cut = say("The rest is in the artifact `script/refactoring.diff`.")
+        return shown(self.diff.rstrip(), cut, before=f"{heading}```diff\n", after=f"\n```\n\n{whole}")
 
 
 def refactoring(stage: str, root: RootConfig, overrides: Sequence[str]) -> Refactoring:

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from experiments.config.language import ENGLISH, Language
 from experiments.parity.matching import Matching
 
 TOLERANCE = 1e-5
 ROUNDINGS = 4
+WORDS = {"batch": "batch {name}", "gradient": "gradient of {name}", "weight": "weight {name}"}
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,11 @@ class Difference:
     @property
     def where(self) -> str:
         """The tensor in words."""
-        words = {"batch": "batch ", "gradient": "gradient of ", "weight": "weight "}
-        return words.get(self.kind, "") + self.name
+        return self.named(ENGLISH)
+
+    def named(self, say: Language) -> str:
+        """Return the tensor in words, in a language."""
+        return say(WORDS.get(self.kind, "{name}"), name=self.name)
 
 
 def infinite(kind: str, name: str, step: int | None, detail: str) -> Difference:

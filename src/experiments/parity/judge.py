@@ -138,7 +138,7 @@ def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpos
 
 
 def _all(wanted: int, longest: int) -> list[str]:
-    return [f"{longest} steps are all there are"] if longest < wanted else []
+    return ["the training has no more steps"] if longest < wanted else []
 
 
 def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from experiments.config.language import Language
 from experiments.config.secrets import masked
 from experiments.parity.differences import TOLERANCE
 from experiments.parity.judge import STEPS, compare, resumed
@@ -25,45 +26,49 @@ def report(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> bool:
     steps = STEPS if given.steps is None else given.steps
     tolerance = TOLERANCE if given.tolerance is None else given.tolerance
     overrides = [word for text in texts for word in text]
+    # A language that does not exist is refused with the other overrides.
+    say = Language(([word.partition("=")[2] for word in overrides if word.startswith("language=")] or ["en"])[-1])
     if given.stages:
-        return _stages(overrides, steps, tolerance)
+        return _stages(overrides, steps, tolerance, say)
     if given.resume_at is not None:
         verdict = resumed(overrides, given.resume_at, steps=steps)
-        _print(f"straight against saved after step {given.resume_at} and resumed")
+        _print(say("straight against saved after step {number} and resumed", number=given.resume_at))
     elif given.against is not None:
         verdict = against(overrides, given.against, data=given.data, tolerance=tolerance)
-        _print(f"the run against {given.against}")
+        _print(say("the run against {script}", script=given.against))
     else:
         common = [word for text in texts[2:] for word in text]
         a, b = ([*common, *text] for text in texts[:2])
         verdict = compare(a, b, steps=steps, tolerance=tolerance, transpose=given.transpose)
         for name, text in zip("AB", given.overrides, strict=False):
-            _print(f"{name}  {text or '(defaults)'}")
+            _print(f"{name}  {text or say('(defaults)')}")
         if verdict.matching:
-            _print("tensors, A = B\n  " + "\n  ".join(verdict.matching))
-    _print(str(verdict))
+            _print("\n  ".join([say("tensors, A = B"), *verdict.matching]))
+    _print(verdict.text(say))
     return verdict.verdict != "differs"
 
 
-def _stages(overrides: Sequence[str], steps: int, tolerance: float) -> bool:
+def _stages(overrides: Sequence[str], steps: int, tolerance: float, say: Language) -> bool:
     """Print the table of all pairs; return whether every expectation holds."""
     found = each(overrides, steps=steps, tolerance=tolerance)
     verdicts = list(tqdm(found, total=len(pairs()), unit="pair", leave=False, disable=None))
     rows = [
         {
-            "stages": f"{pair.before} -> {pair.stage}",
-            "verdict": pair.verdict.verdict,
-            "expected": pair.expected + (f" in {pair.where}" if pair.where else ""),
-            "where": pair.verdict.line,
-            "seconds": f"{pair.verdict.seconds:.1f}",
+            say("stages"): f"{pair.before} -> {pair.stage}",
+            say("verdict"): say(pair.verdict.verdict),
+            say("expected"): say(pair.expected) + (f" ({pair.where})" if pair.where else ""),
+            say("where"): pair.verdict.line(say),
+            say("seconds"): f"{pair.verdict.seconds:.1f}",
         }
         for pair in verdicts
     ]
     _print(table(rows))
     broken = [pair for pair in verdicts if not pair.holds]
     for pair in broken:
-        _print(f"\n{pair.stage}, expected {pair.expected} ({pair.why['en']})\n{pair.verdict}")
-    _print(f"\n{len(verdicts) - len(broken)} of {len(verdicts)} pairs are as expected")
+        expected = f"{say('expected')} {say(pair.expected)} ({pair.why[say.name]})"
+        _print(f"\n{pair.stage}, {expected}\n{pair.verdict.text(say)}")
+    good = len(verdicts) - len(broken)
+    _print("\n" + say("{good} of {count} pairs are as expected", good=good, count=len(verdicts)))
     return not broken
 
 

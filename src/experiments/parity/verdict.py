@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.config.language import ENGLISH, Language
 from experiments.parity.differences import Difference
 
 Word = Literal["identical", "equal", "differs"]
@@ -67,60 +68,72 @@ class Verdict:
         """The size of the difference."""
         return self.found.value if self.found else 0.0
 
-    @property
-    def line(self) -> str:
-        """The reason for the verdict in a few words, for a table."""
+    def line(self, say: Language = ENGLISH) -> str:
+        """Return the reason for the verdict in a few words, for a table."""
         if self.found is None:
             return ""
         if self.found.kind == "parameters":
-            return "parameters"
-        value = "" if math.isinf(self.found.value) else f", {self.found.value:.3g}"
+            return say("parameters")
+        value = "" if math.isinf(self.found.value) else f"{self.found.value:.3g}"
         if self.verdict == "equal":
-            return f"at most{value.lstrip(',')} ({self._place})"
-        return f"{self._place}{value}"
+            return say("at most {value} ({place})", value=value, place=self._place(say))
+        return self._place(say) + (value and f", {value}")
 
-    def __str__(self) -> str:
-        count = f"{self.steps} {self.unit}{'' if self.steps == 1 else 's'}"
+    def text(self, say: Language = ENGLISH) -> str:
+        """Return the verdict with its numbers."""
+        count = say(f"{{count}} {self.unit}{'' if self.steps == 1 else 's'}", count=self.steps)
         if self.verdict == "identical":
-            lines = [f"identical: every bit of {count}"]
+            lines = [say("identical: every bit of {count}", count=count)]
         elif self.verdict == "equal":
-            lines = [f"equal within {self.tolerance:g} over {count}", *self._largest()]
+            lines = [say("equal within {tolerance:g} over {count}", tolerance=self.tolerance, count=count)]
+            lines += [self._largest(say), *self._free(say)]
         else:
-            lines = [f"differs {self._from}", *self._how_far()]
-        lines += self._free()
-        return "\n  ".join([*lines, *(f"note: {note}" for note in self.notes)])
+            lines = [self._from(say), self._how_far(say)]
+        return "\n  ".join([*lines, *(say("note: {note}", note=say(note)) for note in self.notes)])
+
+    __str__ = text
 
     @property
-    def _place(self) -> str:
-        assert self.found is not None
-        after = "after" if self.found.kind == "figure" and self.unit == "step" else "at"
-        return f"{self.found.where} {after} {self.unit} {self.found.step}"
+    def _is_mean(self) -> bool:
+        """Return whether the steps are the same, and a mean over them differs."""
+        return self.found is not None and self.found.kind == "figure" and self.unit == "step"
 
-    @property
-    def _from(self) -> str:
+    def _where(self, say: Language) -> dict[str, object]:
+        """Return the values of a text on the place of the difference."""
         assert self.found is not None
-        if self.found.step is None:
-            return "before the first step, in the parameters"
-        if self.found.kind == "figure" and self.unit == "step":
-            return f"after {self.found.step} steps, in {self.found.where}; the steps themselves do not"
-        return f"from {self.unit} {self.found.step} on, in {self.found.where}"
+        step = say(f"{self.unit} {{number}}", number=self.step)
+        return {"where": self.found.named(say), "step": step, "number": self.step}
 
-    def _largest(self) -> list[str]:
+    def _place(self, say: Language) -> str:
+        return say("{where} after {step}" if self._is_mean else "{where} at {step}", **self._where(say))
+
+    def _from(self, say: Language) -> str:
+        if self.step is None:
+            return say("differs before the first step, in the parameters")
+        if self._is_mean:
+            return say("differs after {number} steps, in {where}; the steps themselves do not", **self._where(say))
+        return say("differs from {step} on, in {where}", **self._where(say))
+
+    def _largest(self, say: Language) -> str:
         if self.found is None:
-            return ["step by step from the first's state, every bit is the same"]
-        share = f"{100 * self.found.share:.2g} % of what is allowed"
-        return [f"largest difference {self.found.value!r}, {self._place} ({share}): {self.found.detail}"]
+            return say("step by step from the first's state, every bit is the same")
+        found = {"value": self.found.value, "place": self._place(say), "share": 100 * self.found.share}
+        text = say("largest difference {value!r}, {place} ({share:.2g} % of what is allowed)", **found)
+        return f"{text}: {self.found.detail}"
 
-    def _how_far(self) -> list[str]:
+    def _how_far(self, say: Language) -> str:
         assert self.found is not None
         if math.isinf(self.found.value):
-            return [self.found.detail]
-        allowed = "none is allowed" if math.isinf(self.found.share) else f"{self.found.share:.3g} times what is allowed"
-        return [f"by {self.found.value!r} ({allowed}): {self.found.detail}"]
+            return self.found.detail
+        share = self.found.share
+        allowed = say("none is allowed") if math.isinf(share) else say("{share:.3g} times what is allowed", share=share)
+        return f"{say('by {value!r}', value=self.found.value)} ({allowed}): {self.found.detail}"
 
-    def _free(self) -> list[str]:
-        if self.drift is None or self.verdict != "equal":
+    def _free(self, say: Language) -> list[str]:
+        if self.drift is None:
             return []
-        parted = self.drift.parted
-        apart = f"training losses at most {self.drift.loss!r} apart, at step {self.drift.step}"
-        return [f"each on its own, bits part at step {parted.step} ({parted.where}); {apart}"]
+        parted = {"step": self.drift.parted.step, "where": self.drift.parted.named(say)}
+        apart = say(
+            "training losses at most {loss!r} apart, at step {step}", loss=self.drift.loss, step=self.drift.step
+        )
+        return [f"{say('each on its own, bits part at step {step} ({where})', **parted)}; {apart}"]

@@ -18,15 +18,12 @@ from typing import Any
 import torch
 
 from experiments import ranks
+from experiments.config.language import Language
 from experiments.config.root import flatten
 from experiments.data.splits import DataSpec
 
 # Words and switches that say nothing of how a run was trained.
 NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
-VERDICTS = {
-    "en": {"identical": "identical", "equal": "equal", "differs": "differs"},
-    "uz": {"identical": "aynan bir xil", "equal": "teng", "differs": "farq qiladi"},
-}
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
 
 
@@ -98,20 +95,15 @@ def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
     """Return a stage's notes as the run's description (Markdown); empty outside the stages."""
     if not tutorial:
         return ""
-    heading, printed, against = {
-        "en": ("Stage", "The tutorial prints (unseeded)", "Against the stage before, from the same weights"),
-        "uz": ("Bosqich", "Qo'llanma bosib chiqaradi (urug'siz)", "Oldingi bosqichga nisbatan, bir xil vaznlardan"),
-    }[language]
-    lines = [
-        f"## {heading} {tutorial['number']}: {tutorial['title'][language]}",
-        tutorial["changes"][language],
-        tutorial["why"][language],
-    ]
+    say = Language(language)
+    heading = say("Stage {number}: {title}", number=tutorial["number"], title=tutorial["title"][language])
+    lines = [f"## {heading}", tutorial["changes"][language], tutorial["why"][language]]
     if expected := tutorial.get("expects"):
-        lines.append(f"**{against}: {VERDICTS[language][expected['verdict']]}.** {expected['why'][language]}")
+        against, verdict = say("Against the stage before, from the same weights"), say(expected["verdict"])
+        lines.append(f"**{against}: {verdict}.** {expected['why'][language]}")
     if tutorial["prints"]:
         figures = "\n".join(f"- `{name}`: {value}" for name, value in tutorial["prints"].items())
-        lines.append(f"**{printed}:**\n\n{figures}")
+        lines.append(f"**{say('The tutorial prints (unseeded)')}:**\n\n{figures}")
     return "\n\n".join(lines)
 
 

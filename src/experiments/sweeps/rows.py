@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.language import Language
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
@@ -22,12 +23,12 @@ def job_rows(jobs: Sequence[JobRecord], varied: Sequence[str]) -> list[dict[str,
     keys = differing([given for given, job in zip(values, jobs, strict=True) if job.started])
     keys += sorted({key for given in values for key in given if key in varied} - set(keys))
     metrics = [name for name in METRICS if any(name in job.figures for job in jobs)]
-    rows = []
+    say, rows = Language.of(*(job.folder for job in jobs)), []
     for job, given in zip(jobs, values, strict=True):
-        row = {"job": job.job, **{key: given.get(key, "") for key in keys}}
+        row = {say("job"): job.job, **{key: given.get(key, "") for key in keys}}
         row |= {name: f"{job.figures[name]:.4f}" if name in job.figures else "" for name in metrics}
         loss = job.figures.get("best/valid_loss", math.nan)
-        rows.append(((math.isnan(loss), loss), row | _ending(job, jobs)))
+        rows.append(((math.isnan(loss), loss), row | _ending(job, jobs, say)))
     return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 
@@ -38,23 +39,26 @@ def are_stages(jobs: Sequence[JobRecord]) -> bool:
     return distinct and all(_config(job).tutorial for job in jobs)
 
 
-def stage_rows(jobs: Sequence[JobRecord], parity: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, str]]:
+def stage_rows(
+    jobs: Sequence[JobRecord], parity: Sequence[Mapping[str, Any]] = (), say: Language | None = None
+) -> list[dict[str, str]]:
     """Return a row for each stage: what it gains, what the tutorial prints, what this run gave, and any verdicts."""
-    verdicts = {pair["pair"][1]: _verdict(pair) for pair in parity}
+    say = say or Language.of(*(job.folder for job in jobs))
+    verdicts = {pair["pair"][1]: _verdict(pair, say) for pair in parity}
     rows = []
     for job in jobs:
         stage, config = job.start.tags["stage"], _config(job)
         prints = config.tutorial.prints
         row = {
-            "stage": stage,
-            "gain": config.tutorial.gain[config.language],
-            "printed": _printed(prints),
-            "ours": _losses(job.series(LAST_BATCH if LAST_BATCH in prints else "valid/loss")),
+            say("stage"): stage,
+            say("gain"): config.tutorial.gain[say.name],
+            say("printed"): _printed(prints),
+            say("ours"): _losses(job.series(LAST_BATCH if LAST_BATCH in prints else "valid/loss")),
             "valid/loss": _losses(job.series("valid/loss")),
         }
         if verdicts:
-            row["parity"] = verdicts.get(stage, "")
-        rows.append(row | _ending(job, jobs))
+            row[say("parity")] = verdicts.get(stage, "")
+        rows.append(row | _ending(job, jobs, say))
     return rows
 
 
@@ -64,12 +68,12 @@ def _config(job: JobRecord) -> DictConfig:
     return config
 
 
-def _ending(job: JobRecord, jobs: Sequence[JobRecord]) -> dict[str, str]:
+def _ending(job: JobRecord, jobs: Sequence[JobRecord], say: Language) -> dict[str, str]:
     """Return a row's last cells: the time, the run that was reused where any job reused one, and the status."""
-    row = {"seconds": f"{sum(job.series('time/epoch_seconds')):.1f}"}
+    row = {say("seconds"): f"{sum(job.series('time/epoch_seconds')):.1f}"}
     if any(other.reused for other in jobs):
-        row["reused from"] = relative(job.reused) if job.reused else ""
-    return row | {"status": job.status}
+        row[say("reused from")] = relative(job.reused) if job.reused else ""
+    return row | {say("status"): job.status}
 
 
 def _printed(prints: Mapping[str, Any]) -> str:
@@ -84,5 +88,5 @@ def _losses(values: Sequence[float]) -> str:
     return "  ".join(f"{value:.4f}" for value in values)
 
 
-def _verdict(pair: Mapping[str, Any]) -> str:
-    return f"{pair['verdict']} ({pair['where']})" if pair["verdict"] == "differs" else str(pair["verdict"])
+def _verdict(pair: Mapping[str, Any], say: Language) -> str:
+    return say(pair["verdict"]) + (f" ({pair['where']})" if pair["verdict"] == "differs" else "")

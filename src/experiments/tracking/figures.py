@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.config.language import Language
 from experiments.tracking import record
 from experiments.tracking.record import RunRecord
 
@@ -58,18 +59,18 @@ def label(names: Sequence[str], target: np.ndarray) -> str:
 
 
 def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
-    kept = arrays(folder / PICTURES)
+    kept, say = arrays(folder / PICTURES), Language.of(folder)
     if kept:
         run = record.read(folder)
         if run.series("train/loss"):
-            yield "loss_curves", _curves(run)
+            yield "loss_curves", _curves(run, say)
         names = [str(name) for name in kept["labels"]]
         yield "first_digit", _first(kept["digits"][0])
         yield "digits", _grid(kept["digits"], lambda index: label(names, kept["digit_labels"][index]))
         if "confusion" in kept:
-            yield "confusion_matrix", _confusion(kept["confusion"], names)
+            yield "confusion_matrix", _confusion(kept["confusion"], names, say)
         if len(kept.get("worst", ())):
-            yield "worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index))
+            yield "worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index, say))
     for epoch, layer in enumerate(arrays(folder / WEIGHTS).get("images", ())):
         yield f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", _layer(layer)
 
@@ -97,20 +98,20 @@ def _show(axes: Axes, image: np.ndarray) -> None:
     axes.imshow(pixels(image) if len(image) == 3 else image[0], cmap="gray")
 
 
-def _curves(run: RunRecord) -> Figure:
+def _curves(run: RunRecord, say: Language) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name in ("train/loss", "valid/loss"):
         axes.plot(run.series(name), marker="o", markersize=3, label=name)
     axes.axhline(run.figures["untrained/valid_loss"], color="gray", linestyle=":", label="untrained/valid_loss")
-    axes.set(xlabel="epoch", ylabel="loss", title=run.start.name)
+    axes.set(xlabel=say("epoch"), ylabel=say("loss"), title=run.start.name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
-def _confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
+def _confusion(counts: np.ndarray, names: Sequence[str], say: Language) -> Figure:
     size = len(counts)
     figure = Figure(figsize=(2.5 + 0.45 * size, 2 + 0.45 * size), layout="constrained")
     axes = figure.subplots()
@@ -118,7 +119,7 @@ def _confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
     ticks = names or [str(index) for index in range(size)]
     axes.set_xticks(range(size), ticks, rotation=0 if max(map(len, ticks)) < 3 else 60)  # short names fit flat
     axes.set_yticks(range(size), ticks)
-    axes.set(xlabel="predicted", ylabel="true")
+    axes.set(xlabel=say("predicted"), ylabel=say("true"))
     for row, column in np.argwhere(counts):
         dark = np.log1p(counts[row, column]) > np.log1p(counts.max()) / 2
         axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=7, color="w" if dark else "k")
@@ -136,9 +137,10 @@ def _layer(weights: np.ndarray) -> Figure:
     return _grid(weights[:25, :channels], str)
 
 
-def _mistake(names: Sequence[str], kept: Mapping[str, np.ndarray], index: int) -> str:
+def _mistake(names: Sequence[str], kept: Mapping[str, np.ndarray], index: int, say: Language) -> str:
     true, predicted = label(names, kept["worst_true"][index]), label(names, kept["worst_predicted"][index])
-    return f"{true} read as {predicted}\n({kept['worst_probability'][index]:.0%} sure)"
+    read = say("{true} read as {predicted}", true=true, predicted=predicted)
+    return f"{read}\n({say('{share:.0%} sure', share=kept['worst_probability'][index])})"
 
 
 if __name__ == "__main__":

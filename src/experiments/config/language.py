@@ -1,0 +1,41 @@
+"""The language of what a user reads: the English text is the key of a catalogue, and its placeholders have names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+NAMES = ("en", "uz")
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language, called with an English text: `say("{count} seeds", count=3)`."""
+
+    name: str = "en"
+
+    def __call__(self, text: str, /, **values: object) -> str:
+        """Return the text in this language with its values; a text without a translation is a user's own name."""
+        text = _catalogue(self.name).get(text, text)
+        return text.format(**values) if values else text
+
+    @classmethod
+    def of(cls, *folders: Path) -> Language:
+        """Return the language that the first of these runs was configured with; English where none was."""
+        found = next((path for folder in folders if (path := folder / "config.yaml").is_file()), None)
+        config = (yaml.safe_load(found.read_text(encoding="utf-8")) if found else None) or {}
+        return cls(config.get("language", ENGLISH.name))
+
+
+ENGLISH = Language()
+
+
+@cache
+def _catalogue(name: str) -> dict[str, str]:
+    """Return the translations of the English texts."""
+    file = resources.files(__package__) / f"{name}.yaml"
+    return {} if name == "en" else dict(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -1,0 +1,116 @@
+"""The words in the user's language: each text that the code asks for has its translation, and no other has one."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+import typing
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.compare import curves, page
+from experiments.config.language import ENGLISH, Language
+from experiments.parity import differences
+from experiments.parity.verdict import Word
+from tests.support.places import ROOT
+
+SOURCE = ROOT / "src" / "experiments"
+STAGES = [str(path.relative_to(ROOT)) for path in (ROOT / "conf" / "stage").glob("*.yaml")]
+UZBEK = Language("uz")
+CATALOGUE: dict[str, str] = yaml.safe_load((SOURCE / "config" / "uz.yaml").read_text(encoding="utf-8"))
+
+# Texts that the code asks for by a variable.
+BY_NAME = {
+    *page.STAGE_COLUMNS,
+    *curves.AXES.values(),
+    *typing.get_args(Word),
+    *(f"{{count}} {unit}{plural}" for unit in ("step", "epoch") for plural in ("", "s")),
+    *("step {number}", "epoch {number}"),
+    *differences.WORDS.values(),
+    "the training has no more steps",
+    "the two optimisers remember different things, so each keeps its own memory",
+    "their noise streams differ; step by step, the second draws from the first's",
+}
+
+
+def literals(node: ast.expr) -> Iterator[str]:
+    """The texts that an argument may be: one, or one of two."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*literals(body), *literals(orelse))
+
+
+def asked(path: Path) -> Iterator[str]:
+    """Each text that a file asks for in the user's language."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".html":
+        expressions = re.findall(r"\bsay\((.*?)\)\s*[}%;]", source)
+        for expression in expressions:
+            yield from re.findall(r'"([^"]+)"(?= if| else|,|$)', re.sub(r", \w+=.*", "", expression))
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            if name == "say":
+                yield from literals(node.args[0])
+
+
+def wanted() -> set[str]:
+    paths = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".html") and "/conf/" not in str(path)]
+    return {text for path in paths for text in asked(path)} | BY_NAME
+
+
+def fields(text: str) -> set[str | None]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_each_text_that_the_code_asks_for_is_in_the_catalogue() -> None:
+    assert sorted(wanted() - set(CATALOGUE)) == []
+
+
+def test_no_translation_is_unused() -> None:
+    assert sorted(set(CATALOGUE) - wanted()) == []
+
+
+@pytest.mark.parametrize("text", CATALOGUE)
+def test_a_translation_has_the_texts_placeholders(text: str) -> None:
+    assert fields(CATALOGUE[text]) == fields(text)
+
+
+@pytest.mark.parametrize("path", ["README.uz.md", "src/experiments/config/uz.yaml", *sorted(STAGES)])
+def test_the_apostrophe_has_one_form(path: str) -> None:
+    assert re.findall("[\u2018\u2019\u02bb\u02bc]", (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_values_fill_their_placeholders_in_either_language() -> None:
+    assert ENGLISH("{count} seeds", count=3) == "3 seeds"
+    assert UZBEK("{count} seeds", count=3) == "3 ta seed"
+
+
+def test_a_name_of_the_users_stays_as_it_is() -> None:
+    assert UZBEK("{my metric}") == "{my metric}" == ENGLISH("{my metric}")
+
+
+def test_a_value_is_never_a_template() -> None:
+    assert UZBEK("{label} is {status}", label="{x} {0}", status="FAILED") == "{x} {0}: FAILED"
+
+
+def test_the_language_is_that_of_the_first_run_with_a_configuration(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "b" / "config.yaml").write_text("language: uz\n", encoding="utf-8")
+    (tmp_path / "c" / "config.yaml").write_text("language: en\n", encoding="utf-8")
+    assert Language.of(tmp_path / "a", tmp_path / "b", tmp_path / "c") == UZBEK
+    assert Language.of(tmp_path / "a") == ENGLISH
+
+
+def test_the_catalogue_is_data_of_the_package() -> None:
+    assert (resources.files("experiments.config") / "uz.yaml").is_file()
+    assert '"experiments.config" = ["uz.yaml"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
