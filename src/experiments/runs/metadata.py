@@ -22,7 +22,7 @@ from experiments.config.root import flatten
 from experiments.data.splits import DataSpec
 
 # Words and switches that say nothing of how a run was trained.
-NO_PARAMS = ("tutorial", "language", "sweep", "reuse")
+NO_PARAMS = ("tutorial", "language", "sweep", "reuse", "describe")
 VERDICTS = {
     "en": {"identical": "identical", "equal": "equal", "differs": "differs"},
     "uz": {"identical": "aynan bir xil", "equal": "teng", "differs": "farq qiladi"},
