@@ -12,6 +12,7 @@ import atexit
 import errno
 import gc
 import io
+import logging
 import os
 import sys
 import traceback
@@ -61,6 +62,9 @@ def outlive_readers() -> None:
         buffer: Any = output if raw is found else io.BufferedWriter(output)
         options = {"line_buffering": stream.line_buffering, "write_through": raw is found}
         setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, stream.errors, **options))
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                handler.setStream(getattr(sys, name))
 
 
 def guarded(action: Callable[[], None], *, together: bool = False) -> None:
