@@ -47,10 +47,14 @@ def quoted(text: str) -> str:
 def pinned(overrides: Sequence[str]) -> list[str]:
     """Put the folder in the place of `init_from=latest`, since the run or sweep itself is the latest when it starts."""
     by_key = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    folder = os.path.relpath(latest.meant(latest.NAME, by_key.get("output_root", "outputs")).resolve())
-    word = re.compile(rf"(?<=[=,]){latest.NAME}(?=,|$)")
-    value = quoted(folder)
-    return [word.sub(lambda _: value, one) if one.lstrip("+").startswith("init_from=") else one for one in overrides]
+    root = by_key.get("output_root", "outputs").strip("'\"")
+
+    def folder(value: re.Match[str]) -> str:
+        path = latest.meant(value[0], root)
+        return quoted(os.path.relpath(path.resolve())) if path.is_dir() else value[0]
+
+    word = re.compile(rf"(?<=[=,])[^=,']*\b{latest.NAME}\b[^=,']*")
+    return [word.sub(folder, one) if one.lstrip("+").startswith("init_from=") else one for one in overrides]
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

@@ -106,11 +106,11 @@ def show_run(config: DictConfig, checked: Checked) -> None:
 
 
 def show_model(config: DictConfig, checked: Checked) -> None:
-    """Show the layers of a run's model as it is trained first: not compiled, and not captured as a CUDA graph."""
+    """Show the layers of a run's model with fresh weights, neither compiled nor captured as a CUDA graph."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     if not ranks.follows():
         device = checked.root.device.model_copy(update={"compile": False, "graph": False})
-        root = checked.root.model_copy(update={"device": device})
+        root = checked.root.model_copy(update={"device": device, "init_from": None})
         rows, total = describe.layers(prepare(root, config.hydra.overrides.task).runner(None))
         log.info("\n%s\n\n%s", table(rows), total)
 
