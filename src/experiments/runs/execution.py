@@ -62,9 +62,8 @@ def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
     """
     if config.root.sweep.preview or config.root.describe:
         key = "describe" if config.root.describe else "sweep.preview"
-        problem = "it works with python -m experiments and with resume of a sweep, not for a single run from Python"
         raise ConfigError(
-            Fault(key, problem if key != "describe" else "it works with python -m experiments, without -m")
+            Fault(key, "it works with python -m experiments and with resume of a sweep, not for this run")
         )
     with distributed.joined(partial(pick, config.root.device)) as group:
         return _train(config, job, note, group)
