@@ -1,5 +1,7 @@
 # Everything from a fresh machine with Python 3.11 or newer and make: `make run`, `make test`.
+# More options for pip, e.g. make setup PIP_ARGS="--no-index --find-links wheels" (docs/install.md)
 PYTHON ?= python3
+PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -51,8 +53,10 @@ setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	@echo "1 of 2: a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@echo "2 of 2: the packages; minutes at the first time, since PyTorch alone is 200 MB, or gigabytes with CUDA"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev]" $(PIP_ARGS)
 	@touch $@
 	@echo "Set up in $(VENV). For commands without make, activate it: . $(BIN)/activate"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
     """
     if config_dir is not None:
         overrides = [*overrides, compose.searching(config_dir)]
+    overrides = compose.pinned(overrides)  # as it is recorded
     cfg = compose.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
         raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
@@ -150,7 +152,7 @@ def _logged_to(folder: Path) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if not logging.getLogger().handlers:
-        handlers.append(logging.StreamHandler())
+        handlers.append(logging.StreamHandler(sys.stdout))
     level = package.level
     package.setLevel(logging.INFO)
     for handler in handlers:

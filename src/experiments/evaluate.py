@@ -1,9 +1,9 @@
 """`python -m experiments.evaluate RUN [OVERRIDE ...]`: measure a trained model again, on its own or other data.
 
-RUN is a run's folder or MLflow id. Without overrides the metrics are those of the epoch that its weights are of (the
-last, or the best where early_stopping restored it), bit for bit on the same machine; with dataset=fashion_mnist,
-for example, those on other data that the model takes. Each is printed in full. Where early_stopping restored the best
-epoch and loader.valid_shuffle is on, they are means over the last epoch's batches, not the best one's.
+RUN is a run's folder, its MLflow id or latest. Without overrides the metrics are those of the epoch that its weights
+are of (the last, or the best where early_stopping restored it), bit for bit on the same machine; with
+dataset=fashion_mnist, for example, those on other data that the model takes. Each is printed in full. Where
+early_stopping restored the best epoch and loader.valid_shuffle is on, they are means over the last epoch's batches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id")
+    parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which rows (default: %(default)s)")
     parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")

@@ -1,8 +1,8 @@
 """`python -m experiments.predict RUN PICTURE ... [--picture OUT.png] [--json]`: what a trained model reads in images.
 
-RUN is a run's folder or MLflow id; PICTURE an image file or a folder of them, in any size. The dataset is not needed.
-Each image is brought to what the model was trained on, and the changes are printed. An image that cannot be read is
-reported, the others are read, and the exit code is 1.
+RUN is a run's folder, its MLflow id or latest; PICTURE an image file or a folder of them, in any size. The dataset is
+not needed. Each image is brought to what the model was trained on, and the changes are printed. An image that cannot be
+read is reported, the others are read, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id")
+    parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="an image file, or a folder of them")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.png", help=f"what the model saw (default: {PICTURE} in the run's folder)"

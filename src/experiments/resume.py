@@ -2,7 +2,8 @@
 
 A run resumes from its newest checkpoint, in the same MLflow run, bit for bit as if it had never stopped. It may train
 longer (epochs=10); settings that would change the result are refused. Of a sweep, finished jobs stay as they are,
-half-done ones resume, and failed or unstarted ones run; sweep.preview=true shows which.
+half-done ones resume, and failed or unstarted ones run; sweep.preview=true shows which. The word latest names the run
+or sweep that was started or resumed last.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from experiments import cli, ranks
 from experiments.__main__ import compose_and_run
+from experiments.config import latest
 from experiments.errors import ConfigError, Fault, command
 from experiments.runs import references, sweep_plan
 from experiments.runs.place import work_in
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's or a sweep's")
+    parser.add_argument("folder", type=latest.meant, metavar="FOLDER", help="a run's or a sweep's, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     given = parser.parse_args(arguments)
     cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)

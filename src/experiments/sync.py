@@ -13,7 +13,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config.store_uri import masked, store_uri
+from experiments import cli
+from experiments.config import latest
+from experiments.config.store_uri import masked, sqlite_path, store_uri
 from experiments.tracking import delivered, journal, ownership, record
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.pending import Pending
@@ -66,11 +68,14 @@ class Sync:
         return RUNNING
 
     def _target(self, folder: Path) -> str | None:
-        own = record.start_of(folder).store
+        start = record.start_of(folder)
+        own, before = start.store, Path(start.place.folder)
         if self.uri is not None or own is None:
             return self.uri
         if own == masked(store_uri(None)):
             return store_uri(None)  # with the password that is not written down
+        if (database := sqlite_path(own)) is not None and database.parent == before and not before.exists():
+            return store_uri(f"sqlite:///{database.name}")  # the project was moved, with its database
         if "***" in own:
             raise ValueError(f"its store is {own}, whose password is not kept; give the whole address with --uri")
         return own
@@ -88,7 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="*", type=Path, default=[OUTPUTS], metavar="FOLDER")
+    parser.add_argument(
+        "folders", nargs="*", type=latest.meant, default=[OUTPUTS], metavar="FOLDER", help="default: outputs; or latest"
+    )
     parser.add_argument("--uri", help="the store for all runs, instead of the one that each was started for")
     parser.add_argument("--again", action="store_true", help="upload again what was uploaded before, too")
     given = parser.parse_args(arguments)
@@ -106,4 +113,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.guarded(lambda: sys.exit(main()))

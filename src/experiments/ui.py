@@ -7,9 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from experiments import errors
+from experiments import cli, errors
 from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
+from experiments.tracking import moved
 
 # What would take MLflow's guard away, or have it served by something that has none.
 UNGUARDED = ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS")
@@ -64,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     if database is not None and not database.exists():
         print(f"error: there is no {database} yet; the first tracked run makes it", file=sys.stderr)
         return 2
+    if database is not None:
+        moved.follow(database, Path("outputs", "artifacts"))
     if not 0 < given.port < 65536 or not _is_free(given.port):
         reason = "is in use" if 0 < given.port < 65536 else "is not a port (1 to 65535)"
         other = next(port for port in range(5000, 65536) if _is_free(port))
@@ -82,4 +86,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.guarded(lambda: sys.exit(main()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,8 @@ def test_the_notebook_runs(workplace: Path) -> None:
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]  # on red ground
+    assert "text/html" in next(output for output in outputs if output.output_type == "execute_result").data
+    lines = "".join(output.text for output in outputs if output.output_type == "stream")
+    last = [float(found) for found in re.findall(r"epoch 9 .*valid/accuracy (\S+)", lines)]
+    assert len(last) == 2 and min(last) > 0.9

@@ -27,7 +27,8 @@ from tests.support.forked import Ended
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
-CODES = [(TERM, 143, "exit 143"), (INT, 130, "interrupted")]
+HUP = getattr(signal, "SIGHUP", TERM)  # Windows has none
+CODES = [(TERM, 143, "exit 143"), (INT, 130, "interrupted"), (HUP, 129, "exit 129")]
 slow = pytest.mark.slow
 WORKERS = ("loader=dataloader", "loader.num_workers=2", "dataset.train=80")
 
@@ -60,13 +61,23 @@ def test_a_signal_ends_it_at_the_end_of_the_step_with_its_state_saved(
 ) -> None:
     done = run("checkpoint.every_steps=null", before=signalled(6, number))
     assert done.code == code and "Traceback" not in done.err
+    assert "\nstopped; to resume: python -m experiments.resume run\n" in done.out
     summary = raw_journal.summary(workplace / "run")
     assert (summary["status"], summary["reason"]) == ("KILLED", reason)
     assert newest(workplace / "run").startswith("last-00001-000002-")
     assert goes_on(workplace / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("number", "code", "reason"), [CODES[0], pytest.param(*CODES[1], marks=slow)])
+def test_a_sweep_that_is_terminated_tells_how_to_resume_it(workplace: Path) -> None:
+    done = command("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", before=signalled(6, HUP))
+    assert done.code == 129 and "Traceback" not in done.err
+    assert done.out.endswith("\nstopped; to resume: python -m experiments.resume sweep\n")
+    assert done.out.count("to resume") == 1 and status(workplace / "sweep") == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"), [CODES[0], *(pytest.param(*one, marks=slow) for one in CODES[1:])]
+)
 def test_a_second_signal_ends_it_within_the_step(
     number: int, code: int, reason: str, undisturbed: Path, workplace: Path
 ) -> None:
@@ -121,7 +132,7 @@ def test_a_signal_in_an_evaluation_ends_it_there(number: int, undisturbed: Path,
     assert goes_on(workplace / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("number", "code", "reason"), [CODES[0], pytest.param(*CODES[1], marks=slow)])
+@pytest.mark.parametrize(("number", "code", "reason"), [CODES[0], pytest.param(*CODES[1], marks=slow), CODES[2]])
 def test_a_signal_to_worker_processes_as_well_ends_it_as_one_to_it_alone(
     number: int, code: int, reason: str, workplace: Path
 ) -> None:

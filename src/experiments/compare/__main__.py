@@ -1,16 +1,14 @@
 """`python -m experiments.compare [WHAT ...]`: runs side by side; with nothing named, those of the latest sweep.
 
-WHAT is the folder of a run or of a sweep, an MLflow run id, or the name of an MLflow experiment. The other runs are
-measured against the first one. Runs that differ by seed alone are one group, and a verdict on groups says how sure it
-is. Everything is read from the journals in the output folders, so no MLflow is needed.
+WHAT is the folder of a run or of a sweep, latest, an MLflow run id, or the name of an MLflow experiment. The other runs
+are measured against the first one. Runs that differ by seed alone are one group, and a verdict on groups says how sure
+it is. Everything is read from the journals in the output folders, so no MLflow is needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,10 +53,7 @@ def _compare(given: argparse.Namespace) -> None:
     comparison = compare(jobs, given.metric, given.mode, say)
     lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
     lines += _links([job.folder for job in jobs if job.started], given.metric)
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:  # the reader has closed the pipe; what is left is flushed into nothing
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("\n".join(lines))
 
 
 def _check(given: argparse.Namespace) -> None:

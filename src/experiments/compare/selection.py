@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.config import latest
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references
 from experiments.runs.find import find
@@ -47,7 +48,7 @@ def choose(names: Sequence[str], output_root: Path) -> tuple[list[JobRecord], li
 
 def _places(name: str, output_root: Path) -> list[Path]:
     """Return the folders of the runs and sweeps that a name means."""
-    path = Path(name).expanduser()
+    path = latest.meant(name, output_root)
     if path.is_dir():
         path = references.meant(path)
         if _is_sweep(path) or (path / journal.FILE).is_file():

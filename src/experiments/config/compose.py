@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.config import discovery
+from experiments.config import discovery, latest
 from experiments.config.hydra_internals import ConfigStore, GlobalHydra
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, first_line, suggestion
@@ -43,6 +44,19 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+def pinned(overrides: Sequence[str]) -> list[str]:
+    """Put the folder in the place of `init_from=latest`, since the run or sweep itself is the latest when it starts."""
+    by_key = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    root = by_key.get("output_root", "outputs").strip("'\"")
+
+    def folder(value: re.Match[str]) -> str:
+        path = latest.meant(value[0], root)
+        return quoted(os.path.relpath(path.resolve())) if path.is_dir() else value[0]
+
+    word = re.compile(rf"(?<=[=,])[^=,']*\b{latest.NAME}\b[^=,']*")
+    return [word.sub(folder, one) if one.lstrip("+").startswith("init_from=") else one for one in overrides]
+
+
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration of a command line with these overrides, Hydra's part included.
 
@@ -58,7 +72,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             discovery.register_with_hydra()
             started = initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments")
         with started:
-            return hydra_compose("config", list(overrides), return_hydra_config=True)
+            return hydra_compose("config", pinned(overrides), return_hydra_config=True)
     except Exception as error:
         if not (is_users(error) or isinstance(error, OmegaConfBaseException)):
             raise

@@ -142,6 +142,7 @@ class RootConfig(_Strict):
     reuse: Literal["never", "finished"]
     name: Name | None
     figures: bool
+    describe: bool
     language: Literal["en", "uz"]
     output_root: Annotated[str, MinLen(1)]
     tutorial: dict[str, Any] | None

@@ -1,8 +1,8 @@
 """`python -m experiments.export_script OVERRIDE ... > plain.py`, or with RUN: a run as one script of plain PyTorch.
 
-RUN is a run's folder or its MLflow id. The script needs torch, numpy and requests, and neither this package, Hydra nor
-MLflow. It trains and validates as the run does and prints the same losses, on the same machine to the last bit. It
-reads MNIST as the tutorial does; --rows writes the rows of any other dataset to a file for it.
+RUN is a run's folder, its MLflow id or latest. The script needs torch, numpy and requests, and neither this package,
+Hydra nor MLflow. It trains and validates as the run does and prints the same losses, on the same machine to the last
+bit. It reads MNIST as the tutorial does; --rows writes the rows of any other dataset to a file for it.
 """
 
 from __future__ import annotations

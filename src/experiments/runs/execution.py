@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from experiments import ranks
+from experiments.config import latest
 from experiments.config.check import Checked
 from experiments.config.device import pick
 from experiments.config.root import RootConfig
@@ -29,13 +30,14 @@ from experiments.runs import (
     worker,
 )
 from experiments.runs.metadata import Job
+from experiments.runs.notebook import Live
 from experiments.runs.preparation import Preparation
 from experiments.tracking import client, delivered, record
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
 from experiments.tracking.ownership import is_held_elsewhere
-from experiments.training import build, signals, weights
+from experiments.training import build, describe, signals, weights
 from experiments.training.compile import in_words
 from experiments.training.distributed import group as distributed
 from experiments.training.distributed.group import Group
@@ -58,9 +60,11 @@ def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
         ConfigError: the configuration, the data or the folder does not allow the run.
         TrainingError: the training had to stop.
     """
-    if config.root.sweep.preview:
-        problem = "it works with python -m experiments and with resume of a sweep, not for a single run from Python"
-        raise ConfigError(Fault("sweep.preview", problem))
+    if config.root.sweep.preview or config.root.describe:
+        key = "describe" if config.root.describe else "sweep.preview"
+        raise ConfigError(
+            Fault(key, "it works with python -m experiments and with resume of a sweep, not for this run")
+        )
     with distributed.joined(partial(pick, config.root.device)) as group:
         return _train(config, job, note, group)
 
@@ -77,6 +81,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         if found is not None:
             if group is not None:
                 worker.lead(group, prepared.runner(job.folder), found)
+            _mark_latest(root, job)
             return found
         runner = prepared.runner(job.folder)
         done = None if earlier is None else restore.restore(prepared, runner, job.folder)
@@ -87,28 +92,43 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
             return done
         undo.pop_all()
     if earlier is None:
-        journal = run_journal.start(config.values, prepared, job, note)
+        journal = run_journal.start(config.values, prepared, job, note, describe.parameters(runner.model))
     else:
         journal = run_journal.resume(config.values, prepared, job, earlier)
+    _mark_latest(root, job)
     tracked = _follow(root, job)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
     if job.sweep is None and group is None:
         cpu_contention.warn(job.folder, Path(root.output_root), prepared.device)
-    result = _fit(prepared, runner, job, journal, tracked)
+    try:
+        result = _fit(prepared, runner, job, journal, tracked)
+    except (KeyboardInterrupt, SystemExit):
+        if job.sweep is None:  # a sweep reports itself
+            terminal.interrupted(job.folder)
+        raise
     index.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)
     _arrive(root, job, tracked, result)
     return result
 
 
+def _mark_latest(root: RootConfig, job: Job) -> None:
+    if job.sweep is None:
+        latest.mark(Path(root.output_root), job.folder)
+
+
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
     """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
     root, group = prepared.root, prepared.group
+
+    live = Live()
 
     def record(values: Metrics, step: int) -> None:
         values = drop_invalid(values)
         journal.metrics(values, step)
         terminal.figures(values, step)
+        if runner.history:
+            live.show(Result(runner.model, runner.untrained, runner.history, folder=job.folder))
         if tracked is not None:
             tracked.warn_if_failing(job.folder)
 
@@ -131,6 +151,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
             if group is not None:  # this process holds only its share of the rows
                 valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
             pictures.collect(runner, valid, prepared.splits, job.folder)
+        live.close()
     return result
 
 
@@ -162,6 +183,8 @@ def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result
         missing = uploader.wait([job.folder], root.tracking.wait_seconds)
         result.run_id = delivered.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
+        if root.figures and not missing and not delivered.state(job.folder).complete:
+            log.info("plots   %s, in a few seconds", terminal.relative(job.folder / "figures"))
 
 
 @contextlib.contextmanager

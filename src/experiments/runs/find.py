@@ -1,10 +1,11 @@
-"""Find a run by its folder, its MLflow run id, or the result of `experiments.run`."""
+"""Find a run by its folder, its MLflow run id, the word `latest`, or the result of `experiments.run`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from experiments.config import latest
 from experiments.errors import ConfigError, Fault
 from experiments.runs import references
 from experiments.runs.terminal import relative
@@ -28,22 +29,25 @@ def run_in(folder: Path) -> RunRecord:
 
 
 def find(name: str | Path, output_root: str | Path = "outputs") -> Path:
-    """Return the folder of the run that a path or an MLflow run id names.
+    """Return the folder of the run that a path, an MLflow run id or `latest` names.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run, or it is a sweep.
     """
-    folder = find_run(Path(output_root), str(name), key=str(name))
+    folder = find_run(Path(output_root), str(latest.meant(name, output_root)), key=str(name))
     if folder is None or not (folder / journal.FILE).is_file():
-        latest = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
-        problem = "no run; one is named by its folder or its MLflow id (32 hexadecimal digits)"
-        problem += f"; the latest is {relative(latest.parent)}" if latest else f"; there is none below {output_root}"
+        newest = max(Path(output_root).rglob(journal.FILE), key=lambda path: path.stat().st_mtime, default=None)
+        problem = "no run; one is named by its folder, its MLflow id (32 hexadecimal digits) or the word latest"
+        problem += f"; the latest is {relative(newest.parent)}" if newest else f"; there is none below {output_root}"
         raise ConfigError(Fault(str(name), problem))
+    if record.start_of(folder).is_sweep:
+        where = relative(folder.resolve())
+        raise ConfigError(Fault(str(name), f"{where} is a sweep; name one of its runs, for example {where}/0"))
     return folder.resolve()
 
 
 def folder_of(run: str | Path | Result, output_root: str | Path = "outputs") -> Path:
-    """Return the folder of a run, given its folder, its MLflow id, or the result of `experiments.run`.
+    """Return the folder of a run, given its folder, its MLflow id, `latest`, or the result of `experiments.run`.
 
     Raises:
         ConfigError: there is no such run.

@@ -61,7 +61,7 @@ def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> An
     """Return the trained model of a run, on the CPU, in evaluation mode.
 
     Args:
-        run: its folder, its MLflow id, or the result of `experiments.run`.
+        run: its folder, its MLflow id, `latest`, or the result of `experiments.run`.
         output_root: the folder in which an id is searched.
 
     Raises:

@@ -29,7 +29,7 @@ from experiments.training import signals
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str]) -> Journal:
+def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str], parameters: int) -> Journal:
     """Open the journal of a new run and write its start, its configuration and its environment.
 
     Raises:
@@ -50,7 +50,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     details = {
         "name": metadata.run_name(job, root.name),
         "experiment": root.tracking.experiment,
-        "tags": metadata.tags(job, prepared.key),
+        "tags": metadata.tags(job, prepared.key) | {"experiments.parameters": str(parameters)},
         "params": metadata.params(values),
         "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),

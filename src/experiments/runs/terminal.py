@@ -28,7 +28,10 @@ def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, pro
     channels, height, width = spec.shape
     rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
     where = str(device) if processes == 1 else f"{processes} x {device.type}"
-    log.info("%s: %s (%dx%dx%d; %s) on %s", name, spec.name, channels, height, width, rows, where)
+    from experiments.training.describe import parameters  # torch is here by now
+
+    count = f"{parameters(runner.model):,} parameters"
+    log.info("%s: %s (%dx%dx%d; %s) on %s, %s", name, spec.name, channels, height, width, rows, where, count)
     if runner.untrained:
         log.info("resumes at epoch %d, step %d", len(runner.history), runner.progress.step)
 
@@ -55,6 +58,11 @@ def closing(result: Result, folder: Path) -> None:
         log.info("stopped early: %s", result.stopped)
     log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
     log.info("run     %s", relative(folder))
+
+
+def interrupted(folder: Path) -> None:
+    """Print the command that resumes the run or sweep that a signal ended."""
+    log.info("stopped; to resume: %s %s", command("resume"), shlex.quote(relative(folder)))
 
 
 def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:

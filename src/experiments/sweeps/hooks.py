@@ -47,7 +47,7 @@ class Hooks(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check a single run before Hydra makes its folder."""
         _warn_if_loosened()
-        only_shown = OmegaConf.select(config, "sweep.preview")
+        only_shown = OmegaConf.select(config, "sweep.preview") or OmegaConf.select(config, "describe")
         if not only_shown:
             client.warm_up(config)
         if ranks.follows():
@@ -61,7 +61,7 @@ class Hooks(Callback):
             if not ranks.follows():
                 require_free(Path(config.hydra.run.dir))
             if only_shown:
-                preview.show_run(config, checked)
+                (preview.show_model if checked.root.describe else preview.show_run)(config, checked)
         except UserError as error:
             reject(error)
         except Exception:  # noqa: BLE001  # see below
@@ -77,6 +77,8 @@ class Hooks(Callback):
             if OmegaConf.select(config, "sweep.preview") and not _is_ours(config):
                 problem = "another sweeper than ours would start its jobs; hydra/sweeper=experiments has a preview"
                 raise ConfigError(Fault("sweep.preview", problem))
+            if OmegaConf.select(config, "describe"):
+                raise ConfigError(Fault("describe", "it shows the model of one run; give it without -m"))
             if ranks.world() > 1:
                 problem = "torchrun trains one run with many processes; start the sweep without it, or each of its runs"
                 raise ConfigError(Fault("hydra.mode", problem))

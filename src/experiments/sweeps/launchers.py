@@ -72,6 +72,7 @@ def settle_in(config: DictConfig) -> None:
     """In a process that a launcher started: change to the sweep's directory, and prefix the log with the job."""
     secrets.mask_process()
     cli.collect_rarely()
+    cli.outlive_readers()
     place = sweep_plan.read(Path(config.hydra.sweep.dir)).place
     if place.folder and Path(place.folder).is_dir():
         os.chdir(place.folder)

@@ -15,12 +15,14 @@ from experiments.config.check import Checked
 from experiments.config.hydra_internals import configure_log
 from experiments.runs import metadata, references
 from experiments.runs.folder import reason, refusal
+from experiments.runs.preparation import prepare
 from experiments.runs.tables import table
 from experiments.runs.terminal import relative
 from experiments.sweeps.estimate import Earlier
 from experiments.sweeps.jobs import ComposedJob
 from experiments.tracking import journal, record
 from experiments.tracking.ownership import is_running
+from experiments.training import describe
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,16 @@ def show_run(config: DictConfig, checked: Checked) -> None:
         preview = Preview(folder.parent, checked.root.output_root, ())
         preview.add(ComposedJob(0, folder.name, {}, checked))
         preview.show()
+
+
+def show_model(config: DictConfig, checked: Checked) -> None:
+    """Show the layers of a run's model with fresh weights, neither compiled nor captured as a CUDA graph."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    if not ranks.follows():
+        device = checked.root.device.model_copy(update={"compile": False, "graph": False})
+        root = checked.root.model_copy(update={"device": device, "init_from": None})
+        rows, total = describe.layers(prepare(root, config.hydra.overrides.task).runner(None))
+        log.info("\n%s\n\n%s", table(rows), total)
 
 
 def state_of(folder: Path) -> State:

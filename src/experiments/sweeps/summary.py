@@ -71,6 +71,8 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
         figures, tags = (found.metrics, found.tags) if found else (None, None)
         journal.end(sweep, *_end(jobs, len(failed), error), note=note, figures=figures, tags=tags)
         _arrive(config, sweep, jobs)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        terminal.interrupted(sweep)
 
 
 def _log(sweep: Path, rows: Sequence[Mapping[str, str]], failed: Sequence[JobRecord], found: best.Best | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments.config import latest
 from experiments.config.check import check_sweep
 from experiments.config.hydra_basic import BasicLauncher, BasicSweeper, parsed_overrides
 from experiments.config.hydra_internals import Override, callbacks
@@ -24,6 +25,7 @@ from experiments.sweeps.hooks import Hooks, reject
 from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
 from experiments.tracking import client
+from experiments.training import signals
 
 
 class Sweep:
@@ -58,6 +60,7 @@ class Sweep:
                 reject(error)
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
+            owned.enter_context(signals.raised())
             # Finished while this process owns the sweep: else it could look like one that died.
             with summary.finishing(self.config, judged):
                 with self._watch(sweep) as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
@@ -113,6 +116,7 @@ class Sweep:
             plan = sweep_plan.SweepPlan(varied, arguments, options, listed if self.known else {}, place.current())
             sweep_plan.keep(sweep, plan)
         sweep_plan.begin(sweep, tracking)
+        latest.mark(Path(self.config.output_root), sweep)
         if launcher:
             loader = jobs.Recalling(self.context.config_loader, kept)
             launcher.hydra_context = replace(self.context, config_loader=loader)

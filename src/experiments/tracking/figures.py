@@ -7,6 +7,8 @@ draws them again into RUN_FOLDER/figures.
 
 from __future__ import annotations
 
+import io
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.config.language import Language
+from experiments.config.language import ENGLISH, Language
 from experiments.tracking import record
-from experiments.tracking.record import RunRecord
 
 FOLDER = "figures"
 PICTURES = "pictures.npz"
@@ -63,7 +64,7 @@ def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
     if kept:
         run = record.read(folder)
         if run.series("train/loss"):
-            yield "loss_curves", _curves(run, say)
+            yield "loss_curves", losses(run.history, run.figures, run.start.name, say)
         names = [str(name) for name in kept["labels"]]
         yield "first_digit", _first(kept["digits"][0])
         yield "digits", _grid(kept["digits"], lambda index: label(names, kept["digit_labels"][index]))
@@ -98,13 +99,25 @@ def _show(axes: Axes, image: np.ndarray) -> None:
     axes.imshow(pixels(image) if len(image) == 3 else image[0], cmap="gray")
 
 
-def _curves(run: RunRecord, say: Language) -> Figure:
-    figure = Figure(figsize=(6, 4), layout="constrained")
+class Shown(Figure):
+    """A figure that a notebook shows, without pyplot too."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(png := io.BytesIO(), format="png")
+        return png.getvalue()
+
+
+def losses(
+    history: Sequence[Mapping[str, float]], untrained: Mapping[str, float], title: str = "", say: Language = ENGLISH
+) -> Figure:
+    """Draw the losses of each epoch."""
+    figure = Shown(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name in ("train/loss", "valid/loss"):
-        axes.plot(run.series(name), marker="o", markersize=3, label=name)
-    axes.axhline(run.figures["untrained/valid_loss"], color="gray", linestyle=":", label="untrained/valid_loss")
-    axes.set(xlabel=say("epoch"), ylabel=say("loss"), title=run.start.name)
+        axes.plot([epoch.get(name, math.nan) for epoch in history], marker="o", markersize=3, label=name)
+    if (before := untrained.get("untrained/valid_loss")) is not None:
+        axes.axhline(before, color="gray", linestyle=":", label="untrained/valid_loss")
+    axes.set(xlabel=say("epoch"), ylabel=say("loss"), title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

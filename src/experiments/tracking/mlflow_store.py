@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.config.store_uri import masked, sqlite_path
 from experiments.errors import command, first_line
+from experiments.tracking import moved
 from experiments.tracking.record import Measured, Start
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -64,6 +65,8 @@ class Store:
                 _make(database)
                 self.client = MlflowClient(uri)
                 self.client.search_experiments(max_results=1)
+                if self.artifacts is not None:
+                    moved.follow(database, self.artifacts)
         except Exception as error:
             raise _unopened(uri, error) from error
 
@@ -149,7 +152,12 @@ class Store:
 
     def file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Copy one file into the run's artifacts."""
-        self.client.log_artifact(run_id, str(path), folder or None)
+        try:
+            self.client.log_artifact(run_id, str(path), folder or None)
+        except OSError as error:
+            place = self.client.get_run(run_id).info.artifact_uri
+            problem = f"{path} cannot be copied to {place} ({error}); once it can, {command('sync')} uploads it"
+            raise StoreError(problem, final=False) from error
 
     def reopen(self, run_id: str, changed: Mapping[str, str]) -> None:
         """Set an ended run back to RUNNING, without its reason; settings that changed become tags, as params cannot."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import command
+from experiments.tracking import delivered, links
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Metrics = dict[str, float]
 
@@ -41,6 +49,23 @@ class Result:
     def best_valid_loss(self) -> float:
         """The lowest validation loss, which a search minimises."""
         return self.history[self.best_epoch]["valid/loss"]
+
+    def plot(self) -> Figure:
+        """Draw the losses of each epoch; a notebook shows the figure."""
+        from experiments.tracking import figures  # needs matplotlib
+
+        return figures.losses(self.history, self.untrained)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics, the losses as a curve, the folder and the link to MLflow."""
+        from jinja2 import Environment, PackageLoader
+
+        self.plot().savefig(curve := io.BytesIO(), format="svg")
+        state = delivered.state(self.folder) if self.folder else delivered.Delivered()
+        link = links.runs(state.store, [state]) if state.store and state.run_id else ""
+        page = Environment(loader=PackageLoader("experiments.training"), autoescape=True).get_template("result.html")
+        text = base64.b64encode(curve.getvalue()).decode()
+        return page.render(result=self, curve=text, link=link, local=link.startswith(links.LOCAL) and command("ui"))
 
 
 def lowest(losses: Sequence[float]) -> float:

@@ -1,12 +1,13 @@
-"""Signals: SIGTERM and Ctrl-C, a scheduler's preemption, and a loader's worker process that was killed.
+"""Signals: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), a scheduler's preemption, a loader's killed worker process.
 
-The first SIGTERM or Ctrl-C stops a training at the end of its step, with its state saved; the second at once.
+The first Ctrl-C, SIGTERM or SIGHUP stops a training at the end of its step, with its state saved; the second at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -21,8 +22,10 @@ from experiments.errors import TrainingError, first_line
 
 log = logging.getLogger(__name__)
 
-# Handlers are replaced only where these are set: a launcher may handle these signals itself.
+# Handlers are replaced only where these are set: a launcher may handle these signals itself, and nohup ignores SIGHUP.
 ORDINARY: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    ORDINARY[signal.SIGHUP] = signal.SIG_DFL
 
 # How long to wait until torch reports a dead worker: until the system has reaped the process.
 REPORT_SECONDS = 1.0
@@ -47,17 +50,26 @@ def put_off() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def between_steps(stop: StopRequest) -> Iterator[None]:
-    """Have these signals end the training, by KeyboardInterrupt or SystemExit(143), between two steps."""
+def raised() -> Iterator[None]:
+    """Have these signals end a sweep as Ctrl-C does, with its table, except within `between_steps`."""
+    with _handled(_raise, replaced=()):
+        yield
 
-    def request(number: int, _frame: FrameType | None) -> None:
-        reason = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+@contextlib.contextmanager
+def between_steps(stop: StopRequest) -> Iterator[None]:
+    """Have these signals end the training, by KeyboardInterrupt or SystemExit(128 + number), between two steps."""
+    process = os.getpid()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            return  # a loader's worker has the handler too; this process needs it to end the step, and ends it then
         if stop.reason is not None:
-            raise reason
-        stop.reason = reason
+            _raise(number, frame)
+        stop.reason = _reason(number)
         log.info("stopping after this step and saving a checkpoint (signal again to stop now)")
 
-    with _handled(request, replaced=(_ignore,)):
+    with _handled(request, replaced=(_ignore, _raise)):
         yield
         if stop.reason is not None:  # it came when there was no step left
             raise stop.reason
@@ -76,6 +88,14 @@ def _handled(handler: Any, *, replaced: tuple[Any, ...]) -> Iterator[None]:
     finally:
         for number, old in found.items():
             signal.signal(number, old)
+
+
+def _reason(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise _reason(number)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
