@@ -103,19 +103,19 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
 
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
     """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
-    root, group = prepared.root, prepared.group
+    root, group, warned = prepared.root, prepared.group, set[str]()
 
     def record(values: Metrics, step: int) -> None:
         values = drop_invalid(values)
         journal.metrics(values, step)
-        terminal.figures(values, step)
+        terminal.figures(values, step, warned)
         if tracked is not None:
             tracked.warn_if_failing(job.folder)
 
     asked = StopRequest() if group is None else group.asked
     with (
         contextlib.nullcontext() if group is None else signals.put_off(),
-        run_journal.ending(journal, job.folder),
+        run_journal.ending(journal, job.folder) as ended,
         signals.workers_watched(asked),
         in_words(),
         signals.preempted_between_steps(asked),
@@ -125,6 +125,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
         if tracked is not None and root.tracking.required:
             tracked.require(job.folder)
         result = runner.fit(root.epochs, record=record, stop_request=asked if group is None else group.agreed)
+        ended += result.history
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
             valid = runner.valid

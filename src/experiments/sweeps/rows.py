@@ -69,7 +69,8 @@ def _ending(job: JobRecord, jobs: Sequence[JobRecord]) -> dict[str, str]:
     row = {"seconds": f"{sum(job.series('time/epoch_seconds')):.1f}"}
     if any(other.reused for other in jobs):
         row["reused from"] = relative(job.reused) if job.reused else ""
-    return row | {"status": job.status}
+    diverged = job.finished and not math.isfinite(job.figures.get("best/valid_loss", 0))
+    return row | {"status": "diverged" if diverged else job.status}
 
 
 def _printed(prints: Mapping[str, Any]) -> str:
