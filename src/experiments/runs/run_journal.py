@@ -100,7 +100,8 @@ def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
             raise TrainingError(f"{error}; {again}") from error
         raise
     problem = ", ".join(not_finite(history).values())
-    note = f"{record.start_of(folder).note}\n\n**Not finite: {problem}.** MLflow shows no NaN; the journal in the run's folder has every value.".strip()
+    told = f"**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
+    note = f"{record.start_of(folder).note}\n\n{told}".strip()
     journal.end(FINISHED, **{"note": note, "tags": {"experiments.not_finite": problem}} if problem else {})
 
 
