@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +39,7 @@ def own_registrations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     modules, path = set(sys.modules), list(sys.path)
     yield
     for name in set(sys.modules) - modules:
-        if name.startswith(("own_", "experiments_own_")):
+        if name.startswith(("own_", "experiments_own.")):
             del sys.modules[name]
     sys.path[:] = path
 
@@ -119,6 +121,16 @@ def test_several_are_loaded_in_turn_and_empty_entries_left_out(write: Any, monke
 
 def test_without_the_setting_there_are_no_own_files() -> None:
     assert discovery.own_files() == []
+
+
+def test_another_process_unpickles_what_an_own_file_defines(write: Any) -> None:
+    path = write("class Rows:\n    size = 3\n", name="own.rows 1.py")  # a name that is not an identifier
+    discovery.load()
+    (module,) = [each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == str(path)]
+    rows = pickle.dumps(module.Rows())
+    code = f"import pickle; print(pickle.loads({rows!r}).size)"  # as a spawned worker does; nothing is imported before
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
 
 
 def test_loading_twice_is_no_duplicate(write: Any) -> None:

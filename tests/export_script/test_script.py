@@ -68,6 +68,26 @@ def test_a_stages_script_prints_its_losses_to_the_last_bit(stage: str, digits: P
     assert run_script(exported(overrides, digits.parent), str(digits))[-3:] == losses
 
 
+@pytest.mark.parametrize("source", ["file", "folder", "relative", "idx", "root"])
+def test_a_script_of_mnist_reads_what_the_run_read(source: str, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = digits.parent / "mine" / "mnist"
+    folder.mkdir(parents=True)
+    contents = small_mnist.contents() if source == "idx" else {PACKED: digits.read_bytes()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    sources = {"file": f"dataset.source={folder / PACKED}", "folder": f"dataset.source={folder}"}
+    sources |= {"relative": f"dataset.source=mine/mnist/{PACKED}", "idx": "dataset.source=mine/mnist"}
+    overrides = ["model=logistic", *QUIET, sources.get(source, "dataset.root=mine"), "loader.batch_size=8", "epochs=1"]
+    losses = measured(experiments.run(overrides))
+    script = exported(overrides, digits.parent)
+    digits.unlink()
+    given = [str(digits.parent / "rows.npz")] if source == "idx" else []
+    monkeypatch.setattr("requests.get", lambda *_, **__: pytest.fail("it looked for another source"))
+    if source == "root":  # an address that was fetched before
+        assert 'Path("mine/mnist/mnist.pkl.gz")' in script.read_text("utf-8")
+    assert run_script(script, *given) == losses
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_script_has_120_lines_at_most(stage: str, stages: dict[str, str]) -> None:
     assert len(stages[stage].splitlines()) <= 120

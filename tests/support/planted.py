@@ -143,5 +143,5 @@ def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     modules = set(sys.modules)
     yield path
     for name in set(sys.modules) - modules:
-        if name.startswith("experiments_own_"):
+        if name.startswith("experiments_own."):
             del sys.modules[name]

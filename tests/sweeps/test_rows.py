@@ -33,6 +33,7 @@ def test_jobs_are_best_first_and_those_without_a_loss_last(jobs: list[JobRecord]
     assert [row["job"] for row in rows] == ["2", "0", "1"]
     assert list(rows[0]) == ["job", "optim.lr", "best/valid_loss", "valid/loss", "seconds", "status"]
     assert [row["optim.lr"] for row in rows] == ["0.2", "0.0", "0.1"]
+    assert [row["status"] for row in rows] == ["FINISHED", "FINISHED", "diverged"]
 
 
 def test_what_was_swept_over_is_a_column_even_where_all_have_the_same(jobs: list[JobRecord]) -> None:

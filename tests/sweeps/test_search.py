@@ -120,6 +120,26 @@ def test_a_trial_that_fails_is_left_out_and_told(tmp_path: Path) -> None:
     assert status(tmp_path / "sweep") == "FINISHED"
 
 
+@needs_optuna
+def test_a_trial_without_a_finite_loss_is_a_failed_one_and_the_search_goes_on(workplace: Path) -> None:
+    diverging = ("dataset=digits", "model=mlp", "model.depth=6", "limit_batches=4", "epochs=1", "tracking=none")
+    search = (
+        "-m",
+        *diverging,
+        "figures=false",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweep.dir=sweep",
+    )
+    for start in (lambda: command(*search, "optim.lr=choice(0.1,100)"), lambda: resumed(workplace / "sweep")):
+        done = start()
+        assert done.code == 0, done
+        assert "is a failed trial: its best valid/loss is nan" in done.out + done.err
+        rows = [line.split() for line in done.out.splitlines() if line.endswith(("FINISHED", "diverged"))]
+        assert {(row[1], row[-1]) for row in rows} == {("0.1", "FINISHED"), ("100", "diverged")}
+        assert len(rows) == 4 and "best    job" in done.out
+
+
 @pytest.mark.slow
 @needs_optuna
 def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) -> None:

@@ -149,6 +149,73 @@ def test_a_model_without_parameters(told: Told) -> None:
     assert message == "model: mine has no parameters, so there is nothing to train"
 
 
+def test_a_model_that_is_frozen(told: Told) -> None:
+    message = told(register.model, lambda data: nn.Linear(16, 3).requires_grad_(False))
+    assert message == "model: mine has only frozen parameters, so there is nothing to train"
+
+
+def test_a_model_whose_output_has_no_gradient(told: Told) -> None:
+    message = told(register.model, lambda data: Giving(Tensor.detach), input="flat")
+    assert message.startswith("model: mine has an output without a gradient (detached, or of frozen parameters)")
+
+
+class DetachedInEvaluation(Giving):
+    def forward(self, xb: Tensor) -> Tensor:
+        pred: Tensor = super().forward(xb)
+        return pred if self.training else pred.detach()
+
+
+def test_a_model_may_detach_its_output_in_evaluation(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Component("model", "mine", lambda data: DetachedInEvaluation(lambda pred: pred), {})
+    monkeypatch.setitem(register.model._components, "mine", mine)
+    model = preparation.prepare(root.model_copy(update={"model": {"name": "mine"}}), ()).runner(None).model
+    assert isinstance(model, DetachedInEvaluation)
+
+
+def test_an_optimiser_that_gets_no_parameters(told: Told) -> None:
+    message = told(register.optim, lambda params: torch.optim.SGD([p for p in params if p.ndim > 9]))
+    assert message == "optim: mine cannot be made: optimizer got an empty parameter list"
+
+
+class Normalised(nn.Sequential):
+    def __init__(self, _data: Any) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"batch_size": 5}, True),
+        ({"batch_size": 1}, True),
+        ({"batch_size": 6}, False),
+        ({"batch_size": 16}, False),
+    ],
+)
+def test_a_last_batch_of_one_row_with_batch_norm_is_refused_with_the_next_size(
+    settings: dict[str, int], refused: bool, root: RootConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(register.model._components, "mine", Component("model", "mine", Normalised, {}))
+    changed = root.model_copy(update={"model": {"name": "mine"}, "loader": dict(root.loader) | settings})
+    prepared = preparation.prepare(changed, ())
+    before = prepared.runner(None).model.state_dict()
+    if not refused:
+        runner = prepared.runner(tmp_path)
+        assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
+        return
+    size = settings["batch_size"]
+    message = rf"loader\.batch_size: 16 training rows in batches of {size} leave one row .* mine .*\(try {size + 1}\)"
+    with pytest.raises(experiments.ConfigError, match=message):
+        prepared.runner(tmp_path)
+
+
+def test_batches_that_are_not_trained_on_are_not_refused(
+    root: RootConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(register.model._components, "mine", Component("model", "mine", Normalised, {}))
+    update = {"model": {"name": "mine"}, "loader": dict(root.loader) | {"batch_size": 5}, "limit_batches": 3}
+    assert len(preparation.prepare(root.model_copy(update=update), ()).runner(tmp_path).train) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "given"),
     [

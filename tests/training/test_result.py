@@ -1,18 +1,21 @@
-"""The result of a training as a notebook shows it."""
+"""The result of a training: its best epoch, what is NaN or infinite, and how a notebook shows it."""
 
 from __future__ import annotations
 
 import base64
+import math
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from experiments.tracking import delivered
 from experiments.tracking.delivered import Delivered
-from experiments.training.result import Result
+from experiments.training.result import Result, lowest, not_finite
 
+NAN, INF = math.nan, math.inf
 HISTORY = [
     {"train/loss": 0.9, "valid/loss": 0.8, "valid/accuracy": 0.5, "throughput/samples_per_second": 123456.7},
     {"train/loss": 0.4, "valid/loss": 0.3, "valid/accuracy": 0.9, "throughput/samples_per_second": 123456.7},
@@ -62,3 +65,27 @@ def test_the_folder_and_the_link_are_there_once_they_are_known(tmp_path: Path) -
     delivered.write(folder, Delivered("https://server", run_id="f" * 32, experiment_id="1"))
     assert "https://server/#/experiments/1/runs/" in page(result(folder))
     assert "experiments.ui" not in page(result(folder))
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([NAN, 0.5, 0.3], 0.3), ([INF, 0.5], 0.5), ([NAN, INF], INF), ([-INF, 0.5], 0.5), ([0.5, NAN], 0.5)],
+)
+def test_the_lowest_loss_is_a_finite_one_where_there_is_one(losses: list[float], best: float) -> None:
+    assert lowest(losses) == best
+    history = [{"valid/loss": loss} for loss in losses]
+    assert Result(None, {}, history).best_valid_loss == best
+
+
+def test_the_lowest_of_nan_alone_is_nan() -> None:
+    assert math.isnan(lowest([NAN, NAN]))
+
+
+def test_each_metric_that_is_not_finite_is_named_with_its_first_epoch() -> None:
+    history = [
+        {"train/loss": 1.0, "valid/loss": 1.0, "mine": INF, "best/valid_loss": 1.0},
+        {"train/loss": 1.0, "valid/loss": NAN, "mine": NAN, "best/valid_loss": 1.0},
+        {"train/loss": 1.0, "valid/loss": NAN, "mine": 2.0, "best/valid_loss": NAN},
+    ]
+    assert not_finite(history) == {"mine": "mine is inf in epoch 0", "valid/loss": "valid/loss is nan in epoch 1"}
+    assert not_finite(history[:1][:0]) == {}

@@ -12,10 +12,12 @@ import ast
 import hashlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,25 @@ from experiments.config.registry import Registry, register
 from experiments.errors import ConfigError, Fault, UserError
 
 SETTING = "EXPERIMENTS_COMPONENTS"
+OWN = "experiments_own"  # the package of their files
 
 Definition = ast.FunctionDef | ast.ClassDef
+
+
+class OwnFiles:
+    """Finds `experiments_own.NAME`, a file of the setting, for `import_module` and for whatever unpickles from it.
+
+    A spawned worker process imports by that name what its dataset needs; it has inherited the setting.
+    """
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> ModuleSpec | None:
+        """Return the spec of such a module; None for any other."""
+        if name.startswith(f"{OWN}."):
+            for path in (_source(entry) for entry in _entries() if entry.endswith(".py")):
+                if _module_name(path) == name:
+                    return importlib.util.spec_from_file_location(name, path)
+        return None
 
 
 def own_files() -> list[Path]:
@@ -99,14 +118,9 @@ def _import(entry: str) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == path:
             return
-    is_file = entry.endswith(".py")
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"experiments_own_{path.stem}_{digest}" if is_file else entry
+    name = _module_name(path) if entry.endswith(".py") else entry
     try:
-        if is_file:
-            _import_file(path, name)
-        else:
-            import_module(name)
+        import_module(name)
     except BaseException as error:
         for registry in register:
             registry.forget(name)
@@ -123,17 +137,9 @@ def _broken(place: str, error: Exception) -> Fault:
     return Fault(SETTING, f"{where} cannot be imported: {problem}")
 
 
-def _import_file(path: Path, name: str) -> None:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(Fault(SETTING, f"{path} cannot be imported"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+def _module_name(path: Path) -> str:
+    stem, digest = re.sub(r"\W", "_", path.stem), hashlib.sha256(str(path).encode()).hexdigest()
+    return f"{OWN}.{stem}_{digest[:8]}"
 
 
 def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:

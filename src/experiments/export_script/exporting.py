@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from experiments.config import check
-from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault, UserError
@@ -112,7 +111,7 @@ def of(
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
     notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
-    reads_rows = "plain" not in register.dataset.get(root.dataset["name"]).metadata
+    reads_rows = trainings[-1].plain_rows is None
     rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
     heading = [
         f"Plain PyTorch of {origin}",

@@ -84,7 +84,7 @@ class Script:
         return joined([heading, imports(self.sources.imports), *body])
 
     def _data(self) -> str:
-        plain = register.dataset.get(self.root.dataset["name"]).metadata.get("plain")
+        plain = self.last.plain_rows
         text = plain or ROWS.replace("{file}", self.rows)
         self.sources.imports |= {line.strip() for line in text.splitlines() if IMPORT.fullmatch(f"{line}\n")}
         lines = [IMPORT.sub("", text).strip()]

@@ -32,6 +32,13 @@ class Training:
         """The settings that all loaders share."""
         return LoaderSettings(**{key: self.root.loader[key] for key in LoaderSettings.model_fields})
 
+    @property
+    def plain_rows(self) -> str | None:
+        """How a script reads the dataset's rows; None where the dataset declares no such form for its settings."""
+        component, arguments = self.component("dataset")
+        plain = component.metadata.get("plain")
+        return plain(**arguments) if callable(plain) else plain
+
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
         """Return the component chosen in a group of one, and its arguments."""
         arguments = dict(getattr(self.root, group))

@@ -76,6 +76,9 @@ def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
     if (trained.classes, trained.outputs) != (now.classes, now.outputs):
         problem = f"{now.name} has {targets(now)}; the run's model was trained for {targets(trained)} ({trained.name})"
         raise ConfigError(Fault("dataset", problem))
+    if trained.name == now.name and trained.labels != now.labels:  # the same number would mean another class
+        problem = f"{now.name} has the classes {', '.join(now.labels)}; the run's model {', '.join(trained.labels)}"
+        raise ConfigError(Fault("dataset", f"{problem}; an array `labels` in the file sets them"))
     flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
     if trained.shape[0] != now.shape[0] or (flat and trained.features != now.features):
         problem = f"{now.name} has images of {size(now)}; the run's model was trained on {size(trained)}"

@@ -119,14 +119,14 @@ def _mark_latest(root: RootConfig, job: Job) -> None:
 
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
     """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
-    root, group = prepared.root, prepared.group
+    root, group, warned = prepared.root, prepared.group, set[str]()
 
     live = Live()
 
     def record(values: Metrics, step: int) -> None:
         values = drop_invalid(values)
         journal.metrics(values, step)
-        terminal.figures(values, step)
+        terminal.figures(values, step, warned)
         if runner.history:
             live.show(Result(runner.model, runner.untrained, runner.history, folder=job.folder))
         if tracked is not None:
@@ -135,7 +135,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
     asked = StopRequest() if group is None else group.asked
     with (
         contextlib.nullcontext() if group is None else signals.put_off(),
-        run_journal.ending(journal, job.folder),
+        run_journal.ending(journal, job.folder) as ended,
         signals.workers_watched(asked),
         in_words(),
         signals.preempted_between_steps(asked),
@@ -145,6 +145,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
         if tracked is not None and root.tracking.required:
             tracked.require(job.folder)
         result = runner.fit(root.epochs, record=record, stop_request=asked if group is None else group.agreed)
+        ended += result.history
         weights.save(job.folder, weights_of(runner.model))
         if root.figures:
             valid = runner.valid

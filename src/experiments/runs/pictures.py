@@ -6,6 +6,7 @@ worst mistakes of the validation: worst, worst_true, worst_predicted, worst_prob
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from experiments.data.batches import Batches
 from experiments.data.splits import Split, Splits
 from experiments.data.tensors import to_float
 from experiments.training.runner import Runner
+
+log = logging.getLogger(__name__)
 
 FILE = "pictures.npz"
 DIGITS = 25
@@ -37,6 +40,9 @@ def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> Non
     if spec.classes:
         predictions, targets, order = _predictions(runner, valid)
         predicted = predictions.argmax(dim=1)
+        if never := sorted(set(targets.tolist()) - set(predicted.tolist())):
+            names = ", ".join(spec.labels[label] if spec.labels else str(label) for label in never)
+            log.warning("the trained model never predicts these classes, which validation rows have: %s", names)
         if spec.outputs <= SHOWN_CLASSES:
             confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
             kept["confusion"] = confusion.reshape(spec.outputs, spec.outputs).numpy()

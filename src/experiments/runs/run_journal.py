@@ -22,9 +22,11 @@ from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
+from experiments.tracking import record
 from experiments.tracking.journal import Journal
 from experiments.tracking.record import FAILED, FINISHED, KILLED
 from experiments.training import signals
+from experiments.training.result import Metrics, not_finite
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -77,14 +79,15 @@ def resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Jou
 
 
 @contextlib.contextmanager
-def ending(journal: Journal, folder: Path) -> Iterator[None]:
-    """Write the journal's end when the training ends, fails or is interrupted.
+def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
+    """Write the journal's end when the training ends, fails or is interrupted; the caller fills in the epochs' metrics.
 
     Raises:
         TrainingError: the disk is full or read-only; the message names the way to resume.
     """
+    history: list[Metrics] = []
     try:
-        yield
+        yield history
     except (KeyboardInterrupt, SystemExit) as error:
         journal.end(KILLED, _reason(error))
         raise
@@ -96,7 +99,10 @@ def ending(journal: Journal, folder: Path) -> Iterator[None]:
             again = f"earlier checkpoints are whole; resume with {command('resume')} {folder}"
             raise TrainingError(f"{error}; {again}") from error
         raise
-    journal.end(FINISHED)
+    problem = ", ".join(not_finite(history).values())
+    told = f"**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
+    note = f"{record.start_of(folder).note}\n\n{told}".strip()
+    journal.end(FINISHED, **{"note": note, "tags": {"experiments.not_finite": problem}} if problem else {})
 
 
 def _reason(error: KeyboardInterrupt | SystemExit) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import command
 from experiments.tracking import delivered, links
+from experiments.training.result import not_finite
 
 if TYPE_CHECKING:
     import torch
@@ -43,20 +45,30 @@ def already_done(result: Result) -> None:
     log.info("%s is finished, after %d epochs; more of them: epochs=%d", relative(result.folder), epochs, epochs + 1)
 
 
-def figures(values: Mapping[str, float], epoch: int) -> None:
-    """Print the metrics of one epoch, or those measured outside the epochs."""
-    if "train/loss" not in values:
+def figures(values: Mapping[str, float], epoch: int, warned: set[str] | None = None) -> None:
+    """Print the metrics of one epoch, or those measured outside the epochs; warn once of each that is not finite."""
+    if "train/loss" in values:
+        shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
+        log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+    else:
         log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
-        return
-    shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
-    log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+    warned = set() if warned is None else warned
+    if fresh := not_finite([values]).keys() - warned:
+        warned |= fresh
+        log.warning(
+            "epoch %d: not finite: %s (a lower optim.lr or max_grad_norm=1.0 may help)", epoch, ", ".join(sorted(fresh))
+        )
 
 
 def closing(result: Result, folder: Path) -> None:
     """Print the result with all digits."""
     if result.stopped:
         log.info("stopped early: %s", result.stopped)
-    log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+    if math.isfinite(result.best_valid_loss):
+        log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+    if problems := not_finite(result.history):
+        best = "" if math.isfinite(result.best_valid_loss) else "there is no best epoch: "
+        log.warning("%s%s", best, ", ".join(problems.values()))
     log.info("run     %s", relative(folder))
 
 

@@ -73,7 +73,8 @@ def _ending(job: JobRecord, jobs: Sequence[JobRecord], say: Language) -> dict[st
     row = {say("seconds"): f"{sum(job.series('time/epoch_seconds')):.1f}"}
     if any(other.reused for other in jobs):
         row[say("reused from")] = relative(job.reused) if job.reused else ""
-    return row | {say("status"): job.status}
+    diverged = job.finished and not math.isfinite(job.figures.get("best/valid_loss", 0))
+    return row | {say("status"): "diverged" if diverged else job.status}
 
 
 def _printed(prints: Mapping[str, Any]) -> str:

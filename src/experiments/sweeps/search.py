@@ -6,6 +6,7 @@ was interrupted chooses the same again, has its finished trials answer at once, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import secrets
-from experiments.config.hydra_internals import IntervalSweep, JobReturn, Override, RangeSweep, ValueType
-from experiments.errors import ConfigError, Fault
+from experiments.config.hydra_internals import (
+    IntervalSweep,
+    JobReturn,
+    JobStatus,
+    Override,
+    RangeSweep,
+    ValueType,
+    outcome,
+)
+from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.sweeps.monitor import Stopped, Watch
 from experiments.sweeps.optuna_internals import OptunaSweeperImpl, create_params_from_overrides, samplers
 from experiments.sweeps.sampling import Remembering
@@ -90,6 +99,11 @@ class Watched(Launcher):
             raise Stopped
         returned = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
         self.watch.take(returned, initial_job_idx, job_overrides)
+        for number, job in enumerate(returned, initial_job_idx):
+            loss = outcome(job)
+            if isinstance(loss, float) and not math.isfinite(loss):  # Optuna ends the search at a NaN
+                job.status = JobStatus.FAILED
+                job.return_value = TrainingError(f"job {number} is a failed trial: its best valid/loss is {loss}")
         return returned
 
 

@@ -67,8 +67,9 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     checks.require_shape(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
-    if not list(model.parameters()):
-        raise ConfigError(Fault("model", f"{name} has no parameters, so there is nothing to train"))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        which = "only frozen parameters" if list(model.parameters()) else "no parameters"
+        raise ConfigError(Fault("model", f"{name} has {which}, so there is nothing to train"))
     return model
 
 
@@ -112,12 +113,15 @@ def assemble(
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     if before_step is None and not ranks.follows():
         train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
-    optimizer = _made(register.optim, root.optim, model.parameters())
+    with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
+        optimizer = _made(register.optim, root.optim, model.parameters())
     scheduler = _scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
     checks.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward = _forward(root, model, device, splits.spec, valid, metrics)
+    if checkpoints is not None and group is None:  # a training, not the evaluation of one
+        checks.require_last_batch(forward, train, valid, root.model["name"])
     steered = scheduler is not None
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(

@@ -6,8 +6,10 @@ Each raises a ConfigError that names the component, what it returned or takes, a
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import count
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -148,29 +150,51 @@ def require_watched(callbacks: Mapping[str, Callback], metrics: Iterable[str]) -
     _raise(faults)
 
 
+def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: str) -> None:
+    """Check that the model trains on one row where the last training batch has one, as batch norm cannot."""
+    rows, size = len(train.split), train.batch_size
+    if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
+        return
+    xb = next(valid.epoch(0))[0][:1].to(forward.device)
+    other = next(other for other in count(size + 1) if rows % other != 1)
+    problem = f"{rows:,} training rows in batches of {size} leave one row for the last, which {name} cannot train on"
+    with refused("loader.batch_size", f"{problem} (try {other})", (ValueError,)):
+        forward.compute(copy.deepcopy(forward.model).train(), xb)
+
+
 def require_one_batch(
     forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
 ) -> None:
     """Check by one batch, without a backward pass, that data, model, loss and metrics fit together."""
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
-    with _refused("loader", problem, (TypeError, ValueError, DataError)):
+    with refused("loader", problem, (TypeError, ValueError, DataError)):
         xb, yb = next(valid.epoch(0))
     xb, yb = xb.to(forward.device), yb.to(forward.device)
     pred = _predictions(forward, root.model["name"], spec, xb)
     measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
     measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
-        with _refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
+        with refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
             value = function(pred, yb)
         if not isinstance(value, Tensor) or value.ndim:
             raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+    if not _learns(forward, xb[:2], yb[:2]):
+        problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
+        raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
+
+
+def _learns(forward: Forward, xb: Tensor, yb: Tensor) -> bool:
+    """Return whether the loss has a gradient in evaluation or, on a copy of the model, in training."""
+    with torch.enable_grad():
+        loss = forward.loss(forward.predict(xb), yb)
+        return loss.requires_grad or forward.loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
 
 
 def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
     """Return the model's predictions, checked to be (rows, the dataset's outputs)."""
     forward.model.eval()
     problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}"
-    with torch.no_grad(), _refused("model", problem):
+    with torch.no_grad(), refused("model", problem):
         pred = forward.predict(xb)
     expected = (len(xb), spec.outputs)
     if isinstance(pred, Tensor) and pred.shape == expected:
@@ -186,11 +210,14 @@ def _has_methods(value: Any, protocol: type) -> bool:
 
 
 @contextlib.contextmanager
-def _refused(
+def refused(
     key: str, problem: str, errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError)
 ) -> Iterator[None]:
+    """Turn errors of a component into a ConfigError that starts with the problem."""
     try:
         yield
+    except ConfigError:
+        raise
     except errors as error:
         raise ConfigError(Fault(key, f"{problem}: {first_line(error)}")) from error
 

