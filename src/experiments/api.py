@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config import check, compose, secrets
 from experiments.config.hydra_internals import HydraConfig
 from experiments.errors import ConfigError, Fault
@@ -150,7 +150,7 @@ def _logged_to(folder: Path) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if not logging.getLogger().handlers:
-        handlers.append(logging.StreamHandler())
+        handlers.append(live.LogHandler())
     level = package.level
     package.setLevel(logging.INFO)
     for handler in handlers:

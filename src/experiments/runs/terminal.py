@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from experiments import live
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import command
+from experiments.runs.tables import WIDTH, head, table
 from experiments.tracking import delivered, links
 
 if TYPE_CHECKING:
@@ -21,6 +24,24 @@ if TYPE_CHECKING:
     from experiments.training.runner import Runner
 
 log = logging.getLogger(__name__)
+
+BEST = "bold green"  # of a line on a terminal
+
+
+def stage(tutorial: Mapping[str, Any] | None, language: str) -> None:
+    """Print what a stage of the tutorial changes, in the run's language."""
+    if tutorial:
+        text = f"{tutorial['number']}: {tutorial['title'][language]}. {tutorial['changes'][language]}"
+        console = live.terminal()
+        log.info("%s", textwrap.fill(text, console.width if console else WIDTH, break_on_hyphens=False))
+
+
+def show(rows: Sequence[Mapping[str, str]], *, best: bool = False, least: Sequence[str] = (), whole: str = "") -> None:
+    """Print rows as a table; on a terminal, with the keys and the best row, which is the first one, marked."""
+    text = table(rows, least=least, whole=whole)
+    keys = head(text)
+    styles = dict.fromkeys(range(1, keys + 1), "bold") | ({keys + 2: BEST} if best else {})
+    log.info("\n%s\n", text, extra={"styles": styles})
 
 
 def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
@@ -46,24 +67,33 @@ def figures(values: Mapping[str, float], epoch: int) -> None:
         log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
         return
     shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
-    log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+    best = {"styles": {0: BEST}} if values["best/valid_loss"] == values["valid/loss"] else {}
+    log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"], extra=best)
 
 
 def closing(result: Result, folder: Path) -> None:
     """Print the result with all digits."""
     if result.stopped:
         log.info("stopped early: %s", result.stopped)
-    log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+    log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch, extra={"styles": {0: BEST}})
     log.info("run     %s", relative(folder))
 
 
-def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
-    """Print where the runs are in MLflow and how to view them; of missing ones, how to upload them later."""
+def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: Path | None = None) -> None:
+    """Print where the runs are in MLflow and how to view them; of missing ones, how to upload them later.
+
+    Args:
+        uri: the store's address.
+        folders: the runs'.
+        missing: those that have not arrived.
+        sweep: the folder of the sweep that all of them are jobs of; None if there is none.
+    """
     if states := [delivered.state(folder) for folder in folders if folder not in missing]:
         log.info("MLflow  %s", masked(uri))
-        log.info("view    %s", links.runs(uri, states))
         if len(states) > 1:
-            log.info("all     %s", links.experiment(uri, states[0].experiment_id))
+            parent = delivered.state(sweep).run_id if sweep else ""
+            log.info("view    %s", links.experiment(uri, states[0].experiment_id, parent))
+        log.info("%s  %s", "view  " if len(states) == 1 else "curves", links.runs(uri, states))
         if served := ui_command(uri):
             log.info("        (start the UI first: %s)", served)
     if missing:
