@@ -1,6 +1,6 @@
 """The live lines at the bottom of a terminal: what is being done, how far it is, and how long the rest takes.
 
-Where the output is no terminal, nothing is drawn, log lines stay plain, and rich is not imported.
+In a pipe or a file nothing is drawn: what takes minutes logs a plain line each, and rich is not imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -26,24 +25,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 PER_SECOND = 8  # how often the lines are drawn
+QUIET_SECONDS = 60.0  # between log lines where nothing is drawn
 STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red", logging.CRITICAL: "bold red"}
 ADDRESS = re.compile(r"(https?://\S+\w)")
 LONGEST = 200  # characters of an address that is shown whole; the link is whole in any case
 
 
 class Phase:
-    """A live line: what is done, how much of it, and a note."""
+    """A live line: what is done, how much of it, and a note; where it is not drawn, a log line a minute."""
 
     def __init__(self, title: str, total: int | None, done: int) -> None:
         self.title, self.total, self.done, self.note, self.drawn = title, total, done, "", False
-        self._before, self._started, self._due = done, time.monotonic(), 0.0
+        self._before, self._started = done, time.monotonic()
+        self.due = self._started + QUIET_SECONDS
 
     def at(self, done: int, note: Callable[[], str] | None = None) -> None:
         """Set how much is done; the note, which may wait for a device, is read as often as the line is drawn."""
         self.done = done
-        if self.drawn and note is not None and (now := time.monotonic()) >= self._due:
-            self.note, self._due = note(), now + 1 / PER_SECOND
+        if (now := time.monotonic()) >= self.due:
+            self.note = note() if note else self.note
+            self.due = now + (1 / PER_SECOND if self.drawn else QUIET_SECONDS)
+            if not self.drawn:
+                amount = f"{done:,} of {self.total:,}" if self.total else ""
+                log.info("%s: %s", self.title, ", ".join(filter(None, [amount, self.note, self.left])))
 
     @property
     def left(self) -> str:
@@ -61,35 +68,33 @@ class _Screen:
         self.phases: list[Phase] = []
         self.off = False
         self.live: Live | None = None
-        self.lock = threading.RLock()
 
     def add(self, phase: Phase, console: Console) -> None:
         """Draw one more line."""
         from rich.live import Live
 
-        with self.lock:
-            self.phases.append(phase)
-            phase.drawn = True
-            if self.live is None:
-                if sys.breakpointhook is sys.__breakpointhook__:
-                    sys.breakpointhook = _debug
-                self.live = Live(
-                    console=console,
-                    get_renderable=self.drawn,
-                    refresh_per_second=PER_SECOND,
-                    transient=True,
-                    redirect_stdout=_is_terminal(sys.stdout),
-                    redirect_stderr=_is_terminal(sys.stderr),
-                )
-                self.live.start(refresh=True)
+        self.phases.append(phase)
+        phase.drawn, phase.due = True, 0.0
+        if self.live is None:
+            if sys.breakpointhook is sys.__breakpointhook__ and "PYTHONBREAKPOINT" not in os.environ:
+                sys.breakpointhook = _debug
+            self.live = Live(
+                console=console,
+                get_renderable=self.drawn,
+                refresh_per_second=PER_SECOND,
+                transient=True,
+                redirect_stdout=_is_terminal(sys.stdout),
+                redirect_stderr=_is_terminal(sys.stderr),
+            )
+            self.live.start(refresh=True)
+            console.show_cursor()  # a killed process could not show it again
 
     def remove(self, *phases: Phase) -> None:
         """Draw lines no more."""
-        with self.lock:
-            self.phases = [phase for phase in self.phases if phase not in phases]
-            if not self.phases and self.live is not None:
-                self.live.stop()
-                self.live = None
+        self.phases = [phase for phase in self.phases if phase not in phases]
+        if not self.phases and self.live is not None:
+            self.live.stop()
+            self.live = None
 
     def drawn(self) -> Table:
         """Return the lines as a table."""
@@ -110,6 +115,9 @@ class LogHandler(logging.StreamHandler[Any]):
 
     A record's `styles` are those of its lines, by number.
     """
+
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(getattr(stream, "rich_proxied_file", stream))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -180,7 +188,7 @@ def _debug() -> None:
 
 def _leave() -> None:
     """Leave the display to the process that forked this one: a thread there may have held its locks."""
-    _screen.off = True
+    _screen.off, _screen.live, _screen.phases = True, None, []
     for name in ("stdout", "stderr"):
         setattr(sys, name, getattr(getattr(sys, name), "rich_proxied_file", getattr(sys, name)))
 
@@ -198,10 +206,10 @@ def _made(stderr: bool) -> Console | None:
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    return None if console.is_dumb_terminal else console
+    return console if console.is_interactive else None
 
 
-# Of the module: a process has one terminal. Its cursor is shown again at the end.
+# Of the module: a process has one terminal.
 _screen = _Screen()
 atexit.register(turn_off)
 if hasattr(os, "register_at_fork"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from experiments import live
 
-WIDTH = 80  # columns, where the output is no terminal
+WIDTH = 80  # columns, in a pipe or a file
 
 
 Rows = Sequence[Mapping[str, str]]

@@ -104,7 +104,8 @@ class Watched(Launcher):
         self.watch.take(returned, initial_job_idx, job_overrides)
         for number, job in enumerate(returned, initial_job_idx):
             result = f"{outcome(job):.4f}" if job.status == JobStatus.COMPLETED else "failed"
-            log.info("trial %d of %d: %s; %s", number, self.watch.tally.jobs, result, self.watch.tally.best)
+            best = self.watch.tally.best or "none has a finite loss yet"
+            log.info("trial %d of 0 to %d: %s; %s", number, self.watch.tally.jobs - 1, result, best)
         return returned
 
 
