@@ -27,8 +27,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
 from tests.support import raw_journal
+
+from experiments.runs import tables
 
 if TYPE_CHECKING:
     from benchmarks import pairs
@@ -126,8 +127,11 @@ def newest(folder: Path) -> dict[str, Any]:
 def table(points: Points, size: str, unit: str) -> dict[str, Any]:
     """Print sizes, values and steps; return the same for a file."""
     steps = ["", *(f"{b / a:.2f}" if a else "" for (_, a), (_, b) in pairwise(points))]
-    rows = [(f"{number:,}", f"{value:.3f}", step) for (number, value), step in zip(points, steps, strict=True)]
-    print(tabulate(rows, [size, unit, "step"], disable_numparse=True, stralign="right"), end="\n\n", flush=True)
+    rows = [
+        {size: f"{number:,}", unit: f"{value:.3f}", "step": step}
+        for (number, value), step in zip(points, steps, strict=True)
+    ]
+    print(tables.table(rows), end="\n\n", flush=True)
     return {"size": size, "unit": unit, "points": points}
 
 

@@ -20,11 +20,11 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 from tests.support import raw_journal
 
 import experiments
 from experiments.config import compose
+from experiments.runs import tables
 
 # By name, the values in the order of their epochs.
 Figures = dict[str, list[float]]
@@ -62,7 +62,7 @@ def main() -> None:
             keep(trained, options.json)
         print(f"seed {seed} is trained", file=sys.stderr, flush=True)
     table = list(rows([trained[str(seed)] for seed in range(options.seeds)]))
-    print(tabulate(table, HEADERS, tablefmt="github", disable_numparse=True))
+    print(tables.table([dict(zip(HEADERS, row, strict=True)) for row in table], markdown=True))
     sys.exit(any(row[-1].startswith(OUTSIDE) for row in table))
 
 

@@ -7,14 +7,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from experiments import cli
+from experiments import cli, live
 from experiments.config import compose, discovery
 
 
 @hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
 def task(cfg: DictConfig) -> float:
     """Run one job; return the best validation loss, which a search minimises."""
-    from experiments.api import run_job
+    with live.phase("loading"):
+        from experiments.api import run_job
 
     return run_job(cfg).best_valid_loss
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config import check, compose, secrets
 from experiments.config.hydra_internals import HydraConfig
 from experiments.errors import ConfigError, Fault
@@ -152,7 +151,7 @@ def _logged_to(folder: Path) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if not logging.getLogger().handlers:
-        handlers.append(logging.StreamHandler(sys.stdout))
+        handlers.append(live.LogHandler())
     level = package.level
     package.setLevel(logging.INFO)
     for handler in handlers:

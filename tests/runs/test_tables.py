@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from experiments.runs.tables import WIDTH, table
+import pytest
+from rich.console import Console
+
+from experiments import live
+from experiments.runs.tables import WIDTH, head, table
 
 ROW = {
     "job": "0",
@@ -41,3 +45,35 @@ def test_numbers_stay_as_they_are_written() -> None:
 
 def test_no_rows_are_no_table() -> None:
     assert table([]) == table([], markdown=True) == ""
+
+
+def columns(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Make the output a terminal of so many columns."""
+    monkeypatch.setattr(live, "terminal", lambda: Console(width=width))
+
+
+def test_on_a_narrow_terminal_columns_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns(monkeypatch, 60)
+    text = table([ROW, ROW | {"job": "1", "status": "FAILED"}], least=["valid/loss"], whole="summary.md")
+    assert max(map(len, text.splitlines()[:4])) <= 60
+    assert text.splitlines()[-1] == "left out for the width: valid/loss, seconds, valid/accuracy (summary.md)"
+
+
+def test_the_first_column_stays_however_narrow_the_terminal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns(monkeypatch, 1)
+    assert table([ROW]).splitlines()[:3] == ["job", "---", "0"]
+
+
+def test_a_wide_terminal_has_whole_keys_and_all_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns(monkeypatch, 120)
+    assert table([ROW]).splitlines()[0].split() == list(ROW)
+
+
+def test_in_a_pipe_no_column_is_left_out() -> None:
+    text = table([ROW | {f"key{number}": 10 * "x" for number in range(20)}])
+    assert "key19" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(("keys", "lines"), [(["job"], 1), (["optim.lr", "best\nloss"], 2)])
+def test_the_lines_of_the_keys_are_counted(keys: list[str], lines: int) -> None:
+    assert head(table([dict.fromkeys(keys, "-")])) == lines

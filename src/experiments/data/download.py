@@ -17,10 +17,9 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from filelock import FileLock
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from experiments import files
+from experiments import files, live
 from experiments.errors import DataError
 from experiments.files import TEMPORARY
 
@@ -115,12 +114,12 @@ def _stream(url: str, path: Path, cap: int, limits: Limits) -> None:
         length = int(announced) if announced.isdecimal() else 0
         if length > cap:
             raise DataError(f"{url}: {length:,} bytes are announced, at most {cap:,} are expected")
-        with tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name.split(".gz")[0], disable=None) as bar:
+        with live.phase(f"downloading {path.name.split('.gz')[0]}", length or None) as bar:
             for chunk in _chunks(response):
                 if file.tell() == 0 and _is_page(chunk, response):
                     raise DataError(f"{url}: the answer looks like a web page, not a data file")
                 file.write(chunk)
-                bar.update(len(chunk))
+                bar.at(file.tell(), lambda: f"{file.tell() / 1e6:.1f} MB")
                 if file.tell() > cap:
                     raise DataError(f"{url}: more than {cap:,} bytes; stopped")
                 if time.monotonic() > deadline:

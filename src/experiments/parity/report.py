@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
+from experiments import live
 from experiments.config.language import Language
 from experiments.config.secrets import masked
 from experiments.parity.differences import TOLERANCE
@@ -51,7 +50,7 @@ def report(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> bool:
 def _stages(overrides: Sequence[str], steps: int, tolerance: float, say: Language) -> bool:
     """Print the table of all pairs; return whether every expectation holds."""
     found = each(overrides, steps=steps, tolerance=tolerance)
-    verdicts = list(tqdm(found, total=len(pairs()), unit="pair", leave=False, disable=None))
+    verdicts = list(live.track(found, "comparing stages", len(pairs())))
     rows = [
         {
             say("stages"): f"{pair.before} -> {pair.stage}",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import live
 from experiments.errors import UserError
 from experiments.files import replacing
 from experiments.runs.job_record import JobRecord
@@ -21,15 +22,16 @@ def judged(sweep: Path, jobs: Sequence[JobRecord], steps: int | None) -> list[di
     """Compare each stage with the one before, and keep the verdicts in the sweep's folder; nothing without `steps`."""
     if steps is None:
         return []
-    # Late: torch, which a sweep's own process may do without.
-    from experiments.parity import stage_pairs
-    from experiments.runs.preparation import unchosen
-
     log.info("comparing each stage with the one before, from the same weights, over %d steps ...", steps)
     among = {job.start.tags["stage"] for job in jobs}
     verdicts: list[dict[str, Any]] = []
+    # Late: torch, which a sweep's own process may do without.
+    with live.phase("loading"):
+        from experiments.parity import stage_pairs
+        from experiments.runs.preparation import unchosen
     try:
-        for pair in stage_pairs.each(unchosen(jobs[0].overrides), steps=steps, among=among):
+        found = stage_pairs.each(unchosen(jobs[0].overrides), steps=steps, among=among)
+        for pair in live.track(found, "comparing stages", len(among) - 1):
             verdicts.append(pair.told())
             if not pair.holds:
                 log.warning("stage %s: expected %s; it %s", pair.stage, pair.expected, pair.verdict)

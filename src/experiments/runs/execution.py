@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config import latest
 from experiments.config.check import Checked
 from experiments.config.device import pick
@@ -76,7 +76,8 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         earlier = restore.reopen(job.folder) if (job.folder / JOURNAL).exists() else None
         if earlier is not None:
             undo.callback(earlier.close)
-        prepared = preparation.prepare(root, job.overrides, group)
+        with live.phase("loading the data"):
+            prepared = preparation.prepare(root, job.overrides, group)
         found = reuse.take(prepared, job, metadata.params(config.values)) if earlier is None else None
         if found is not None:
             if group is not None:
@@ -97,6 +98,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         journal = run_journal.resume(config.values, prepared, job, earlier)
     _mark_latest(root, job)
     tracked = _follow(root, job)
+    terminal.stage(root.tutorial, root.language)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
     if job.sweep is None and group is None:
         cpu_contention.warn(job.folder, Path(root.output_root), prepared.device)

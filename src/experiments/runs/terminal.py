@@ -6,12 +6,15 @@ import logging
 import math
 import os
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from experiments import live
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import command
+from experiments.runs.tables import WIDTH, head, table
 from experiments.tracking import delivered, links
 from experiments.training.result import not_finite
 
@@ -23,6 +26,24 @@ if TYPE_CHECKING:
     from experiments.training.runner import Runner
 
 log = logging.getLogger(__name__)
+
+BEST = "bold green"  # of a line on a terminal
+
+
+def stage(tutorial: Mapping[str, Any] | None, language: str) -> None:
+    """Print what a stage of the tutorial changes, in the run's language."""
+    if tutorial:
+        text = f"{tutorial['number']}: {tutorial['title'][language]}. {tutorial['changes'][language]}"
+        console = live.terminal()
+        log.info("%s", textwrap.fill(text, console.width if console else WIDTH, break_on_hyphens=False))
+
+
+def show(rows: Sequence[Mapping[str, str]], *, best: bool = False, least: Sequence[str] = (), whole: str = "") -> None:
+    """Print rows as a table; on a terminal, with the keys and the best row, which is the first one, marked."""
+    text = table(rows, least=least, whole=whole)
+    keys = head(text)
+    styles = dict.fromkeys(range(1, keys + 1), "bold") | ({keys + 2: BEST} if best else {})
+    log.info("\n%s\n", text, extra={"styles": styles})
 
 
 def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
@@ -49,7 +70,8 @@ def figures(values: Mapping[str, float], epoch: int, warned: set[str] | None = N
     """Print the metrics of one epoch, or those measured outside the epochs; warn once of each that is not finite."""
     if "train/loss" in values:
         shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
-        log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"])
+        best = {"styles": {0: BEST}} if values["best/valid_loss"] == values["valid/loss"] else {}
+        log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"], extra=best)
     else:
         log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
     warned = set() if warned is None else warned
@@ -65,7 +87,9 @@ def closing(result: Result, folder: Path) -> None:
     if result.stopped:
         log.info("stopped early: %s", result.stopped)
     if math.isfinite(result.best_valid_loss):
-        log.info("best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch)
+        log.info(
+            "best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch, extra={"styles": {0: BEST}}
+        )
     if problems := not_finite(result.history):
         best = "" if math.isfinite(result.best_valid_loss) else "there is no best epoch: "
         log.warning("%s%s", best, ", ".join(problems.values()))
@@ -77,13 +101,21 @@ def interrupted(folder: Path) -> None:
     log.info("stopped; to resume: %s %s", command("resume"), shlex.quote(relative(folder)))
 
 
-def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path]) -> None:
-    """Print where the runs are in MLflow and how to view them; of missing ones, how to upload them later."""
+def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: Path | None = None) -> None:
+    """Print where the runs are in MLflow and how to view them; of missing ones, how to upload them later.
+
+    Args:
+        uri: the store's address.
+        folders: the runs'.
+        missing: those that have not arrived.
+        sweep: the folder of the sweep that all of them are jobs of; None if there is none.
+    """
     if states := [delivered.state(folder) for folder in folders if folder not in missing]:
         log.info("MLflow  %s", masked(uri))
-        log.info("view    %s", links.runs(uri, states))
         if len(states) > 1:
-            log.info("all     %s", links.experiment(uri, states[0].experiment_id))
+            parent = delivered.state(sweep).run_id if sweep else ""
+            log.info("view    %s", links.experiment(uri, states[0].experiment_id, parent))
+        log.info("%s  %s", "view  " if len(states) == 1 else "curves", links.runs(uri, states))
         if served := ui_command(uri):
             log.info("        (start the UI first: %s)", served)
     if missing:

@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config import secrets
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
 from experiments.errors import ConfigError, Fault, TrainingError, UserError
@@ -53,8 +53,9 @@ class Hooks(Callback):
         if ranks.follows():
             _leave_no_trace(config)
         # Late: they import torch, and the uploader should start before.
-        from experiments.config import check
-        from experiments.sweeps import preview
+        with live.phase("loading"):
+            from experiments.config import check
+            from experiments.sweeps import preview
 
         try:
             checked = check.checked(config)
@@ -109,6 +110,8 @@ class Hooks(Callback):
             raise SystemExit(1 if isinstance(error, TrainingError) else REJECTED)
         if config.hydra.mode == RunMode.MULTIRUN:
             self._returned = job_return
+            if self.watch is not None and job_return.status == JobStatus.COMPLETED:
+                self.watch.tally.done(int(config.hydra.job.num), error)
             if job_return.status == JobStatus.FAILED:
                 if not isinstance(error, monitor.NotRun):
                     self._report(config, job_return, error)

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from experiments import cli
+from experiments import cli, live
 from experiments.config import discovery, secrets
 from experiments.config.compose import quoted
 from experiments.errors import ConfigError, Fault, TrainingError, command
@@ -70,6 +70,7 @@ def with_job_settings(config: DictConfig, arguments: Sequence[str]) -> list[str]
 
 def settle_in(config: DictConfig) -> None:
     """In a process that a launcher started: change to the sweep's directory, and prefix the log with the job."""
+    erase = live.turn_off()  # the sweep's process draws
     secrets.mask_process()
     cli.collect_rarely()
     cli.outlive_readers()
@@ -80,7 +81,7 @@ def settle_in(config: DictConfig) -> None:
             os.environ.setdefault(discovery.SETTING, place.components)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            handler.setFormatter(logging.Formatter(f"[{config.hydra.job.num}] %(message)s"))
+            handler.setFormatter(logging.Formatter(f"{erase}[{config.hydra.job.num}] %(message)s"))
 
 
 def require_shared(sweep: Path, sweeper: Mapping[str, Any]) -> None:

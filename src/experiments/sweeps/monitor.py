@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from experiments import live
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
 from experiments.errors import TrainingError, UserError, command, first_line
 from experiments.files import replacing
 from experiments.runs import sweep_plan
 from experiments.runs.folder import ERROR, TRACEBACK
 from experiments.runs.terminal import relative
+from experiments.sweeps.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +95,12 @@ class Watch:
         sweep: the sweep's folder.
         policy: the configured `sweep.on_failure`.
         elsewhere: whether its jobs run in other processes, so that the folder has to be polled.
+        jobs: how many there are.
+        word: what one of them is: a job or a trial.
     """
 
-    def __init__(self, sweep: Path, policy: Policy, *, elsewhere: bool) -> None:
+    def __init__(self, sweep: Path, policy: Policy, *, elsewhere: bool, jobs: int = 0, word: str = "job") -> None:
+        self.tally, self._shown = Tally(sweep, jobs, word), live.phase("", jobs)
         self.sweep, self.limit, self.elsewhere = sweep, limit(policy), elsewhere
         self.seen = set[str]()
         self.first: BaseException | None = None
@@ -113,6 +118,7 @@ class Watch:
             for path in _notes(self.sweep):
                 if path.name not in self.seen:
                     self.seen.add(path.name)
+                    self.tally.done(int(path.stem))
                     log.error("%s", path.read_text(encoding="utf-8"))
 
     def look_at_own(self) -> None:
@@ -130,6 +136,8 @@ class Watch:
         """Note the jobs that a launcher returned as failed and that could not write their marker file."""
         for number, (given, job) in enumerate(zip(batch, returned, strict=True), first):
             error = outcome(job)
+            if job.status == JobStatus.COMPLETED:
+                self.tally.done(number, error)
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
                 note(self.sweep, number, failure_message(self.sweep, number, given, error))
@@ -151,6 +159,8 @@ class Watch:
         """Start without failures: those of an earlier start are tried again."""
         for path in _notes(self.sweep):
             path.unlink()
+        self.tally.bar = self._shown.__enter__()
+        self.tally.count()
         if self.elsewhere:
             self._thread.start()
         return self
@@ -159,6 +169,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Report the last failures; a sweep that stopped is not an error yet."""
+        self._shown.__exit__(None, None, None)
         self._over.set()
         if self.elsewhere:
             self._thread.join()
@@ -168,6 +179,7 @@ class Watch:
     def _poll(self) -> None:
         while not self._over.wait(POLL_SECONDS):
             self.look()
+            self.tally.count()
 
 
 def _notes(sweep: Path) -> list[Path]:

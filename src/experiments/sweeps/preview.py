@@ -10,13 +10,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config.check import Checked
 from experiments.config.hydra_internals import configure_log
-from experiments.runs import metadata, references
+from experiments.runs import metadata, references, terminal
 from experiments.runs.folder import reason, refusal
 from experiments.runs.preparation import prepare
-from experiments.runs.tables import table
 from experiments.runs.terminal import relative
 from experiments.sweeps.estimate import Earlier
 from experiments.sweeps.jobs import ComposedJob
@@ -68,7 +67,8 @@ class Preview:
             if (cost := self._earlier.cost(root, params)) is not None:
                 seconds = cost.other_seconds + cost.epoch_seconds * max(root.epochs - state.epochs, 0)
                 self._costs.append((seconds, cost.disk_bytes))
-                shown = (_time(seconds), _size(cost.disk_bytes), f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}")
+                runs = f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}"
+                shown = (live.duration(seconds), _size(cost.disk_bytes), runs)
         self.names.append(job.name)
         self._states[state.name] += 1
         given = (job.given.get(key, "") for key in self.varied)
@@ -76,8 +76,8 @@ class Preview:
 
     def show(self) -> None:
         """Show the table of all jobs, and their cost together."""
-        names = ("job", *self.varied, "state", "time", "disk", "known from", "")
-        log.info("\n%s\n", table([dict(zip(names, row, strict=True)) for row in self._rows]))
+        names = ("job", *self.varied, "state", "time", "disk", "known from", "note")
+        terminal.show([dict(zip(names, row, strict=True)) for row in self._rows], least=names[:-4:-1])
         states = ", ".join(f"{count} {name}" for name, count in self._states.items())
         log.info("%d %s: %s", len(self._rows), "job" if len(self._rows) == 1 else "jobs", states)
         log.info("%s", self._total())
@@ -90,7 +90,7 @@ class Preview:
         if not self._costs:
             return "time and disk are unknown: no run like them has finished yet"
         seconds, size = (sum(amounts) for amounts in zip(*self._costs, strict=True))
-        total = f"one after the other about {_time(seconds)}, and {_size(size)} of disk"
+        total = f"one after the other about {live.duration(seconds)}, and {_size(size)} of disk"
         unknown = to_do - len(self._costs)
         return total + (f"; the cost of {unknown} other jobs is unknown" if unknown else "")
 
@@ -112,7 +112,8 @@ def show_model(config: DictConfig, checked: Checked) -> None:
         device = checked.root.device.model_copy(update={"compile": False, "graph": False})
         root = checked.root.model_copy(update={"device": device, "init_from": None})
         rows, total = describe.layers(prepare(root, config.hydra.overrides.task).runner(None))
-        log.info("\n%s\n\n%s", table(rows), total)
+        terminal.show(rows)
+        log.info("%s", total)
 
 
 def state_of(folder: Path) -> State:
@@ -144,13 +145,6 @@ def _again(same: Path, policy: str) -> State:
 def _line(reason: str) -> str:
     line = " ".join(reason.split())
     return line if len(line) <= 80 else f"{line[:80]} ..."
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _size(count: float) -> str:

@@ -14,6 +14,8 @@ from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
 
 METRICS = ("best/valid_loss", "valid/loss", "valid/accuracy")  # shown where any job has them
+# Left out first where a terminal is narrow.
+LEAST = ("reused from", "gain", "valid/loss", "seconds", "valid/accuracy")
 LAST_BATCH = "tutorial/last_batch_loss"
 
 

@@ -6,6 +6,7 @@ was interrupted chooses the same again, has its finished trials answer at once, 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from experiments.sweeps.optuna_internals import OptunaSweeperImpl, create_params
 from experiments.sweeps.sampling import Remembering
 from experiments.sweeps.sweeper import Sweep
 
+log = logging.getLogger(__name__)
+
 CHOSEN = "trials.jsonl"
 RESULTS = "optimization_results.yaml"  # the plugin's own
 DIRECTIONS = ("minimize", "maximize")
@@ -40,6 +43,7 @@ class Search(Sweep):
     """Trials that Optuna's sweeper chooses; the search space is checked before the first one."""
 
     known = False
+    word = "trial"
 
     def _run(self, arguments: list[str], watch: Watch) -> None:
         """Run the trials, one after the other or as many together as is configured; one that fails is left out."""
@@ -104,6 +108,9 @@ class Watched(Launcher):
             if isinstance(loss, float) and not math.isfinite(loss):  # Optuna ends the search at a NaN
                 job.status = JobStatus.FAILED
                 job.return_value = TrainingError(f"job {number} is a failed trial: its best valid/loss is {loss}")
+            result = f"{loss:.4f}" if job.status == JobStatus.COMPLETED else "failed"
+            best = self.watch.tally.best or "none has a finite loss yet"
+            log.info("trial %d of 0 to %d: %s; %s", number, self.watch.tally.jobs - 1, result, best)
         return returned
 
 

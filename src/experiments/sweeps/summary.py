@@ -16,7 +16,7 @@ from experiments.runs.folder import ERROR, reason, refusal
 from experiments.runs.job_record import NOT_RUN, JobRecord
 from experiments.runs.tables import table
 from experiments.sweeps import best
-from experiments.sweeps.rows import are_stages, job_rows, stage_rows
+from experiments.sweeps.rows import LEAST, are_stages, job_rows, stage_rows
 from experiments.tracking import client, delivered, journal, ownership, record
 from experiments.tracking.markdown import shown
 from experiments.tracking.record import RUNNING
@@ -77,7 +77,7 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
 
 def _log(sweep: Path, rows: Sequence[Mapping[str, str]], failed: Sequence[JobRecord], found: best.Best | None) -> None:
     if rows:
-        log.info("\n%s\n", table(rows))
+        terminal.show(rows, best=found is not None, least=LEAST, whole=terminal.relative(sweep / SUMMARY))
     for job in failed:
         log.warning("job %s %s: %s", job.job, job.status, job.reason)
     if found:
@@ -154,4 +154,5 @@ def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[JobRecord]) -> None:
     started = [job for job in jobs if job.started and (job.reused is None or delivered.is_in(job.folder, uri))]
     folders = list(dict.fromkeys(job.folder for job in started))
     missing = uploader.wait([sweep, *folders], tracking.wait_seconds)
-    terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep])
+    parent = sweep if all(job.reused is None for job in jobs) else None
+    terminal.arrived(uri, folders, [folder for folder in missing if folder != sweep], parent)

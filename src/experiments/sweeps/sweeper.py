@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments import live
 from experiments.config import latest
 from experiments.config.check import check_sweep
 from experiments.config.hydra_basic import BasicLauncher, BasicSweeper, parsed_overrides
@@ -27,6 +29,10 @@ from experiments.sweeps.preview import Preview
 from experiments.tracking import client
 from experiments.training import signals
 
+log = logging.getLogger(__name__)
+
+MANY = 100  # jobs, whose check takes seconds
+
 
 class Sweep:
     """A grid of all combinations, rejected as a whole where one job could not run.
@@ -36,11 +42,13 @@ class Sweep:
     """
 
     known = True  # whether all jobs are known before the first
+    word = "job"
 
     def __init__(self, sweeper: BasicSweeper) -> None:
         assert sweeper.config is not None and sweeper.launcher is not None and sweeper.hydra_context is not None
         self.sweeper, self.config = sweeper, sweeper.config
         self.launcher, self.context = sweeper.launcher, sweeper.hydra_context
+        self.jobs = 0  # how many
 
     def run(self, arguments: list[str]) -> Any:
         """Check all jobs, keep the plan, run the jobs and show the table; or only show what it would do.
@@ -71,7 +79,8 @@ class Sweep:
     def _watch(self, sweep: Path) -> Watch:
         """Return the watch over the failures, and set it in our callback."""
         elsewhere = not isinstance(self.launcher, BasicLauncher)
-        watch = Watch(sweep, self.config.sweep.on_failure, elsewhere=elsewhere)
+        policy = self.config.sweep.on_failure
+        watch = Watch(sweep, policy, elsewhere=elsewhere, jobs=self.jobs, word=self.word)
         for callback in callbacks(self.context):
             if isinstance(callback, Hooks):
                 callback.watch = watch
@@ -142,6 +151,7 @@ class Sweep:
             raise ConfigError(Fault("sweep", "the swept keys have no values, so there is no job"))
         if count > limit:
             raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
+        self.jobs = count
         return overrides
 
     def _count(self, overrides: Sequence[Override]) -> int:
@@ -156,7 +166,11 @@ class Sweep:
     def _composed(
         self, overrides: list[Override], kept: jobs.Configurations | None = None
     ) -> Iterator[jobs.ComposedJob]:
-        return jobs.composed(self.context.config_loader, self.config, self._jobs(overrides), kept)
+        given = self._jobs(overrides)
+        if len(given) > MANY and live.terminal() is None:
+            log.info("checking %d jobs ...", len(given))
+        composed = jobs.composed(self.context.config_loader, self.config, given, kept)
+        return live.track(composed, f"checking {len(given)} jobs", len(given))
 
 
 def _varied(overrides: Sequence[Override]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments import ranks
+from experiments import live, ranks
 from experiments.config.store_uri import masked, store_uri
 from experiments.errors import TrainingError
 from experiments.tracking import delivered, journal
@@ -129,11 +129,16 @@ class UploaderProcess(Followed):
 
         A store that has answered with an error gets little time to recover.
         """
+        with live.phase("uploading to MLflow", len(folders)) as shown:
+            return self._wait(folders, seconds, shown)
+
+    def _wait(self, folders: Sequence[Path], seconds: float, shown: live.Phase) -> list[Path]:
         began = told = time.monotonic()
         while True:
             alive = self.alive
             states = {folder: delivered.state(folder) for folder in folders}
             missing = [folder for folder, state in states.items() if not state.ended]
+            shown.at(len(folders) - len(missing))
             waited = time.monotonic() - began
             refused = all(states[folder].final for folder in missing)
             late = waited > (min(seconds, FAILING_SECONDS) if any(s.error for s in states.values()) else seconds)

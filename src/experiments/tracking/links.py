@@ -31,9 +31,10 @@ def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -
     return f"{_base(uri)}/#/metric?{parts}&{TRAINING}"
 
 
-def experiment(uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs with their charts."""
-    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
+def experiment(uri: str, experiment_id: str, parent: str = "") -> str:
+    """Return the address of an experiment's runs with their charts; with a sweep's parent run, of the sweep's alone."""
+    chosen = f"searchFilter=tags.mlflow.parentRunId%3D%27{parent}%27&" if parent else ""
+    return f"{_base(uri)}/#/experiments/{experiment_id}/runs?{chosen}compareRunsMode=CHART&{TRAINING}"
 
 
 def _base(uri: str) -> str:

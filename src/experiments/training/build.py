@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import ranks
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
@@ -27,7 +26,7 @@ from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
-from experiments.training.meters import Metric, ProgressBar
+from experiments.training.meters import Metric
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
@@ -103,7 +102,7 @@ def assemble(
     """Return a runner of what the configuration names, with a model from the CPU, and seed the noise stream.
 
     Callbacks may write files into `folder`. The processes of `group` train together, each on its share of a batch.
-    `before_step` is called right before the optimiser steps; the step is eager then, without a progress bar.
+    `before_step` is called right before the optimiser steps; the step is eager then.
 
     Raises:
         ConfigError: the parts do not fit together.
@@ -111,8 +110,6 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
-    if before_step is None and not ranks.follows():
-        train = dataclasses.replace(train, loader=ProgressBar(train.loader, train.order, root.epochs))
     with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
         optimizer = _made(register.optim, root.optim, model.parameters())
     scheduler = _scheduler(root, optimizer, len(train))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
-
-from experiments.data.batches import Order
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -89,6 +86,11 @@ class Sums:
         total = self.rows if self.by_rows else len(whole)
         return {name: value / total for name, value in zip(("loss", *self.metrics), self.all_reduce(sums), strict=True)}
 
+    def recent(self) -> str:
+        """Return the mean loss of the last batches in words, read from the device."""
+        losses = torch.stack([loss for _, _, loss in self._pending]) if self._pending else self._losses[-1]
+        return f"loss {float(losses.mean()):.4f}"
+
     def _pool(self) -> None:
         if not self._pending:
             return
@@ -128,17 +130,3 @@ class Progress:
         """Continue from a state_dict()."""
         self.step, self.spent = state["step"], state["seconds"]
         self.sums.load_state_dict(state["sums"], device)
-
-
-class ProgressBar:
-    """A loader with a progress bar, shown on terminals only."""
-
-    def __init__(self, loader: Any, order: Order, epochs: int) -> None:
-        self.loader, self.order, self.epochs = loader, order, epochs
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        title = f"epoch {self.order.epoch} of {self.epochs}"
-        return iter(tqdm(self.loader, desc=title, unit="batch", leave=False, disable=None))

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from experiments import live
 from experiments.data.batches import Batches
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
@@ -71,6 +72,7 @@ class Runner:
         self.stop_request = StopRequest()
         self.record: Record = lambda _figures, _step: None
         self._noise: Mapping[str, Any] | None = None  # state to restore once the batches are where they were
+        self.bar = live.Phase("", None, 0)
         self.start_epoch()
 
     def fit(self, epochs: int, *, record: Record | None = None, stop_request: StopRequest | None = None) -> Result:
@@ -88,6 +90,12 @@ class Runner:
         """
         self.record = record or self.record
         self.stop_request = stop_request or self.stop_request
+        with live.phase("before training", epochs * self.steps, self._steps_done(len(self.history))) as self.bar:
+            self._train(epochs)
+        stopped = self.stopped if len(self.history) < epochs else ""
+        return Result(self.model, self.untrained, self.history, stopped, self.folder)
+
+    def _train(self, epochs: int) -> None:
         if not self.untrained:
             figures = self.evaluate(0, stoppable=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
@@ -96,6 +104,7 @@ class Runner:
                 callback.on_fit_start(self)
         while len(self.history) < epochs and not self.stopped:
             epoch = len(self.history)
+            self.bar.title = f"epoch {epoch} of {epochs}"
             self.history.append(self.run_epoch(epoch))
             self.record(self.history[-1], epoch)
             self._save_epoch()
@@ -104,8 +113,6 @@ class Runner:
         self._restore_noise()
         for callback in self.callbacks:
             callback.on_fit_end(self)
-        stopped = self.stopped if len(self.history) < epochs else ""
-        return Result(self.model, self.untrained, self.history, stopped, self.folder)
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; return the epoch's metrics by name."""
@@ -133,12 +140,14 @@ class Runner:
 
     def train_epoch(self, epoch: int) -> tuple[Metrics, int]:
         """Train on all training rows; return the means, each batch's before its update, and the number of rows."""
-        sums, steps = self.progress.sums, self.steps
+        sums = self.progress.sums
         for _, yb, pred, loss in self.train_steps(epoch):
             sums.add(pred, yb, loss)
+            done = self._steps_done(epoch)
+            self.bar.at(done, sums.recent)
             if self.stop_request.reason is not None:
                 self._stop(self.stop_request.reason)
-            if self.checkpoints is not None and self.checkpoints.due_after_step(epoch * steps + self.progress.step):
+            if self.checkpoints is not None and self.checkpoints.due_after_step(done):
                 self._save()
         self.step.update.raise_if_bad()
         return sums.means(), sums.rows
@@ -217,6 +226,10 @@ class Runner:
         history = state["history"]
         self.history = json.loads(history) if isinstance(history, str) else list(history)  # schema 1
         self.untrained, self.stopped = state["untrained"], state["stopped"]
+
+    def _steps_done(self, epoch: int) -> int:
+        """Return the steps since the beginning, within an epoch."""
+        return epoch * self.steps + self.progress.step
 
     def _sums(self, *, by_rows: bool = True) -> Sums:
         return Sums(self.metrics, by_rows=by_rows, all_reduce=self.all_reduce)

@@ -23,6 +23,7 @@ class CheckedSweeper(BasicSweeper):
             TrainingError: jobs failed.
         """
         # Late: Hydra imports every plugin at each start, of other applications too.
+        from experiments import live
         from experiments.config import secrets
         from experiments.tracking import client
 
@@ -30,7 +31,9 @@ class CheckedSweeper(BasicSweeper):
         secrets.learn(self.config)
         if not OmegaConf.select(self.config, "sweep.preview"):
             client.warm_up(self.config)  # before torch is imported, so that both processes' imports overlap
-        return self._sweep().run(arguments)
+        with live.phase("loading"):
+            sweep = self._sweep()
+        return sweep.run(arguments)
 
     def _sweep(self) -> Sweep:
         from experiments.sweeps.sweeper import Sweep
