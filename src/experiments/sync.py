@@ -87,6 +87,10 @@ class Sync:
             self._stores[uri] = Store(uri, OUTPUTS.resolve() / "artifacts")
         return self._stores[uri]
 
+    def store(self, folder: Path) -> Store:
+        """Return the store that has an uploaded run."""
+        return self._store(str(self._target(folder)))
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Upload every journal below the folders. Return 1 if one failed, 2 if a folder does not exist."""

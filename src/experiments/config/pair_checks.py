@@ -20,6 +20,8 @@ def faults(root: RootConfig) -> Iterator[Fault]:
     """Find settings that do not fit together."""
     if root.tracking.name == "mlflow" and (problem := uri_fault(root.tracking.uri)):
         yield Fault("tracking.uri", problem)
+    if root.tracking.model == "best" and not root.checkpoint.best:
+        yield Fault("tracking.model", "the best weights are not kept with checkpoint.best=false; last works without")
     scheduler, optim = register.scheduler.get(root.scheduler["name"]), register.optim.get(root.optim["name"])
     if scheduler.metadata.get("steers", True) and not optim.metadata.get("schedulable", True):
         yield Fault("scheduler", f"{scheduler.name} steers a torch optimiser; optim {optim.name} is not one")

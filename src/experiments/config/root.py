@@ -87,6 +87,7 @@ class TrackingConfig(_Strict):
     experiment: Name = "experiments"
     sweep_experiment: Name = "experiments-sweeps"
     wait_seconds: Annotated[float, Ge(0)] = 60
+    model: Literal["none", "best", "last"] = "none"
 
 
 class WordsConfig(_Strict):

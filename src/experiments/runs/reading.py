@@ -66,7 +66,7 @@ class Reader:
         """Return the model's prediction for each image."""
         if not paths:
             return []
-        splits = _as_data(self.spec, torch.from_numpy(np.stack([image.pixels for image in seen])))
+        splits = as_data(self.spec, torch.from_numpy(np.stack([image.pixels for image in seen])))
         with noise_kept():
             runner, _ = load.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
         runner.model.eval()
@@ -119,7 +119,7 @@ def draw(predictions: Sequence[Prediction], target: Path) -> None:
     print(f"what the model saw: {terminal.relative(target)}{more}", file=sys.stderr)
 
 
-def _as_data(spec: DataSpec, pixels: Tensor) -> Splits:
+def as_data(spec: DataSpec, pixels: Tensor) -> Splits:
     """Return images in place of a dataset's rows, with targets that nobody reads."""
     count = len(pixels)
     targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)

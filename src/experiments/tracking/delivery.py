@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.store_uri import masked
-from experiments.tracking import delivered, journal, record
+from experiments.tracking import delivered, journal, model_process, record
 from experiments.tracking.delivered import Delivered
 from experiments.tracking.pending import Pending
 from experiments.tracking.record import Ended, Event, Measured, Resumed, Start
@@ -88,6 +88,8 @@ class Delivery:
                 return False
             if not progress.complete:
                 self._send_files(progress.run_id)
+                if problem := model_process.log(self.folder, self.store.uri):
+                    self.store.tags(progress.run_id, {"experiments.model": f"not logged: {problem}"[:5000]})
                 progress.complete = True
                 self._save(progress)
         if self.pending is not None:

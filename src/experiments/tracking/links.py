@@ -37,5 +37,10 @@ def experiment(uri: str, experiment_id: str, parent: str = "") -> str:
     return f"{_base(uri)}/#/experiments/{experiment_id}/runs?{chosen}compareRunsMode=CHART&{TRAINING}"
 
 
+def version(uri: str, name: str, number: int) -> str:
+    """Return the address of a registered model's version."""
+    return f"{_base(uri)}/#/models/{quote(name, safe='')}/versions/{number}?{TRAINING}"
+
+
 def _base(uri: str) -> str:
     return masked(uri).rstrip("/") if uri.startswith("http") else LOCAL
