@@ -53,7 +53,6 @@ def _register(given: argparse.Namespace) -> None:
     found = jobs[0] if len(jobs) == 1 else getattr(best.of(jobs, ()), "job", None)
     if found is None:
         raise ConfigError(Fault(given.run, "none of its runs has a validation loss yet"))
-    folder, told = found.folder, relative(found.folder)
     folder, told, which = found.folder, relative(found.folder), given.weights or model_process.chosen(found.folder)
     work_in(found.start.place)
     from experiments.runs import model_export  # needs torch and MLflow
