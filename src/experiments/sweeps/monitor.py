@@ -138,6 +138,8 @@ class Watch:
             error = outcome(job)
             if job.status == JobStatus.COMPLETED:
                 self.tally.done(number, error)
+                if self.tally.word == "trial":  # the next one is chosen by it
+                    log.info("trial %d of 0 to %d: %.4f; %s", number, self.tally.jobs - 1, error, self.tally.best)
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
                 note(self.sweep, number, failure_message(self.sweep, number, given, error))

@@ -6,7 +6,6 @@ was interrupted chooses the same again, has its finished trials answer at once, 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import secrets
-from experiments.config.hydra_internals import (
-    IntervalSweep,
-    JobReturn,
-    JobStatus,
-    Override,
-    RangeSweep,
-    ValueType,
-    outcome,
-)
+from experiments.config.hydra_internals import IntervalSweep, JobReturn, Override, RangeSweep, ValueType
 from experiments.errors import ConfigError, Fault
 from experiments.sweeps.monitor import Stopped, Watch
 from experiments.sweeps.optuna_internals import OptunaSweeperImpl, create_params_from_overrides, samplers
 from experiments.sweeps.sampling import Remembering
 from experiments.sweeps.sweeper import Sweep
-
-log = logging.getLogger(__name__)
 
 CHOSEN = "trials.jsonl"
 RESULTS = "optimization_results.yaml"  # the plugin's own
@@ -102,10 +91,6 @@ class Watched(Launcher):
             raise Stopped
         returned = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
         self.watch.take(returned, initial_job_idx, job_overrides)
-        for number, job in enumerate(returned, initial_job_idx):
-            result = f"{outcome(job):.4f}" if job.status == JobStatus.COMPLETED else "failed"
-            best = self.watch.tally.best or "none has a finite loss yet"
-            log.info("trial %d of 0 to %d: %s; %s", number, self.watch.tally.jobs - 1, result, best)
         return returned
 
 
