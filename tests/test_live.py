@@ -34,6 +34,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
         markup=False,
     )
     monkeypatch.setattr(live, "_made", lambda _stderr: console)
+    monkeypatch.setattr(live, "_screen", live._Screen())
     monkeypatch.setattr(sys, "breakpointhook", sys.breakpointhook)
     yield stream
     live._screen.remove(*live._screen.phases)
@@ -117,9 +118,8 @@ def test_a_line_of_a_record_has_its_style(screen: io.StringIO) -> None:
 
 
 def test_a_process_that_leaves_the_terminal_to_another_writes_plain_lines_over_its_live_line(
-    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    screen: io.StringIO,
 ) -> None:
-    monkeypatch.setattr(live, "_screen", live._Screen())
     assert live.turn_off() == live.turn_off() == "\r\x1b[K"
     assert logged(screen, "[0] epoch 0", styles={0: "bold"}) == "[0] epoch 0\n"
     with live.phase("epoch") as shown:

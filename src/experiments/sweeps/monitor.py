@@ -138,6 +138,9 @@ class Watch:
             error = outcome(job)
             if job.status == JobStatus.COMPLETED:
                 self.tally.done(number, error)
+                if self.tally.word == "trial":  # the next one is chosen by it
+                    best, left = self.tally.best or "no finite loss yet", self.tally.jobs - number - 1
+                    log.info("trial %d: %.4f; %s; %d left", number, error, best, left)
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
                 note(self.sweep, number, failure_message(self.sweep, number, given, error))

@@ -6,7 +6,6 @@ was interrupted chooses the same again, has its finished trials answer at once, 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +30,6 @@ from experiments.sweeps.monitor import Stopped, Watch
 from experiments.sweeps.optuna_internals import OptunaSweeperImpl, create_params_from_overrides, samplers
 from experiments.sweeps.sampling import Remembering
 from experiments.sweeps.sweeper import Sweep
-
-log = logging.getLogger(__name__)
 
 CHOSEN = "trials.jsonl"
 RESULTS = "optimization_results.yaml"  # the plugin's own
@@ -108,9 +105,6 @@ class Watched(Launcher):
             if isinstance(loss, float) and not math.isfinite(loss):  # Optuna ends the search at a NaN
                 job.status = JobStatus.FAILED
                 job.return_value = TrainingError(f"job {number} is a failed trial: its best valid/loss is {loss}")
-            result = f"{loss:.4f}" if job.status == JobStatus.COMPLETED else "failed"
-            best = self.watch.tally.best or "none has a finite loss yet"
-            log.info("trial %d of 0 to %d: %s; %s", number, self.watch.tally.jobs - 1, result, best)
         return returned
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,10 +27,6 @@ from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
 from experiments.tracking import client
 from experiments.training import signals
-
-log = logging.getLogger(__name__)
-
-MANY = 100  # jobs, whose check takes seconds
 
 
 class Sweep:
@@ -167,8 +162,6 @@ class Sweep:
         self, overrides: list[Override], kept: jobs.Configurations | None = None
     ) -> Iterator[jobs.ComposedJob]:
         given = self._jobs(overrides)
-        if len(given) > MANY and live.terminal() is None:
-            log.info("checking %d jobs ...", len(given))
         composed = jobs.composed(self.context.config_loader, self.config, given, kept)
         return live.track(composed, f"checking {len(given)} jobs", len(given))
 
