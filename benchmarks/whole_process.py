@@ -46,7 +46,7 @@ import json, sys
 from experiments.export_script.exporting import export
 print(json.dumps([export([f"stage={name}", sys.argv[1]]).text for name in sys.argv[2:]]))
 """
-LOADS = PLAIN[PLAIN.index("# The data") :]
+LOADS = "".join(str(PLAIN()).partition("# The data")[1:])
 LOADS_ONCE = """\
 import gzip
 import pickle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Result:
         return self.history[self.best_epoch]["valid/loss"]
 
 
-def not_finite(history: Sequence[Metrics]) -> dict[str, str]:
+def not_finite(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """Return the metrics with a NaN or infinite value, each with the first one and its epoch in words."""
     found: dict[str, str] = {}
     for epoch, metrics in enumerate(history):
