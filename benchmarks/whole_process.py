@@ -46,7 +46,6 @@ import json, sys
 from experiments.export_script.exporting import export
 print(json.dumps([export([f"stage={name}", sys.argv[1]]).text for name in sys.argv[2:]]))
 """
-LOADS = PLAIN[PLAIN.index("# The data") :]
 LOADS_ONCE = """\
 import gzip
 import pickle
@@ -110,10 +109,10 @@ def one_script(folder: Path, source: Path) -> str:
     """Return all stages as one plain script, its argument the packed MNIST; stage 13's part starts with stage 12."""
     names = [name for name in STAGES if not name.startswith("12_")]
     scripts = json.loads(pairs.python(["-c", EXPORT, f"dataset.source='{source}'", *names], folder).stdout)
-    parts = [LOADS_ONCE]
+    parts, loads = [LOADS_ONCE], "".join(str(PLAIN(source=str(source))).partition("# The data")[1:])
     for text in scripts:
         part = text
-        for old, new in ((LOADS, ""), ("import requests\n", ""), ("from pathlib import Path\n", "")):
+        for old, new in ((loads, ""), ("import requests\n", ""), ("from pathlib import Path\n", "")):
             if old not in part:
                 raise SystemExit(f"an exported script no longer contains:\n{old}")
             part = part.replace(old, new)

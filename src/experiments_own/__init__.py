@@ -7,5 +7,4 @@ import sys
 
 from experiments.config.discovery import OwnFiles
 
-__path__: list[str] = []  # no file lies here
 sys.meta_path.append(OwnFiles())

@@ -131,8 +131,7 @@ def test_a_trial_without_a_finite_loss_is_a_failed_one_and_the_search_goes_on(wo
         "hydra.sweeper.n_trials=4",
         "hydra.sweep.dir=sweep",
     )
-    for start in (lambda: command(*search, "optim.lr=choice(0.1,100)"), lambda: resumed(workplace / "sweep")):
-        done = start()
+    for done in (command(*search, "optim.lr=choice(0.1,100)"), resumed(workplace / "sweep")):
         assert done.code == 0, done
         assert "is a failed trial: its best valid/loss is nan" in done.out + done.err
         rows = [line.split() for line in done.out.splitlines() if line.endswith(("FINISHED", "diverged"))]

@@ -115,7 +115,7 @@ def _column(name: str, y: Array, kind: str, said: list[str]) -> Array:
         return y[:, 0]
     if y.ndim == 2 and y.dtype.kind != "U" and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
         said.append(f"{name} {y.shape} is one-hot")
-        return y.argmax(axis=1)
+        return y.nonzero()[1]
     if y.ndim != 1:
         problem = "labels are one a row, or one-hot; dataset.targets=reals reads real targets"
         raise DataError(f"{name} holds {y.dtype} of the shape {y.shape}; {problem}")

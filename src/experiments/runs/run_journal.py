@@ -99,10 +99,11 @@ def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
             again = f"earlier checkpoints are whole; resume with {command('resume')} {folder}"
             raise TrainingError(f"{error}; {again}") from error
         raise
-    problem = ", ".join(not_finite(history).values())
-    told = f"**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
-    note = f"{record.start_of(folder).note}\n\n{told}".strip()
-    journal.end(FINISHED, **{"note": note, "tags": {"experiments.not_finite": problem}} if problem else {})
+    note, tags = "", {}
+    if problem := ", ".join(not_finite(history).values()):
+        note, tags = record.start_of(folder).note, {"experiments.not_finite": problem}
+        note += f"\n\n**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
+    journal.end(FINISHED, note=note.strip(), tags=tags)
 
 
 def _reason(error: KeyboardInterrupt | SystemExit) -> str:

@@ -90,13 +90,13 @@ class Journal:
             self._known |= {(name, step) for name in fresh}
             self._append("metrics", step=step, values=fresh)
 
-    def end(self, status: str, reason: str = "", **details: Any) -> None:
-        """Write how the run ended, FINISHED, FAILED or KILLED, perhaps with a note and tags, and close the journal.
+    def end(self, status: str, reason: str = "", *, note: str = "", tags: Mapping[str, str] | None = None) -> None:
+        """Write how the run ended, FINISHED, FAILED or KILLED, and close the journal; a note becomes the description.
 
         Raises:
             TrainingError: events that could not be written still cannot be.
         """
-        self._append("end", status=status, reason=reason, **details)
+        self._append("end", status=status, reason=reason, note=note, tags=tags or {})
         self.close()
         self._require_written()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class Result:
         return page.render(result=self, curve=text, link=link, local=link.startswith(links.LOCAL) and command("ui"))
 
 
-def not_finite(history: Sequence[Metrics]) -> dict[str, str]:
+def not_finite(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """Return the metrics with a NaN or infinite value, each with the first one and its epoch in words."""
     found: dict[str, str] = {}
     for epoch, metrics in enumerate(history):
