@@ -13,7 +13,8 @@ import sys
 
 from experiments import cli
 from experiments.compare import selection
-from experiments.errors import ConfigError, Fault
+from experiments.config.store_uri import masked
+from experiments.errors import ConfigError, Fault, first_line
 from experiments.runs.place import work_in
 from experiments.runs.terminal import relative, ui_command
 from experiments.sweeps import best
@@ -50,11 +51,15 @@ def _alias(text: str) -> str:
 
 def _register(given: argparse.Namespace) -> None:
     jobs, _ = selection.choose([given.run], OUTPUTS)
-    found = jobs[0] if len(jobs) == 1 else getattr(best.of(jobs, ()), "job", None)
+    chosen = best.of(jobs, ())
+    found = jobs[0] if len(jobs) == 1 else chosen.job if chosen else None
     if found is None:
-        raise ConfigError(Fault(given.run, "none of its runs has a validation loss yet"))
+        raise ConfigError(Fault(given.run, "no run of it has a validation loss yet"))
     folder, told, which = found.folder, relative(found.folder), given.weights or model_process.chosen(found.folder)
     work_in(found.start.place)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported
+    from mlflow.exceptions import MlflowException
+
     from experiments.runs import model_export  # needs torch and MLflow
     from experiments.tracking import models
 
@@ -66,12 +71,15 @@ def _register(given: argparse.Namespace) -> None:
     if outcome == FAILED:
         sys.exit(1)
     store, run_id = sync.store(folder), delivered.state(folder).run_id
-    model_id = models.log(store, run_id, exported)
-    version = models.register(store, model_id, run_id, given.name, given.alias)
+    try:
+        model_id = models.log(store, run_id, exported)
+        version = models.register(store, model_id, run_id, given.name, given.alias)
+    except MlflowException as error:
+        print(f"error: MLflow at {masked(store.uri)} did not register the model: {first_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    alias = f" and models:/{given.name}@{given.alias}" if given.alias else ""
     print(f"model    models:/{model_id} (the {exported.weights} weights of {told})")
-    print(
-        f"version  models:/{given.name}/{version}" + (f" and models:/{given.name}@{given.alias}" if given.alias else "")
-    )
+    print(f"version  models:/{given.name}/{version}{alias}")
     print(f"view     {links.version(store.uri, given.name, version)}")
     if served := ui_command(store.uri):
         print(f"         (start the UI first: {served})")

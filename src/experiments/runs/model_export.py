@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def _program(served: Served, images: Tensor, shape: tuple[int, ...]) -> torch.ex
     """Return the exported program, checked to give the model's bits for other images as well."""
     free = [size for size, length in enumerate((-1, *shape)) if length == -1]
     other = torch.nn.functional.pad(images, (0, 5, 0, 8)) if len(free) > 1 else images
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # torch prints the graph that it cannot capture
         program = torch.export.export(served, (images,), dynamic_shapes=[dict.fromkeys(free, AUTO)])
         for batch in (images, other[:1], other.repeat(2, 1, 1, 1)):
             if not torch.allclose(program.module()(batch), served(batch), rtol=0, atol=0, equal_nan=True):

@@ -1,4 +1,4 @@
-"""Write to MLflow: the one module that uses its client. Never imported by a training process."""
+"""Write runs to MLflow; `models` writes trained models. Never imported by a training process."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.errors import first_line
+from experiments.cli import FULL_ERROR
 from experiments.tracking import record
 
 KEY, NONE = "tracking.model", "none"
@@ -31,11 +31,12 @@ def log(folder: Path, uri: str) -> str:
         return ""
     done = subprocess.run(  # noqa: S603  # no shell; the choice is one of three words
         [sys.executable, "-m", "experiments.runs.model_export", str(folder), which],
-        env=os.environ | {"MLFLOW_TRACKING_URI": uri},  # not an argument: an address may hold a password
+        # Not as an argument, which everybody on the machine can read: an address may hold a password.
+        env=os.environ | {"MLFLOW_TRACKING_URI": uri, FULL_ERROR: "0"},
         check=False,
         capture_output=True,
         text=True,
     )
     if done.returncode in (0, 2):
-        return first_line(done.stderr) if done.returncode else ""
+        return done.stderr.strip().splitlines()[-1] if done.returncode else ""
     raise OSError(f"the model was not logged: {done.stderr}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow.pytorch
 import torch
@@ -23,24 +26,15 @@ DIGEST = "experiments.weights_digest"
 
 @dataclass(frozen=True)
 class Exported:
-    """A trained model as torch.export captured it.
+    """A trained model as torch.export captured it."""
 
-    Args:
-        module: what was exported.
-        images: an example of what it takes.
-        shape: of one image, with -1 for each size that is free.
-        digest: of its weights.
-        weights: last or best.
-        epoch: of the weights.
-    """
-
-    module: nn.Module
+    module: nn.Module  # what was exported
     program: ExportedProgram
-    images: Tensor
-    shape: tuple[int, ...]
-    digest: str
-    weights: str
-    epoch: int
+    images: Tensor  # an example of what it takes
+    shape: tuple[int, ...]  # of one image, with -1 for each size that is free
+    digest: str  # of its weights
+    weights: str  # last or best
+    epoch: int  # of the weights
 
     def save_model(self, path: str, mlflow_model: Model) -> None:
         """Write the files of an MLflow model, as `Model.log` asks for them."""
