@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,18 @@ def test_the_best_figure_is_told_in_full(outputs: Path) -> None:
 
 
 # Runs that are not as one would wish
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"), [(("7850", "5238"), ["7,850", "5,238"]), (("10", "10"), []), (("10", None), ["10", "-"])]
+)
+def test_the_models_parameters_are_shown_where_they_differ(
+    sizes: Sequence[str | None], shown: list[str], outputs: Path
+) -> None:
+    for name, size in zip("ab", sizes, strict=True):
+        tags = {"experiments.parameters": size} if size else {}
+        run(outputs / name, [0.5], settings={"optim.lr": name}, tags=tags)
+    assert [row["parameters"] for row in rows.rows(laid("outputs")) if "parameters" in row] == shown
 
 
 def test_failed_unfinished_and_never_begun_jobs_are_rows_with_their_reason(outputs: Path) -> None:

@@ -8,15 +8,19 @@ from experiments.compare import seeds
 from experiments.compare.comparison import Comparison, Run
 from experiments.compare.seeds import ROUNDING, rounded, signed
 from experiments.config.language import ENGLISH, Language
+from experiments.tracking.record import PARAMETERS
 
 
 def rows(comparison: Comparison) -> list[dict[str, str]]:
     """Return a row for each run; a dash stands for a missing value."""
     say = comparison.say
     all_finished = all(run.job.status == "FINISHED" for run in comparison.runs)
+    sizes = [_parameters(run) for run in comparison.runs]
     table = []
-    for run in comparison.runs:
+    for run, size in zip(comparison.runs, sizes, strict=True):
         row = {say("run"): str(run.job.job), **run.settings}
+        if len(set(sizes)) > 1:
+            row[say("parameters")] = size
         if any(other.behind for other in comparison.runs):
             row[say("epochs\nbefore")] = run.behind or "0"
         for metric in comparison.metrics:
@@ -63,6 +67,11 @@ def headline(comparison: Comparison, shown: Callable[[float], str] = repr) -> st
 
 def _shown(value: float | None) -> str:
     return "-" if value is None else rounded(value)
+
+
+def _parameters(run: Run) -> str:
+    size = run.job.start.tags.get(PARAMETERS, "") if run.job.started else ""
+    return f"{int(size):,}" if size else "-"
 
 
 def _best_is_last(run: Run, metric: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.tracking import journal
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+PARAMETERS = "experiments.parameters"  # the tag with how many a model has
 
 
 @dataclass(frozen=True)
