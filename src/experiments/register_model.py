@@ -52,8 +52,8 @@ def _alias(text: str) -> str:
 
 def _register(given: argparse.Namespace) -> None:
     jobs, _ = selection.choose([given.run], OUTPUTS)
-    chosen = best.of(jobs, ())
-    found = jobs[0] if len(jobs) == 1 else chosen and chosen.job
+    finest = best.of(jobs, ())
+    found = jobs[0] if len(jobs) == 1 else finest.job if finest else None
     if found is None:
         raise ConfigError(Fault(given.run, "no run of it has a validation loss yet"))
     folder, told, which = found.folder, relative(found.folder), given.weights or model_process.chosen(found.folder)

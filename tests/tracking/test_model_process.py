@@ -22,7 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         found.append(words)
         return subprocess.CompletedProcess(words, 2, "", "note: a warning\nerror: it cannot be exported\n")
 
-    monkeypatch.setattr(model_process.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return found
 
 
