@@ -7,6 +7,7 @@ pt2 format and without a pickle, unless it is logged already; then its version N
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _name(text: str) -> str:
-    if not text.strip() or set(text) & set("/:") or text != os.path.normpath(text):
+    if text.strip() in ("", ".", "..") or set(text) & set("/:"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name that MLflow takes: it has no / and no :")
     return text
 
@@ -51,8 +52,8 @@ def _alias(text: str) -> str:
 
 def _register(given: argparse.Namespace) -> None:
     jobs, _ = selection.choose([given.run], OUTPUTS)
-    chosen = best.of(jobs, ())
-    found = jobs[0] if len(jobs) == 1 else chosen.job if chosen else None
+    finest = best.of(jobs, ())
+    found = jobs[0] if len(jobs) == 1 else finest.job if finest else None
     if found is None:
         raise ConfigError(Fault(given.run, "no run of it has a validation loss yet"))
     folder, told, which = found.folder, relative(found.folder), given.weights or model_process.chosen(found.folder)
@@ -63,6 +64,7 @@ def _register(given: argparse.Namespace) -> None:
     from experiments.runs import model_export  # needs torch and MLflow
     from experiments.tracking import models
 
+    logging.getLogger("torch").setLevel(logging.ERROR)  # what it cannot export is one message
     exported = model_export.export(folder, "best" if which == "best" else "last")
     sync = Sync(given.uri)
     outcome = sync.upload(folder)

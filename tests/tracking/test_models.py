@@ -107,7 +107,7 @@ def test_the_model_is_the_runs_with_the_metrics_of_its_epoch(logged: Logged) -> 
     run, model = client.get_run(logged.run_id), client.get_logged_model(logged.model_id)
     assert model.source_run_id == logged.run_id
     assert model.experiment_id == run.info.experiment_id
-    assert {metric.key: metric.value for metric in model.metrics}["valid/loss"] == run.data.metrics["valid/loss"]
+    assert {metric.key: metric.value for metric in model.metrics or ()}["valid/loss"] == run.data.metrics["valid/loss"]
 
 
 def test_the_same_weights_are_logged_once(logged: Logged) -> None:
