@@ -106,6 +106,14 @@ def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Pa
     assert page.locator(".scatterlayer .trace").count() > 0
 
 
+def test_the_link_to_a_sweep_shows_its_runs_alone(sweep: Path, address: str, page: Page) -> None:
+    experiment, parent = states(sweep)[0].experiment_id, delivered.state(sweep).run_id
+    for run_id, runs in ((parent, 14), (32 * "0", 0)):
+        printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", experiment, run_id)
+        page.goto(printed.replace(links.LOCAL, address))
+        page.wait_for_selector(f"text={runs} matching runs")
+
+
 def test_a_runs_page_shows_the_stages_words(sweep: Path, address: str, page: Page) -> None:
     printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[9:10])
     page.goto(printed.replace(links.LOCAL, address))
