@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hydra
+import sys
+
 from omegaconf import DictConfig
 
 from experiments import cli
-from experiments.config import discovery
+from experiments.config import command_line, discovery
+from experiments.config.hydra_internals import run_main
 
 
-@hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
 def task(cfg: DictConfig) -> float:
     """Run one job; return the best validation loss, which a search minimises."""
     from experiments.api import run_job
@@ -25,7 +26,7 @@ def main() -> None:
 def compose_and_run() -> None:
     """Have Hydra parse the command line and run its jobs."""
     discovery.register_with_hydra()
-    task()
+    run_main(task, *command_line.parsed(sys.argv[1:]))
 
 
 if __name__ == "__main__":

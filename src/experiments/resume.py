@@ -64,7 +64,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """Start the same multirun again, in the same folder: each job checks what is left to do."""
-    from experiments.config.compose import quoted
+    from experiments.config.overrides import quoted
     from experiments.runs.overrides import hidden, key, merge
 
     plan = sweep_plan.read(folder)
