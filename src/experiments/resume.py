@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's or a sweep's")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
 
 

@@ -31,6 +31,8 @@ def parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Argum
     for name, problem in REFUSED.items():
         if getattr(given, name) is not None:
             raise ConfigError(Fault(f"--{name.replace('_', '-')}", problem))
+    if sum(word.partition("=")[0] in ("--config-dir", "-cd") for word in arguments) > 1:
+        raise ConfigError(Fault("--config-dir", "given twice; several folders: 'hydra.searchpath=[one,two]'"))
     if given.config_dir is not None:
         options.require_folder("--config-dir", given.config_dir)
     if not given.shell_completion:
