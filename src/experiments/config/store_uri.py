@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from experiments.files import folder_fault
 
 DRIVERS = {"postgresql": "psycopg2", "mysql": "MySQLdb", "mssql": "pyodbc"}  # SQLAlchemy's defaults
+UNUSED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")  # variables of MLflow that would name another run
 SERVERS = ("http", "https", "databricks")
 # Up to the last @ of an address, since databases take a password with @ and / in it.
 # A reference to an environment variable is not a password.
@@ -26,11 +27,6 @@ EXAMPLE = "for example sqlite:///mlflow.db or http://127.0.0.1:5000"
 def experiment(configured: str | None) -> str:
     """Return the configured MLflow experiment of the runs, else MLFLOW_EXPERIMENT_NAME, else `experiments`."""
     return configured or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "experiments"
-
-
-def unused_variables() -> list[str]:
-    """Return the variables that are set for MLflow and not used: each training is an MLflow run of its own."""
-    return [name for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)]
 
 
 def store_uri(configured: str | None, folder: Path | None = None) -> str:
