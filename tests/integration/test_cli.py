@@ -21,7 +21,9 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
         pytest.param([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n", marks=slow),
         ([*QUICK, "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
         pytest.param(
-            ["-m", *QUICK, "stage=10,11"], "stage=10: there is no such option; did you mean '10_cnn'? ", marks=slow
+            ["-m", *QUICK, "stage=10,11"],
+            "2 faults:\n  stage=10: there is no such option; did you mean '10_cnn'? ",
+            marks=slow,
         ),
         pytest.param([*QUICK, "hydra.job.chdir=true"], "hydra.job.chdir: every path would be below", marks=slow),
         pytest.param([*QUICK, "output_root="], "output_root: '' is not allowed: ", marks=slow),
