@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import command, first_line
+from experiments.errors import command, first_line, nearest
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,19 @@ def test_an_interpreter_below_the_working_folder_is_named_from_there(monkeypatch
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(Path(sys.executable).parents[2])
     assert command("sync").split(" -m ") == [str(Path(sys.executable).relative_to(Path.cwd())), "experiments.sync"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("2", ["02_two"]),
+        ("02", ["02_two"]),
+        ("two", ["02_two"]),
+        ("20", ["20_more"]),
+        ("CN", ["cnn_a", "cnn_b"]),
+        ("cnm_a", ["cnn_a"]),
+        ("", []),
+    ],
+)
+def test_the_names_that_a_text_means_are_by_number_beginning_part_or_nearness(name: str, meant: list[str]) -> None:
+    assert nearest(name, ["02_two", "20_more", "cnn_a", "cnn_b"]) == meant

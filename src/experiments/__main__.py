@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
 from experiments import cli, live
-from experiments.config import compose, discovery
+from experiments.config import command_line, discovery
+from experiments.config.hydra_internals import run_main
 
 
-@hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
 def task(cfg: DictConfig) -> float:
     """Run one job; return the best validation loss, which a search minimises."""
     with live.phase("loading"):
@@ -28,8 +27,7 @@ def main() -> None:
 def compose_and_run() -> None:
     """Have Hydra parse the command line and run its jobs."""
     discovery.register_with_hydra()
-    sys.argv[1:] = compose.pinned(sys.argv[1:])
-    task()
+    run_main(task, *command_line.parsed(sys.argv[1:]))
 
 
 if __name__ == "__main__":

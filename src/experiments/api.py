@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import live, ranks
 from experiments.config import check, compose, secrets
 from experiments.config.hydra_internals import HydraConfig
+from experiments.config.overrides import readable
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.refactoring import refactoring
 from experiments.runs import metadata, sweep_plan, worker
@@ -43,12 +44,12 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         DataError: the dataset is not available or invalid.
         TrainingError: the training had to stop.
     """
+    overrides = readable(overrides)
     if config_dir is not None:
         overrides = [*overrides, compose.searching(config_dir)]
-    overrides = compose.pinned(overrides)  # as it is recorded
     cfg = compose.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
-        raise ConfigError(Fault("hydra.mode", "a sweep is run from the command line: python -m experiments -m ..."))
+        raise ConfigError(Fault("hydra.mode", compose.A_SWEEP))
     build.forget_dataset()
     config = _checked(cfg)
     if ranks.follows():

@@ -92,10 +92,10 @@ def guarded(action: Callable[[], None], *, together: bool = False) -> None:
     except Exception as error:
         if wanted:
             raise
-        sys.exit(_report(error))
+        sys.exit(report(error))
 
 
-def _report(error: Exception) -> int:
+def report(error: Exception) -> int:
     """Print the message of an error; return the exit code."""
     if isinstance(error, UserError):
         if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process does

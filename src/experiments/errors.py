@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +58,30 @@ class TrainingError(UserError):
     """A training that had to stop; its metrics until then are kept."""
 
 
-def suggestion(name: object, names: Iterable[str]) -> str:
-    """Return the end of an error message: `; did you mean 'x'?` with the nearest of `names`, then all of them."""
+def suggestion(name: object, names: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """Return the end of an error message: `; did you mean 'x'?` with the nearest of `names`, then all of them.
+
+    Args:
+        name: what was given.
+        names: what is known in its place.
+        elsewhere: the places where it is known, which are meant before a similar name.
+    """
     known = sorted(names)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    near = list(elsewhere) or nearest(name, known)
+    hint = f"; did you mean {' or '.join(map(repr, near[:3]))}?" if near else ";"
     return f"{hint} available: {', '.join(known) or 'nothing'}"
+
+
+def nearest(name: object, known: Sequence[str]) -> list[str]:
+    """Return the names that a text abbreviates, by number, beginning or part (`5` for `05_optim`), else the nearest."""
+    text = str(name).lower()
+    parts = {each: re.split("[_-]", each.lower()) for each in known if text}
+    return (
+        [each for each in parts if text.isdecimal() and re.match(rf"0*{int(text)}(?!\d)", each)]
+        or [each for each in parts if each.lower().startswith(text)]
+        or [each for each in parts if text in parts[each]]
+        or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
+    )
 
 
 def first_line(error: BaseException | str) -> str:

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=latest.meant, metavar="FOLDER", help="a run's or a sweep's, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
 
 
@@ -66,7 +66,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
 
 def _sweep(folder: Path, overrides: list[str]) -> None:
     """Start the same multirun again, in the same folder: each job checks what is left to do."""
-    from experiments.config.compose import quoted
+    from experiments.config.overrides import quoted
     from experiments.runs.overrides import hidden, key, merge
 
     plan = sweep_plan.read(folder)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from experiments import cli
 from experiments.config import latest
-from experiments.config.store_uri import masked, sqlite_path, store_uri
+from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
 from experiments.tracking import delivered, journal, ownership, record
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.pending import Pending
@@ -107,6 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not folder.is_dir():
             print(f"error: there is no folder {folder}", file=sys.stderr)
             return 2
+    if given.uri and (problem := uri_fault(given.uri)):
+        print(f"error: --uri: {problem}", file=sys.stderr)
+        return 2
     sync = Sync(store_uri(given.uri) if given.uri else None, again=given.again)
     # Journals in the order of their folders, so that a sweep comes before its jobs.
     runs = sorted({path.parent for folder in given.folders for path in folder.resolve().rglob(journal.FILE)})

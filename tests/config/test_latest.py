@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.config import compose, latest
+from experiments.config.overrides import readable
 
 
 @pytest.fixture
@@ -100,20 +101,20 @@ def test_a_path_that_leads_through_it_is_replaced_too(
     for root in ("other", "outputs"):
         (tmp_path / root / "sweep/0").mkdir(parents=True)
         latest.mark(tmp_path / root, tmp_path / root / "sweep")
-    (pinned,) = compose.pinned([f"init_from={given.format(tmp_path / 'other')}"])
+    (pinned,) = readable([f"init_from={given.format(tmp_path / 'other')}"])
     assert pinned == f"init_from='{'outputs/sweep/0' if given == 'latest/0' else 'other/sweep'}'"
 
 
 def test_what_is_not_there_is_left_to_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["init_from=latest", "init_from=my-latest-try", "model=latest"]
-    assert compose.pinned(given) == given
+    assert readable(given) == given
 
 
 def test_it_is_one_of_several_values_and_of_another_output_folder(tmp_path: Path) -> None:
     (tmp_path / "runs/a").mkdir(parents=True)
     latest.mark(tmp_path, tmp_path / "runs/a")
     given = ["+init_from=latest,null,13_gpu", f"output_root={tmp_path}", "name=latest", "seed=0"]
-    first, *others = compose.pinned(given)
+    first, *others = readable(given)
     assert first.startswith("+init_from='") and first.endswith("runs/a',null,13_gpu")
     assert others == given[1:]

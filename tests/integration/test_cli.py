@@ -20,12 +20,12 @@ ARRAYS = ["dataset=arrays", *DIGITS[1:]]
     [
         pytest.param([*QUICK, "optim.lr=0"], "optim.lr: 0 is not allowed: it should be greater than 0\n", marks=slow),
         ([*QUICK, "optim.lrr=1"], "optim.lrr: unknown key; did you mean 'lr'?"),
-        ([*QUICK, "stage=10"], "configuration: choose an option by its whole name, not by a number or null ("),
         pytest.param(
             ["-m", *QUICK, "stage=10,11"],
-            "configuration: choose an option by its whole name, not by a number or",
+            "2 faults:\n  stage=10: there is no such option; did you mean '10_cnn'? ",
             marks=slow,
         ),
+        pytest.param([*QUICK, "hydra.job.chdir=true"], "hydra.job.chdir: every path would be below", marks=slow),
         pytest.param([*QUICK, "output_root="], "output_root: '' is not allowed: ", marks=slow),
         pytest.param(
             [*QUICK, "model=[logistic,mlp]"],
@@ -82,8 +82,7 @@ def test_a_rejected_command_says_why_in_one_message_and_leaves_nothing(
     arguments: list[str], expected: str, cli: Cli, workplace: Path
 ) -> None:
     done = cli(*arguments)
-    told = re.sub(r"Error executing job with overrides: .*\n", "", done.stderr)
-    assert told.startswith(f"error: {expected}")
+    assert done.stderr.startswith(f"error: {expected}")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert list(workplace.iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 import experiments
-from experiments.config.compose import quoted
+from experiments.config.overrides import quoted
 from experiments.errors import ConfigError
 from experiments.runs import sweep_plan
 from experiments.runs.overrides import merge

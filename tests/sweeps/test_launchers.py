@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments import cli as garbage
 from experiments.config import discovery, secrets
-from experiments.config.compose import compose, quoted
+from experiments.config.compose import compose
 from experiments.config.hydra_options import LAUNCHERS
+from experiments.config.overrides import quoted
 from experiments.errors import ConfigError, Fault, TrainingError
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.sweeps import launcher_internals, launchers

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mode", choices=("min", "max"), help="which value of it is best; default: by its name")
     parser.add_argument("--language", choices=NAMES, help="default: that of the first run")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     cli.guarded(lambda: _compare(given))
 
 

@@ -49,7 +49,7 @@ def checked(cfg: DictConfig, hydra: Any = None) -> Checked:
         ConfigError: with all faults.
     """
     hydra = cfg.hydra if hydra is None else hydra
-    compose.require_single(hydra)
+    compose.require_usable(hydra)
     values = resolve(cfg)
     return Checked(values, check(values), compose.choices(hydra))
 

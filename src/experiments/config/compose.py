@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import difflib
 import re
-from collections.abc import Sequence
-from importlib import resources
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.config import discovery, latest
-from experiments.config.hydra_internals import ConfigStore, GlobalHydra
+from experiments.config import discovery, options
+from experiments.config.hydra_internals import isolated, misread
+from experiments.config.overrides import as_text, quoted, readable
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, first_line, suggestion
 
+HYDRAS = ("Config group override must be", "Only one of --run", "The --resolve flag")  # that are ValueErrors
+SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'")
+A_SWEEP = "a sweep needs -m (or --multirun): python -m experiments -m ..."
+REFUSED = re.compile(r"(?:at|input):? '(<EOF>|.)")  # the first character that Hydra's parser names
 SINGLE = {registry.group for registry in register if not registry.many} | {"device", "tracking", "stage"}
 
 
@@ -31,30 +35,10 @@ def searching(config_dir: str | Path) -> str:
     Raises:
         ConfigError: there is no such folder.
     """
-    if not Path(config_dir).is_dir():
-        raise ConfigError(Fault("config_dir", f"there is no folder {config_dir}"))
-    address = f"file://{Path(config_dir).resolve()}"
+    folder = Path(config_dir).expanduser()
+    options.require_folder("config_dir", str(folder))
+    address = f"file://{folder.resolve()}"
     return f"hydra.searchpath=[{quoted(address)}]"
-
-
-def quoted(text: str) -> str:
-    """Quote any text as the value of an override."""
-    # Hydra's quoting: a backslash before a quote, or before backslashes that stand before one, or at the end.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-    return f"'{escaped}'"
-
-
-def pinned(overrides: Sequence[str]) -> list[str]:
-    """Put the folder in the place of `init_from=latest`, since the run or sweep itself is the latest when it starts."""
-    by_key = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    root = by_key.get("output_root", "outputs").strip("'\"")
-
-    def folder(value: re.Match[str]) -> str:
-        path = latest.meant(value[0], root)
-        return quoted(os.path.relpath(path.resolve())) if path.is_dir() else value[0]
-
-    word = re.compile(rf"(?<=[=,])[^=,']*\b{latest.NAME}\b[^=,']*")
-    return [word.sub(folder, one) if one.lstrip("+").startswith("init_from=") else one for one in overrides]
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -66,68 +50,85 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: it cannot be composed.
     """
-    started: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    try:
-        if not GlobalHydra.instance().is_initialized():
-            discovery.register_with_hydra()
-            started = initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments")
-        with started:
-            return hydra_compose("config", pinned(overrides), return_hydra_config=True)
-    except Exception as error:
-        if not (is_users(error) or isinstance(error, OmegaConfBaseException)):
-            raise
-        raise in_words(error) from error
+    overrides = readable(overrides)
+    with isolated() as alone:
+        try:
+            if alone:
+                discovery.register_with_hydra()
+                initialize_config_module("experiments.conf", "experiments", version_base="1.3")
+            return hydra_compose("config", overrides, return_hydra_config=True)
+        except Exception as error:
+            if not (is_users(error) or isinstance(error, OmegaConfBaseException)):
+                raise
+            raise in_words(error) from error
 
 
 def is_users(error: Exception) -> bool:
-    """Return whether an error that Hydra raises is a user's mistake: an unknown option, `stage=10`, invalid YAML."""
-    return _chooses_no_name(error) or isinstance(error, HydraException | YAMLError | UnicodeDecodeError)
-
-
-def _chooses_no_name(error: Exception) -> bool:
-    return isinstance(error, ValueError) and str(error).startswith("Config group override must be a string")
+    """Return whether an error that Hydra raises is a user's mistake: an unknown option, two flags, invalid YAML."""
+    plain = isinstance(error, ValueError) and str(error).startswith(HYDRAS)
+    return plain or isinstance(error, HydraException | YAMLError | UnicodeDecodeError)
 
 
 def in_words(error: Exception) -> ConfigError:
     """Reword an error of Hydra's composition: what was chosen, what is available, the nearest name."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        # For an option in a list, callbacks=[early_stopping], Hydra does not list the available ones.
-        options = _options(group) if error.options is None else error.options
-        problem = f"there is no such option{suggestion(option, options)}"
-        if group == "device" and ":" in option:
-            problem += "; to choose one card of several: device=cuda device.index=1"
-        return ConfigError(Fault(f"{group}={option}", problem))
+        return ConfigError(options.missing(group, option, error.options))
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return ConfigError(Fault("configuration", f"invalid YAML: {' '.join(str(error).split())}"))
-    if _chooses_no_name(error):
-        problem = "choose an option by its whole name, not by a number or null (stage=10_cnn, not stage=10)"
-        return ConfigError(Fault("configuration", problem))
+    if isinstance(error, OverrideParseException):
+        return ConfigError(_unreadable(error.override))
+    if sweep := SWEEP.match(str(error)):
+        return ConfigError(Fault(sweep[1], f"{A_SWEEP} {shlex.quote(sweep[1])}; or one text: {as_text(sweep[1])}"))
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
-        parent = cause.parent_node
-        known = [str(key) for key in parent if key != "hydra"]
-        return ConfigError(Fault(str(cause.full_key), f"unknown key{suggestion(cause.key, known)}"))
+        asked = re.search(r"override '([^']+)'", str(error))
+        return ConfigError(_unknown(cause, asked[1] if asked else str(cause.full_key)))
     text = str(error)
     if cause is not error and str(cause) not in text:
         text += f" ({first_line(cause)})"
     return ConfigError(Fault("configuration", " ".join(text.split())))
 
 
-def _options(group: str) -> list[str]:
-    """Return the options of a group, shipped and own."""
-    shipped = resources.files("experiments.conf").joinpath(group)
-    names = [file.name for file in shipped.iterdir()] if shipped.is_dir() else []
-    with contextlib.suppress(OSError):  # no option is stored
-        names += ConfigStore.instance().list(group)
-    return sorted({name.removesuffix(".yaml") for name in names if name.endswith(".yaml")})
+def _unreadable(override: str) -> Fault:
+    """Return the fault of an override that Hydra cannot read: the character, and the value in quotes."""
+    key, equals, _ = override.partition("=")
+    if override in ("-m", "--multirun"):
+        return Fault(override, A_SWEEP)
+    if not key or not equals or override.startswith("-"):
+        return Fault(override, "an override is key=value without spaces, for example epochs=5")
+    problem = misread(override)
+    if not (refused := REFUSED.search(problem)):
+        return Fault(override, first_line(problem).rpartition("': ")[2])
+    character = f"'{refused[1]}'" if refused[1] != "<EOF>" else "its end"
+    if refused[1] in key:
+        return Fault(override, f"{character} cannot be part of a key")
+    return Fault(override, f"{character} does not fit Hydra's grammar of values; as text: {as_text(override)}")
 
 
-def require_single(hydra: Any) -> None:
-    """Check that a group of which a run has one component is given one option.
+def _unknown(error: ConfigKeyError | ConfigAttributeError, asked: str) -> Fault:
+    """Return the fault of an unknown key: its places in the whole configuration, else the nearest key."""
+    known = [str(key) for key in error.parent_node if key != "hydra"]
+    leaf, whole = asked.rpartition(".")[2], OmegaConf.to_container(error.parent_node._get_root(), resolve=False)
+    leaves = {path: path.rpartition(".")[2] for path in _paths(whole)}
+    meant = [leaf] if leaf in leaves.values() else difflib.get_close_matches(leaf, leaves.values(), n=1, cutoff=0.75)
+    elsewhere = [path for path in leaves if leaves[path] in meant] if not {*meant} & {*known} else []
+    return Fault(asked, f"unknown key{suggestion(error.key, known, elsewhere)}")
+
+
+def _paths(values: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of each key of ours, at any depth."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if prefix or key != "hydra":
+            yield f"{prefix}{key}"
+            yield from _paths(value, f"{prefix}{key}.")
+
+
+def require_usable(hydra: Any) -> None:
+    """Check Hydra's own settings: one option of a group of which a run has one component, and nothing that breaks runs.
 
     Raises:
-        ConfigError: it is given a list, whose options Hydra would merge.
+        ConfigError: such a group has a list, whose options Hydra would merge, or a setting cannot be used.
     """
     # Not resolved: an interpolation in an override cannot be resolved here.
     for override in OmegaConf.to_container(hydra.overrides.task, resolve=False) or ():
@@ -135,6 +136,15 @@ def require_single(hydra: Any) -> None:
         if group in SINGLE and choice.startswith("["):
             problem = f"it takes one option; to compare several: -m {group}={choice.strip('[]')}"
             raise ConfigError(Fault(group, problem))
+    if hydra.job.chdir:
+        problem = "every path would be below the run's own folder, MLflow's store too; a run needs no other folder"
+        raise ConfigError(Fault("hydra.job.chdir", f"{problem}: leave it false"))
+    if hydra.job.name != "experiments":
+        raise ConfigError(Fault("hydra.job.name", "it is the name of a run's log; to name a run: name=..."))
+    if hydra.runtime.choices.get("hydra/job_logging") in ("disabled", "none"):
+        raise ConfigError(
+            Fault("hydra/job_logging", "a run's lines and its experiments.log would be lost; leave it out")
+        )
 
 
 def choices(hydra: Any) -> dict[str, str]:

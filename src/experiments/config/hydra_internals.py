@@ -5,18 +5,26 @@ No other module but `hydra_basic` imports `hydra.core` or `hydra._internal`, or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, ValueType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.errors import HydraException
 from hydra.types import HydraContext
+from omegaconf.basecontainer import BaseContainer
 
 __all__ = [
     "ConfigLoader",
@@ -33,9 +41,15 @@ __all__ = [
     "callbacks",
     "configure_log",
     "forget_option",
+    "get_args_parser",
+    "isolated",
     "load_plugins",
+    "misread",
     "outcome",
+    "run_main",
 ]
+
+HYDRAS = ("hydra", "_dummy_empty_config_.yaml")  # of the store's options, those of Hydra and its plugins
 
 
 def load_plugins() -> None:
@@ -59,3 +73,44 @@ def outcome(job: JobReturn) -> Any:
 def callbacks(context: HydraContext) -> Sequence[Any]:
     """Return the callbacks that Hydra calls in this process."""
     return context.callbacks.callbacks
+
+
+def run_main(task: Callable[..., Any], given: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Do what `hydra.main` does with a parsed command line."""
+    version.setbase("1.3")
+    _run_hydra(given, parser, task, config_path="pkg://experiments.conf", config_name="config")
+
+
+def misread(override: str) -> str:
+    """Return what Hydra's parser says of an override that it cannot read; empty if it can."""
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[bool]:
+    """Give our composition Hydra's global state to itself, and restore another application's afterwards.
+
+    Yields whether Hydra has to be initialised: not in a job of ours, whose search path is used.
+    """
+    ours, store, base = GlobalHydra.instance(), ConfigStore.instance(), version.VersionBase.instance()
+    if ours.hydra and any(
+        (path.provider, path.path) == ("main", "pkg://experiments.conf")
+        for path in ours.config_loader().get_search_path().get_path()
+    ):
+        yield False
+        return
+    load_plugins()  # before, for they stay and store their options once
+    hydra, repo, before, resolvers = ours.hydra, store.repo, base.getbase(), dict(BaseContainer._resolvers)
+    store.repo = copy.deepcopy({key: node for key, node in repo.items() if key in HYDRAS})
+    ours.clear()
+    try:
+        yield True
+    finally:
+        ours.hydra, store.repo = hydra, repo
+        GlobalHydra.set_instance(ours)
+        base.setbase(before)  # type: ignore[arg-type]  # None before the first
+        BaseContainer._resolvers.update(resolvers)  # others stay: what was composed may name them

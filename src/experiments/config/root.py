@@ -84,7 +84,7 @@ class TrackingConfig(_Strict):
     name: Literal["none", "mlflow"]
     uri: str | None = None
     required: bool = False
-    experiment: Name = "experiments"
+    experiment: Name | None = None
     sweep_experiment: Name = "experiments-sweeps"
     wait_seconds: Annotated[float, Ge(0)] = 60
     model: Literal["none", "best", "last"] = "none"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
+from experiments.config.overrides import as_text
 from experiments.errors import ConfigError, Fault, suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,7 +70,9 @@ def _from_yaml(hint: Any) -> Any:
     if origin in (list, dict, tuple, set, frozenset):
         hint = origin[tuple(map(_from_yaml, inner))]
     kind = origin or hint
-    if inspect.isclass(kind) and issubclass(kind, tuple | set | frozenset | PurePath | enum.Enum):
+    if inspect.isclass(kind) and issubclass(kind, PurePath):
+        return Annotated[hint, Strict(False), AfterValidator(lambda path: type(path)(os.path.expanduser(path)))]  # noqa: PTH111
+    if inspect.isclass(kind) and issubclass(kind, tuple | set | frozenset | enum.Enum):
         return Annotated[hint, Strict(False)]
     return hint
 
@@ -113,7 +117,10 @@ def _fault(error: ErrorDetails, schema: type[BaseModel], where: str) -> Fault:
     if error["type"] == "missing":
         return Fault(key, "a value is required")
     message = "it should be a path" if error["type"] == "path_type" else error["msg"][0].lower() + error["msg"][1:]
-    return Fault(key, f"{error['input']!r} is not allowed: {message.replace('input should', 'it should')}")
+    given = error["input"]
+    if error["type"] == "string_type" and isinstance(given, int | float):
+        message += f"; as text: {as_text(f'{key}={given}')}"
+    return Fault(key, f"{given!r} is not allowed: {message.replace('input should', 'it should')}")
 
 
 def _is_union_branch(part: object) -> bool:

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("what", nargs="*", metavar="OVERRIDE | RUN", help="as on the command line of a run, or a run")
     parser.add_argument("--rows", type=Path, metavar="FILE.npz", help="write the rows that the script reads there")
     parser.add_argument("--output-root", default="outputs", help="where a run with an id is searched")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     cli.guarded(lambda: _export(given.what, given.rows, given.output_root))
 
 

@@ -15,7 +15,7 @@ from filelock import Timeout
 from omegaconf import OmegaConf
 
 from experiments.config import secrets
-from experiments.config.store_uri import masked, store_uri
+from experiments.config.store_uri import experiment, masked, store_uri
 from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.runs import metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
@@ -51,7 +51,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
     details = {
         "name": metadata.run_name(job, root.name),
-        "experiment": root.tracking.experiment,
+        "experiment": experiment(root.tracking.experiment),
         "tags": metadata.tags(job, prepared.key) | {record.PARAMETERS: str(parameters)},
         "params": metadata.params(values),
         "note": note(),

@@ -13,10 +13,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from experiments import live, ranks
+from experiments import cli, live, ranks
 from experiments.config import secrets
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
-from experiments.errors import ConfigError, Fault, TrainingError, UserError
+from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
 from experiments.runs.folder import keep_error, require_free
 from experiments.sweeps import launchers, monitor, summary
@@ -25,7 +25,6 @@ from experiments.tracking import client
 log = logging.getLogger(__name__)
 
 SWEEPERS = "hydra_plugins.experiments_sweeper."
-REJECTED = 2  # the exit code of a command that cannot be run
 SILENT = {"version": 1, "handlers": {"none": {"class": "logging.NullHandler"}}, "root": {"handlers": ["none"]}}
 LOOSENED = "HYDRA_INSTANTIATE_ALLOWLIST_OVERRIDE"
 
@@ -106,8 +105,9 @@ class Hooks(Callback):
         """Mask the overrides, which Hydra prints of a job that failed; in a sweep, report the failure."""
         job_return.overrides = secrets.masked_deep(job_return.overrides)
         error = outcome(job_return)
-        if isinstance(error, UserError) and not ranks.speaks():  # the first process reports; here Hydra would
-            raise SystemExit(1 if isinstance(error, TrainingError) else REJECTED)
+        single = config.hydra.mode == RunMode.RUN
+        if isinstance(error, UserError) and (single or not ranks.speaks()):  # Hydra would print the overrides first
+            reject(error)
         if config.hydra.mode == RunMode.MULTIRUN:
             self._returned = job_return
             if self.watch is not None and job_return.status == JobStatus.COMPLETED:
@@ -164,6 +164,4 @@ def _warn_if_loosened() -> None:
 
 def reject(error: UserError) -> NoReturn:
     """End the process with one message; Hydra turns any other exception of a callback into a warning."""
-    if ranks.speaks():
-        print(f"error: {secrets.masked(str(error))}", file=sys.stderr)
-    raise SystemExit(REJECTED)
+    raise SystemExit(cli.report(error))

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from experiments import cli, live
 from experiments.config import discovery, secrets
-from experiments.config.compose import quoted
+from experiments.config.overrides import quoted
 from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.runs.terminal import relative

@@ -16,7 +16,7 @@ from typing import IO, Any
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments import live, ranks
-from experiments.config.store_uri import masked, store_uri
+from experiments.config.store_uri import UNUSED, masked, store_uri
 from experiments.errors import TrainingError
 from experiments.tracking import delivered, journal
 from experiments.tracking.pending import Pending
@@ -169,6 +169,10 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
     key = (os.getpid(), uri, folder)
     if key not in _uploaders or not _uploaders[key].alive:
         _uploaders[key] = UploaderProcess(uri, folder)
+        for name in filter(os.environ.get, UNUSED):
+            log.warning(
+                "%s is set and not used: each training is an MLflow run of its own (tracking.experiment=...)", name
+            )
     return _uploaders[key]
 
 

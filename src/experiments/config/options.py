@@ -1,0 +1,65 @@
+"""The options of the configuration groups: those that ship, and own ones."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from experiments.config.hydra_internals import ConfigStore
+from experiments.errors import ConfigError, Fault, suggestion
+
+SHIPPED = ("experiments.conf", "hydra.conf")  # which Hydra searches before any other folder
+AS_PRESET = "name it experiment/mine.yaml, '# @package _global_' its first line, and choose experiment=mine"
+
+
+def names(group: str) -> list[str]:
+    """Return the options of a group, shipped and own."""
+    shipped = resources.files(SHIPPED[0]).joinpath(group)
+    found = [file.name for file in shipped.iterdir()] if group and shipped.is_dir() else []
+    with contextlib.suppress(OSError):  # no option is stored
+        found += ConfigStore.instance().list(group)
+    return sorted({name.removesuffix(".yaml") for name in found if name.endswith(".yaml")})
+
+
+def missing(group: str, option: str, available: Sequence[str] | None) -> Fault:
+    """Return the fault of an option that a group does not have; Hydra lists the available ones, but not for a list."""
+    problem = f"there is no such option{suggestion(option, names(group) if available is None else available)}"
+    if group == "device" and ":" in option:
+        problem += "; to choose one card of several: device=cuda device.index=1"
+    return Fault(f"{group}={option}", problem)
+
+
+def require_folder(key: str, address: str) -> None:
+    """Check a folder of own options: instead of one with a shipped one's name, Hydra would silently use that.
+
+    Raises:
+        ConfigError: it does not exist, or has such a file.
+    """
+    if address.startswith("pkg://"):
+        return
+    folder = Path(address.removeprefix("file://"))
+    if not folder.is_dir():
+        raise ConfigError(Fault(key, f"there is no folder {folder}"))
+    faults = []
+    for root in (Path(str(resources.files(package))) for package in SHIPPED):
+        for shipped in sorted(root.rglob("*.yaml")):
+            own = folder / shipped.relative_to(root)
+            if own.is_file() and own.read_bytes() != shipped.read_bytes():
+                faults.append(Fault(str(own), f"{shipped} ships and hides it; {_remedy(own, folder)}"))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _remedy(own: Path, folder: Path) -> str:
+    group = own.parent.relative_to(folder).as_posix()
+    if group != ".":
+        return f"rename it, to {group}/my_{own.name} for example, and choose {group}=my_{own.stem}"
+    if (folder / "overrides.yaml").is_file():  # a run's .hydra
+        again = shlex.join(map(str, OmegaConf.load(folder / "overrides.yaml")))
+        return f"to train as that run again: python -m experiments {again}"
+    return AS_PRESET

@@ -1,0 +1,108 @@
+"""Hydra's messages in one line of our words, and a composition of ours inside another application of Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose as foreign_compose
+from hydra import initialize_config_dir, version
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+import experiments
+from experiments.config import check
+from experiments.config.compose import compose, searching
+from experiments.errors import ConfigError
+
+
+def message(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check.configured(overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("lr=0.1", "lr: unknown key; did you mean 'optim.lr'? "),
+        ("train.batch_size=8", "train.batch_size: unknown key; did you mean 'loader.batch_size'? "),
+        ("batchsize=8", "batchsize: unknown key; did you mean 'loader.batch_size'? "),
+        ("nam=x", "nam: unknown key; did you mean 'name'? "),
+        ("best=false", "best: unknown key; did you mean 'checkpoint.best'? "),
+        ("stage=5", "stage=5: there is no such option; did you mean '05_optim'? "),
+        ("stage=05", "stage=05: there is no such option; did you mean '05_optim'? "),
+        ("stage=optim", "stage=optim: there is no such option; did you mean '05_optim'? "),
+        ("stage=null", "stage=null: there is no such option; available: "),
+        ("optim=momentum", "optim=momentum: there is no such option; did you mean 'sgd_momentum'? "),
+        ("dataset=fashion", "dataset=fashion: there is no such option; did you mean 'fashion_mnist'? "),
+        ("seed=0,1", "seed=0,1: a sweep needs -m (or --multirun): python -m experiments -m ... seed=0,1; "),
+        ("seed=range(3)", "seed=range(3): a sweep needs -m (or --multirun): python -m experiments -m ... 'seed="),
+        ("optim.lr=interval(0,1)", "optim.lr=interval(0,1): a sweep needs -m (or --multirun): "),
+        ("-m", "-m: a sweep needs -m (or --multirun): python -m experiments -m ..."),
+        ("name=a{b", "name=a{b: '{' does not fit Hydra's grammar of values; as text: \"name='a{b'\""),
+        ("name=[a", "name=[a: '[' does not fit Hydra's grammar of values; as text: \"name='[a'\""),
+        ("ключ=1", "ключ=1: 'к' cannot be part of a key"),
+        ("seed=fo(1)", "seed=fo(1): Unknown function 'fo'"),
+        ("epochs", "epochs: an override is key=value without spaces, for example epochs=5"),
+        ("--epochs=5", "--epochs=5: an override is key=value without spaces, for example epochs=5"),
+        ("name=123", "name: 123 is not allowed: it should be a valid string; as text: \"name='123'\""),
+        ("hydra.job.chdir=true", "hydra.job.chdir: every path would be below the run's own folder"),
+        ("hydra.job.name=mine", "hydra.job.name: it is the name of a run's log; to name a run: name=..."),
+        ("hydra/job_logging=disabled", "hydra/job_logging: a run's lines and its experiments.log would be lost"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_remedy(override: str, told: str) -> None:
+    found = message(override)
+    assert found.startswith(told)
+    assert "\n" not in found
+
+
+def test_an_own_file_that_a_shipped_one_hides_is_refused_with_both_places(tmp_path: Path) -> None:
+    own = tmp_path / "optim" / "adam.yaml"
+    own.parent.mkdir()
+    own.write_text("name: adam\nlr: 0.5\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"^{own}: .*conf/optim/adam.yaml ships and hides it; rename it") as caught:
+        searching(tmp_path)
+    assert "choose optim=my_adam" in str(caught.value)
+
+
+def test_a_copy_of_a_shipped_file_hides_nothing(tmp_path: Path) -> None:
+    shipped = Path(str(experiments.__path__[0])) / "conf" / "optim" / "adam.yaml"
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "adam.yaml").write_bytes(shipped.read_bytes())
+    assert compose([searching(tmp_path), "optim=adam"]).optim.name == "adam"
+
+
+def test_the_record_of_a_run_is_no_folder_of_options(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("epochs: 7\n", encoding="utf-8")
+    (tmp_path / "overrides.yaml").write_text("- model=cnn\n- name=a b\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="to train as that run again: python -m experiments model=cnn 'name=a b'"):
+        searching(tmp_path)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Path]:
+    """Another application that Hydra composes: its primary config is called like ours, and so is a stored option."""
+    (tmp_path / "config.yaml").write_text("epochs: many\nlr: 3\n", encoding="utf-8")
+    store, before = ConfigStore.instance(), dict(ConfigStore.instance().repo)
+    store.store(group="dataset", name="digits", node={"theirs": 1})
+    with initialize_config_dir(str(tmp_path), version_base="1.2"):
+        yield tmp_path
+    store.repo = before
+
+
+def test_inside_another_application_of_hydra_our_configuration_is_composed(foreign: Path) -> None:
+    assert check.configured(["model=mlp", "dataset=digits"]).root.epochs == 2
+
+
+def test_another_application_of_hydra_is_left_as_it_was(foreign: Path) -> None:
+    OmegaConf.register_new_resolver("now", lambda pattern: "theirs", replace=True)
+    instance, hydra, repo = GlobalHydra.instance(), GlobalHydra.instance().hydra, ConfigStore.instance().repo
+    compose(["model=mlp"])
+    assert GlobalHydra.instance() is instance and instance.hydra is hydra
+    assert ConfigStore.instance().repo is repo and str(version.getbase()) == "1.2"
+    assert foreign_compose("config").lr == 3
+    assert OmegaConf.create({"x": "${now:%Y}"}).x == "theirs"
