@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from experiments import cli
-from experiments.config import discovery
+from experiments.config import compose, discovery
 
 
 @hydra.main(config_path="pkg://experiments.conf", config_name="config", version_base="1.3")
@@ -25,6 +27,7 @@ def main() -> None:
 def compose_and_run() -> None:
     """Have Hydra parse the command line and run its jobs."""
     discovery.register_with_hydra()
+    sys.argv[1:] = compose.open_tags(sys.argv[1:])
     task()
 
 

@@ -64,7 +64,7 @@ class _Server:
 
     def __init__(self, uri: str, port: int) -> None:
         self.port, self.answered, self.said = port, False, list[str]()
-        self.process = subprocess.Popen(  # fixed words, no shell
+        self.process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             command(port),
             env=environment(uri),
             stdin=subprocess.DEVNULL,
@@ -125,11 +125,11 @@ def _serve(uri: str, port: int) -> int:
         raised = [line for line in server.said if RAISED.match(line)] or server.said
         reason = raised[-1].strip() if raised else f"exit code {server.process.returncode}"
         print(f"error: the MLflow server ended: {reason}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
     finally:
         server.stop()
+    return 1
 
 
 def main(arguments: list[str] | None = None) -> int:

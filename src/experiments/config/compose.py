@@ -43,6 +43,11 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+def open_tags(overrides: Sequence[str]) -> list[str]:
+    """Return overrides in which `tags.paper=draft` may add a key, as Hydra lets `++` do."""
+    return [f"++{word}" if word.startswith("tags.") and "=" in word else word for word in overrides]
+
+
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration of a command line with these overrides, Hydra's part included.
 
@@ -58,7 +63,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             discovery.register_with_hydra()
             started = initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments")
         with started:
-            return hydra_compose("config", list(overrides), return_hydra_config=True)
+            return hydra_compose("config", open_tags(overrides), return_hydra_config=True)
     except Exception as error:
         if not (is_users(error) or isinstance(error, OmegaConfBaseException)):
             raise

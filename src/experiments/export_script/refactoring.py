@@ -16,18 +16,18 @@ from experiments.runs.preparation import unchosen
 from experiments.tracking.markdown import shown
 
 SCRIPT = "plain.py"
-DIFF = "refactoring.diff"
+DIFF = "refactoring.diff.txt"  # MLflow shows a .txt
 WORDS = {
     "en": {
         "heading": "What changes in the code",
         "whole": "The whole script is the artifact `script/plain.py`.",
-        "cut": "The rest is in the artifact `script/refactoring.diff`.",
+        "cut": "The rest is in the artifact `script/refactoring.diff.txt`.",
         "none": "There is no script to set against the stage before:",
     },
     "uz": {
         "heading": "Kodda nima o'zgaradi",
         "whole": "To'liq skript `script/plain.py` artefaktida.",
-        "cut": "Qolgani `script/refactoring.diff` artefaktida.",
+        "cut": "Qolgani `script/refactoring.diff.txt` artefaktida.",
         "none": "Oldingi bosqich bilan solishtiradigan skript yo'q:",
     },
 }

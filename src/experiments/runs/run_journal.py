@@ -50,7 +50,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     details = {
         "name": metadata.run_name(job, root.name),
         "experiment": root.tracking.experiment,
-        "tags": metadata.tags(job, prepared.key),
+        "tags": metadata.tags(job, prepared.key, root.tags),
         "params": metadata.params(values),
         "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),

@@ -21,7 +21,7 @@ TRAINING = "workflowType=machine_learning"
 def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -> str:
     """Return the address of one run's page, or of a comparison of the runs' curves of a metric over steps."""
     if len(delivered) == 1:
-        return f"{_base(uri)}/#/experiments/{delivered[0].experiment_id}/runs/{delivered[0].run_id}?{TRAINING}"
+        return f"{_base(uri)}/{run(delivered[0])}"
     query = {
         "runs": json.dumps([run.run_id for run in delivered], separators=(",", ":")),
         "metric": json.dumps(metric),
@@ -32,6 +32,11 @@ def runs(uri: str, delivered: Sequence[Delivered], metric: str = "valid/loss") -
     }
     parts = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
     return f"{_base(uri)}/#/metric?{parts}&{TRAINING}"
+
+
+def run(delivered: Delivered) -> str:
+    """Return the address of one run's page, as MLflow's own pages link to it."""
+    return f"#/experiments/{delivered.experiment_id}/runs/{delivered.run_id}?{TRAINING}"
 
 
 def experiment(uri: str, experiment_id: str) -> str:
