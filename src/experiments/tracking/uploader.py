@@ -197,8 +197,6 @@ def main() -> int:
     secrets.learn_arguments([f"uri={settings['uri']}"])
     if hasattr(os, "nice"):
         os.nice(19)  # training comes first: at 10 its first epoch took 1.4 times as long on two cores
-    if os.environ.get("VAR") == "idle":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     output_root = Path(settings["output_root"])
 
     def open_store() -> Store:
