@@ -59,7 +59,11 @@ class Delivery:
         self._held_size = -1  # the journal's, when metrics were held back
         self._sent_at = -math.inf
         owner = record.read(folder).owner if sampled and not record.start_of(folder).is_sweep else None
-        self._sampler = Sampler(owner) if owner else None
+        self._sampler = None
+        try:
+            self._sampler = Sampler(owner) if owner else None
+        except Exception:  # noqa: BLE001  # the process has ended, or MLflow's variables are wrong: the run is sent
+            traceback.print_exc()
 
     def advance(self) -> bool:
         """Send what is new. Return whether the run has ended and its whole journal has arrived.

@@ -5,13 +5,16 @@ Samples go to MLflow alone: they say nothing of the result, so that the journal 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
+
+import psutil
 
 from experiments.tracking.record import Measured, Owner
 
@@ -20,7 +23,6 @@ log = logging.getLogger(__name__)
 SWITCH = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
 SECONDS = 10.0  # between two samples, as MLflow's own
-NO_CARDS = "system metrics: those of the card are missing; pip install nvidia-ml-py"
 
 
 def enabled(configured: bool | None) -> bool:
@@ -31,7 +33,7 @@ def enabled(configured: bool | None) -> bool:
 def warn_of_missing_cards() -> None:
     """Warn where the library that reads the cards is not installed."""
     if importlib.util.find_spec("pynvml") is None:
-        log.warning("%s", NO_CARDS)
+        log.warning("system metrics: those of the card are missing; pip install nvidia-ml-py")
 
 
 class Sampler:
@@ -42,51 +44,31 @@ class Sampler:
     """
 
     def __init__(self, owner: Owner) -> None:
-        import psutil
-        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+        from mlflow.system_metrics.metrics import cpu_monitor, disk_monitor, gpu_monitor, network_monitor
 
-        self._monitors: list[Any] = []
-        self._process: Any = None
-        self._taken, self._started = 0, time.monotonic()
         self._seconds = float(os.environ.get(INTERVAL) or SECONDS)
-        self._gone = psutil.Error
-        if owner.host != socket.gethostname():
-            return
-        makers: tuple[Callable[[], Any], ...] = (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor)
-        for maker in makers:
-            try:
-                self._monitors.append(maker())
-            except (ImportError, RuntimeError):  # no card, or no library for it
-                continue
-        try:
-            self._process = psutil.Process(owner.pid)
-            self._process.cpu_percent()  # the first call returns 0
-        except psutil.Error:
-            self._monitors = []  # it has ended
+        self._step, self._sampled_at, self._is_here = 0, -math.inf, owner.host == socket.gethostname()
+        self._monitors: list[Any] = [cpu_monitor.CPUMonitor(), disk_monitor.DiskMonitor()]
+        self._monitors.append(network_monitor.NetworkMonitor())
+        with contextlib.suppress(ImportError, RuntimeError):  # no card, or no library for it
+            self._monitors.append(gpu_monitor.GPUMonitor())
+        self._process = psutil.Process(owner.pid if self._is_here else None)
 
     @property
     def due(self) -> bool:
         """Return whether it is time for the next sample."""
-        return bool(self._monitors) and time.monotonic() - self._started >= self._taken * self._seconds
+        return self._is_here and time.monotonic() - self._sampled_at >= self._seconds
 
     def sample(self) -> Measured:
         """Return the next sample, its number as its step."""
+        self._step, self._sampled_at = self._step + 1, time.monotonic()
         values: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
             values |= monitor.aggregate_metrics()
             monitor.clear_metrics()
-        values |= self._of_process()
-        self._taken += 1
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            values["process_memory_megabytes"] = round(self._process.memory_info().rss / 1e6, 1)
+            values["process_cpu_percentage"] = self._process.cpu_percent()  # since the last sample; the first is 0
         named = {f"system/{name}": float(value) for name, value in values.items()}
-        return Measured(time.time_ns() // 1_000_000, self._taken - 1, named)
-
-    def _of_process(self) -> dict[str, float]:
-        try:
-            used = self._process.memory_info().rss / 1e6
-            return {"process_cpu_percentage": self._process.cpu_percent(), "process_memory_megabytes": round(used, 1)}
-        except self._gone:
-            return {}
+        return Measured(time.time_ns() // 1_000_000, self._step - 1, named)
