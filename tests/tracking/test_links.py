@@ -42,7 +42,8 @@ def test_a_store_without_runs_has_its_list_of_experiments(content: bytes, tmp_pa
 
 def test_a_servers_list_of_experiments_is_at_the_server() -> None:
     assert (
-        links.newest("https://me:secret@tracker/") == "https://***@tracker/#/experiments?workflowType=machine_learning"
+        links.newest("https://me:secret@tracker/")
+        == "https://me:***@tracker/#/experiments?workflowType=machine_learning"
     )
 
 
