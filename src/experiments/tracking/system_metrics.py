@@ -48,10 +48,11 @@ class Sampler:
 
         self._seconds = float(os.environ.get(INTERVAL) or SECONDS)
         self._step, self._sampled_at, self._is_here = 0, -math.inf, owner.host == socket.gethostname()
-        self._monitors: list[Any] = [cpu_monitor.CPUMonitor(), disk_monitor.DiskMonitor()]
-        self._monitors.append(network_monitor.NetworkMonitor())
+        machine: list[Any] = [cpu_monitor.CPUMonitor, disk_monitor.DiskMonitor, network_monitor.NetworkMonitor]
+        card: Any = gpu_monitor.GPUMonitor
+        self._monitors = [monitor() for monitor in machine]
         with contextlib.suppress(ImportError, RuntimeError):  # no card, or no library for it
-            self._monitors.append(gpu_monitor.GPUMonitor())
+            self._monitors.append(card())
         self._process = psutil.Process(owner.pid if self._is_here else None)
 
     @property
