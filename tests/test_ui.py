@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +45,28 @@ def test_a_port_in_use_is_refused_with_a_free_one(store: Path, taken: int, capsy
 def test_a_number_that_is_not_a_port_is_refused(port: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ui.main(["--port", port, "--uri", f"sqlite:///{store}"]) == 2
     assert f"error: port {port} is not a port (1 to 65535)" in capsys.readouterr().err
+
+
+def test_a_server_that_ends_at_its_start_is_one_line(workplace: Path, taken: int) -> None:
+    (workplace / "mlflow.db").write_text("not a database")
+    command = [sys.executable, "-m", "experiments.ui", "--port", str(taken + 1 if taken < 65535 else taken - 1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
+    assert done.stderr.startswith("error: the MLflow server ended: ")
+    assert "file is not a database" in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_ui_without_a_word(workplace: Path, taken: int) -> None:
+    sqlite3.connect(workplace / "mlflow.db").close()
+    port = taken + 1 if taken < 65535 else taken - 1
+    command = [sys.executable, "-m", "experiments.ui", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("http"):
+            assert line, process.communicate()
+        assert line == f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert (workplace / "mlflow.db.ui-port").read_text() == f"{port}\n"

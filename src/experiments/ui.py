@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import http.client
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from experiments import cli, errors
 from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
-from experiments.tracking import moved
+from experiments.tracking import links, moved
 
 # What would take MLflow's guard away, or have it served by something that has none.
 UNGUARDED = ("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "MLFLOW_GUNICORN_OPTS", "MLFLOW_UVICORN_OPTS")
+# What a server that works prints at its start.
+USUAL = re.compile(r"\[MLflow\] Security middleware enabled|.*\bINFO\b")
+RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # a traceback's last line
+TELL_SECONDS = 1.5
 
 
 def command(port: int) -> list[str]:
@@ -36,6 +46,7 @@ def environment(uri: str) -> dict[str, str]:
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
     }
 
 
@@ -49,18 +60,91 @@ def _is_free(port: int) -> bool:
     return True
 
 
+class _Server:
+    """MLflow's server in a session of its own, so that Ctrl-C reaches this process alone, which then ends it."""
+
+    def __init__(self, uri: str, port: int) -> None:
+        self.port, self.answered, self.said = port, False, list[str]()
+        self.process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
+            command(port),
+            env=environment(uri),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # its log of requests
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        """Print the server's errors once it has answered; before, keep them as the reason why it has not."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if line.strip() and not USUAL.match(line):
+                self.said.append(masked(line.rstrip()))
+            while self.answered and self.said:
+                print(self.said.pop(0), file=sys.stderr)
+
+    def start(self) -> bool:
+        """Wait until it answers. Return whether it does; it does not once it has ended."""
+        told = time.monotonic()
+        while self.process.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+                connection.request("GET", "/health")
+                self.answered = connection.getresponse().status == http.HTTPStatus.OK
+            if self.answered:
+                return True
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                print("  still starting ...", flush=True)
+            time.sleep(0.1)
+        self.reader.join(timeout=2)
+        return False
+
+    def stop(self) -> None:
+        """End it with its workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(timeout=10)
+
+
+def _serve(uri: str, port: int) -> int:
+    """Serve until this process is interrupted or terminated. Return 1 if the server ends by itself."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # not where nohup has it ignored
+            signal.signal(number, signal.default_int_handler)
+    print(f"starting the MLflow UI for {masked(uri)} ...", flush=True)
+    server = _Server(uri, port)
+    try:
+        if server.start():
+            links.remember(uri, port)
+            print(f"{links.newest(uri)}\n(no password; this machine only; Ctrl-C ends it)", flush=True)
+            server.process.wait()
+        raised = [line for line in server.said if RAISED.match(line)] or server.said
+        reason = raised[-1].strip() if raised else f"exit code {server.process.returncode}"
+        print(f"error: the MLflow server ended: {reason}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.stop()
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until Ctrl-C. Return 2 if there is no store here, or the port cannot be used."""
+    """Serve until Ctrl-C. Return 1 if the server ends, 2 if there is no store here or the port cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ui", description=__doc__)
     parser.add_argument("--uri", help="the store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here")
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=int, help="default: the port used last for this store, else 5000")
     given = parser.parse_args(arguments)
     uri = store_uri(given.uri)
     if problem := uri_fault(given.uri):
         print(f"error: {problem}", file=sys.stderr)
         return 2
     if uri.startswith("http"):
-        print(f"the store is a server; its UI is at {masked(uri)}")
+        print(f"the store is a server; its UI is at {links.newest(uri)}")
         return 0
     database = sqlite_path(uri)
     if database is not None and not database.exists():
@@ -68,21 +152,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if database is not None:
         moved.follow(database, Path("outputs", "artifacts"))
-    if not 0 < given.port < 65536 or not _is_free(given.port):
-        reason = "is in use" if 0 < given.port < 65536 else "is not a port (1 to 65535)"
+    port = links.port(uri) if given.port is None else given.port
+    if not 0 < port < 65536 or not _is_free(port):
+        reason = "is in use" if 0 < port < 65536 else "is not a port (1 to 65535)"
         other = next(port for port in range(5000, 65536) if _is_free(port))
-        print(
-            f"error: port {given.port} {reason}; use a free one: {errors.command('ui')} --port {other}",
-            file=sys.stderr,
-        )
+        print(f"error: port {port} {reason}; use a free one: {errors.command('ui')} --port {other}", file=sys.stderr)
         return 2
-    print(
-        f"MLflow UI for {masked(uri)}: http://127.0.0.1:{given.port}  (no password; this machine only; Ctrl-C ends it)"
-    )
-    try:
-        return subprocess.run(command(given.port), env=environment(uri), check=False).returncode  # noqa: S603  # fixed words
-    except KeyboardInterrupt:
-        return 0
+    return _serve(uri, port)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_a_stages_description_holds_its_words_the_verdict_and_the_diff(digits: P
     assert note.startswith("## Stage 5: An optimiser from torch.optim\n")
     assert "**Against the stage before, from the same weights: identical.**" in note
     assert "-optimizer = ByHand(model.parameters(), 0.5)\n+optimizer = optim.SGD(" in note
-    assert (folder / "refactoring.diff").read_text().strip() in note and len(note) < LONGEST
+    assert (folder / "refactoring.diff.txt").read_text().strip() in note and len(note) < LONGEST
 
 
 def test_it_is_told_in_uzbek_where_that_is_chosen(digits: Path) -> None:
@@ -47,7 +47,7 @@ def test_it_is_told_in_uzbek_where_that_is_chosen(digits: Path) -> None:
 
 def test_the_first_stage_has_a_script_and_no_diff(digits: Path) -> None:
     folder, note = trained("stage=01_tensors")
-    assert (folder / "plain.py").is_file() and not (folder / "refactoring.diff").exists()
+    assert (folder / "plain.py").is_file() and not (folder / "refactoring.diff.txt").exists()
     assert note.endswith("### What changes in the code\n\nThe whole script is the artifact `script/plain.py`.")
 
 

@@ -85,7 +85,7 @@ def shoot(page: Page, name: str) -> None:
 
 def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: Path, address: str, page: Page) -> None:
     printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep))
-    page.goto(printed.replace(links.LOCAL, address))
+    page.goto(printed)
     page.wait_for_selector(".scatterlayer .trace")
     page.wait_for_timeout(1500)
     shoot(page, "comparison")
@@ -96,7 +96,7 @@ def test_the_printed_link_shows_the_stages_validation_curves_over_steps(sweep: P
 
 def test_the_experiments_page_shows_the_runs_as_rows_with_their_curves(sweep: Path, address: str, page: Page) -> None:
     printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[0].experiment_id)
-    page.goto(printed.replace(links.LOCAL, address))
+    page.goto(printed)
     page.wait_for_selector("text=10_cnn")
     page.wait_for_selector(".scatterlayer .trace")
     page.wait_for_timeout(2500)
@@ -110,13 +110,13 @@ def test_the_link_to_a_sweep_shows_its_runs_alone(sweep: Path, address: str, pag
     experiment, parent = states(sweep)[0].experiment_id, delivered.state(sweep).run_id
     for run_id, runs in ((parent, 14), (32 * "0", 0)):
         printed = links.experiment(f"sqlite:///{sweep.parents[3]}/mlflow.db", experiment, run_id)
-        page.goto(printed.replace(links.LOCAL, address))
+        page.goto(printed)
         page.wait_for_selector(f"text={runs} matching runs")
 
 
 def test_a_runs_page_shows_the_stages_words(sweep: Path, address: str, page: Page) -> None:
     printed = links.runs(f"sqlite:///{sweep.parents[3]}/mlflow.db", states(sweep)[9:10])
-    page.goto(printed.replace(links.LOCAL, address))
+    page.goto(printed)
     page.wait_for_selector("text=Stage 10")
     page.wait_for_timeout(1000)
     shoot(page, "run")
@@ -129,7 +129,7 @@ def test_a_link_to_runs_opens_the_pages_of_model_training(number: int, sweep: Pa
     assert browser is not None
     with browser.new_context() as fresh:  # MLflow remembers which of its two kinds of pages was open last
         first = fresh.new_page()
-        first.goto(printed.replace(links.LOCAL, address), timeout=60_000)
+        first.goto(printed, timeout=60_000)
         first.wait_for_selector("text=Model registry", timeout=60_000)
         assert first.get_by_text("Evaluation runs", exact=True).count() == 0
 

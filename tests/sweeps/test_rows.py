@@ -43,7 +43,7 @@ def test_what_was_swept_over_is_a_column_even_where_all_have_the_same(jobs: list
 def test_the_best_job_has_the_smallest_finite_loss(jobs: list[JobRecord]) -> None:
     found = best.of(jobs, ["loss.name"])
     assert found is not None
-    assert found.metrics == {"best/valid_loss": 0.3}
+    assert found.metrics == {"best/valid_loss": 0.3, "valid/loss": 0.3}
     assert found.tags["best/job"] == "2" and found.tags["best/optim.lr"] == "0.2"
     assert str(found).startswith("job 2, best/valid_loss 0.3: loss.name=cross_entropy optim.lr=0.2; ")
     assert best.of(jobs[1:2], []) is None

@@ -89,7 +89,7 @@ def test_params_are_the_dotted_leaves_of_the_configuration(place: Path) -> None:
     assert params["optim.momentum"] == "0.9"
     assert params["loader.batch_size"] == "64"
     assert params["limit_batches"] == "null"
-    assert not any(key.startswith("tutorial") for key in params)
+    assert not any(key.startswith(("tutorial", "tracking", "output_root", "figures", "checkpoint")) for key in params)
 
 
 def test_tags_are_the_choices_and_where_it_came_from(place: Path) -> None:
@@ -133,11 +133,21 @@ def test_a_sweep_has_one_parent_and_its_jobs_are_its_children(place: Path) -> No
     assert [child.info.status for child in children] == ["FINISHED"] * 4
 
 
+def test_a_sweeps_parent_has_its_command_and_its_best_run(place: Path) -> None:
+    (parent,) = runs(place, "experiments-sweeps")
+    tags, metrics = parent.data.tags, parent.data.metrics
+    assert tags["mlflow.source.name"].startswith("python -m experiments -m ")
+    assert parent.data.params["model"] == "logistic,mlp"
+    best = client(place).get_run(tags["best/run"]).data.metrics
+    assert metrics == {name: best[name] for name in ("best/valid_loss", "valid/loss", "valid/accuracy")}
+    assert f"/runs/{tags['best/run']}?" in tags["mlflow.note.content"]
+
+
 def test_the_jobs_of_a_sweep_are_named_by_what_varied(place: Path) -> None:
     (parent,) = runs(place, "experiments-sweeps")
     children = runs(place, query=f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert {child.info.run_name for child in children} == {
-        f"model={model}, optim={optim}" for model in ("logistic", "mlp") for optim in ("sgd_momentum", "adam")
+        f"{model} {optim}" for model in ("logistic", "mlp") for optim in ("sgd_momentum", "adam")
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,26 @@ def _one_line(name: str) -> str:
 
 # Of a run or an experiment, in MLflow too.
 Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
+
+
+def _own_tags(tags: dict[str, Any]) -> dict[str, Any]:
+    for name, value in flatten(tags).items():
+        reserved = name.startswith(("mlflow.", "experiments.", "best/")) or name in (*RootConfig.model_fields, *PRESETS)
+        if reserved:
+            problem = "the tag {name} is set by the framework; choose another name"
+        elif not TAG_NAME.fullmatch(name) or value is None or len(str(value)) > 5000:
+            problem = (
+                "the tag {name} should have a text of at most 5000 characters, and a name of letters, digits, _ - ."
+            )
+        else:
+            continue
+        raise PydanticCustomError("tag", problem, {"name": repr(name)})
+    return tags
+
+
+PRESETS = ("stage", "experiment", "debug")  # groups of presets; a run's chosen options are tags
+TAG_NAME = re.compile(r"[\w\-. /:]{1,250}")  # as MLflow allows
+OwnTags = Annotated[dict[str, Any], AfterValidator(_own_tags)]
 
 
 class _Strict(BaseModel):
@@ -88,6 +109,7 @@ class TrackingConfig(_Strict):
     sweep_experiment: Name = "experiments-sweeps"
     wait_seconds: Annotated[float, Ge(0)] = 60
     model: Literal["none", "best", "last"] = "none"
+    system_metrics: bool | None = None
 
 
 class WordsConfig(_Strict):
@@ -142,6 +164,7 @@ class RootConfig(_Strict):
     sweep: SweepConfig
     reuse: Literal["never", "finished"]
     name: Name | None
+    tags: OwnTags
     figures: bool
     describe: bool
     language: Literal["en", "uz"]

@@ -17,7 +17,7 @@ from experiments.runs.preparation import unchosen
 from experiments.tracking.markdown import shown
 
 SCRIPT = "plain.py"
-DIFF = "refactoring.diff"
+DIFF = "refactoring.diff.txt"  # MLflow shows a .txt
 # The last script, for a sweep's next stage. Of the module: a sweep's jobs share a process and nothing else.
 _latest: dict[tuple[str, ...], str] = {}
 
@@ -45,7 +45,7 @@ class Refactoring:
             return f"{heading}{say('There is no script to set against the stage before:')} {self.problem}"
         if not self.diff:
             return f"{heading}{whole}"
-        cut = say("The rest is in the artifact `script/refactoring.diff`.")
+        cut = say("The rest is in the artifact `script/refactoring.diff.txt`.")
         return shown(self.diff.rstrip(), cut, before=f"{heading}```diff\n", after=f"\n```\n\n{whole}")
 
 

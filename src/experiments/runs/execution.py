@@ -32,7 +32,7 @@ from experiments.runs import (
 from experiments.runs.metadata import Job
 from experiments.runs.notebook import Live
 from experiments.runs.preparation import Preparation
-from experiments.tracking import client, delivered, record
+from experiments.tracking import client, delivered, record, system_metrics
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
@@ -167,6 +167,8 @@ def _follow(root: RootConfig, job: Job) -> client.Followed | None:
         return followed
     uploader = client.uploader(root.tracking, root.output_root)
     uploader.follow(job.folder)
+    if system_metrics.enabled(root.tracking.system_metrics) and torch.cuda.is_available():
+        system_metrics.warn_of_missing_cards()
     return uploader
 
 

@@ -18,7 +18,7 @@ from experiments.runs.settings_diff import RESOLVED, changed
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
-    *("reuse", "describe"),
+    *("reuse", "describe", "tags"),
 }
 SWITCHES = ("precision", "compile", "graph")
 # Of the dataset, its content counts, not where it was read from.

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -53,10 +54,16 @@ def run_name(job: Job, given: str | None) -> str:
     by_key = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
     varied = [(key, by_key[key]) for key in job.varied if key in by_key]
     if varied:
-        return ", ".join(value if key == "stage" else f"{key}={value}" for key, value in varied)
+        short = Counter(_short(key) for key, _ in varied)
+        names = {key: _short(key) if short[_short(key)] == 1 else key for key, _ in varied}
+        return " ".join(value if key in job.choices else f"{names[key]}={value}" for key, value in varied)
     if "stage" in job.choices:
         return job.choices["stage"]
     return " ".join(job.choices[group] for group in ("model", "dataset", "optim") if group in job.choices)
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def params(values: Mapping[str, Any]) -> dict[str, str]:
@@ -65,15 +72,20 @@ def params(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(kept).items()}
 
 
-def tags(job: Job, key: str) -> dict[str, str]:
-    """Return the options by group, the run key, and MLflow's tags on user, source and commit."""
+def tags(job: Job, key: str, own_tags: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options by group, the run key, the user's tags, and MLflow's tags on user, source and commit."""
     own = {"experiments.run_key": key, "experiments.folder": str(job.folder)}
-    source = {
-        "mlflow.source.name": "python -m experiments " + " ".join(job.overrides),
+    texts = {name: str(value) for name, value in flatten(own_tags).items()}
+    return {**job.choices, **texts, **own, **source_tags(job.overrides), **git_tags()}
+
+
+def source_tags(words: Sequence[str]) -> dict[str, str]:
+    """Return MLflow's tags on the user and on the command with these words."""
+    return {
+        "mlflow.source.name": f"python -m experiments {' '.join(words)}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
     }
-    return {**job.choices, **own, **source, **git_tags()}
 
 
 @cache

@@ -52,7 +52,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     details = {
         "name": metadata.run_name(job, root.name),
         "experiment": experiment(root.tracking.experiment),
-        "tags": metadata.tags(job, prepared.key) | {record.PARAMETERS: str(parameters)},
+        "tags": metadata.tags(job, prepared.key, root.tags) | {record.PARAMETERS: str(parameters)},
         "params": metadata.params(values),
         "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),

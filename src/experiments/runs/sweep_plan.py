@@ -22,6 +22,7 @@ from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
 from experiments.tracking import journal, record
+from experiments.tracking.metric_names import is_valid
 from experiments.tracking.ownership import this_process
 from experiments.tracking.record import Place
 
@@ -105,14 +106,18 @@ def begin(sweep: Path, tracking: TrackingConfig) -> Path:
     """Start the parent run's journal, once, and return the sweep's folder."""
     with FileLock(sweep / BEGINNING):
         if not (sweep / journal.FILE).exists():
-            keys = read(sweep).varied
+            from experiments.runs import metadata  # imports torch, which readers of a plan do not need
+
+            plan = read(sweep)
+            keys, given = plan.varied, [word.lstrip("+").split("=", 1) for word in plan.overrides if "=" in word]
+            tags = metadata.source_tags(["-m", *plan.overrides]) | metadata.git_tags()
             started = journal.Journal(sweep)
             started.start(
                 name=f"sweep over {', '.join(keys)}" if keys else "sweep",
                 experiment=tracking.sweep_experiment,
                 store=None if tracking.name == "none" else masked(store_uri(tracking.uri)),
-                tags={"experiments.folder": str(sweep), "experiments.sweep": "true"},
-                params={},
+                tags=secrets.masked_deep(tags) | {"experiments.folder": str(sweep), "experiments.sweep": "true"},
+                params={key: value for key, value in given if is_valid(key)},
                 note="",
                 inputs=[],
                 parent=None,

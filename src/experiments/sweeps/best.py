@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
+from experiments.sweeps.rows import METRICS
 
 METRIC = "best/valid_loss"
 LONGEST = 5000  # characters of a tag's value
@@ -24,7 +25,7 @@ class Best:
     @property
     def metrics(self) -> dict[str, float]:
         """Return the parent run's metrics."""
-        return {METRIC: self.job.figures[METRIC]}
+        return {name: self.job.figures[name] for name in METRICS if name in self.job.figures}
 
     @property
     def tags(self) -> dict[str, str]:

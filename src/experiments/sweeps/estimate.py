@@ -101,7 +101,7 @@ def _newest(*roots: Path) -> Iterator[tuple[Path, Start]]:
                 modified[path] = path.stat().st_mtime
     for path in sorted(modified, key=lambda path: -modified[path])[:NEWEST]:
         start = record.start_of(path.parent)
-        if start.params:
+        if start.params and not start.is_sweep:
             yield path.parent, start
 
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments import live, ranks
 from experiments.config.store_uri import UNUSED, masked, store_uri
 from experiments.errors import TrainingError
-from experiments.tracking import delivered, journal
+from experiments.tracking import delivered, journal, system_metrics
 from experiments.tracking.pending import Pending
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,10 @@ class UploaderProcess(Followed):
     Args:
         uri: the store's address.
         output_root: the folder below which runs are stored; unchanged before the first run.
+        settings: for the uploader, from the tracking configuration.
     """
 
-    def __init__(self, uri: str, output_root: Path) -> None:
+    def __init__(self, uri: str, output_root: Path, **settings: Any) -> None:
         super().__init__(uri, output_root)
         self._process = subprocess.Popen(  # fixed words, no shell
             [sys.executable, "-m", "experiments.tracking.uploader"],
@@ -98,7 +99,7 @@ class UploaderProcess(Followed):
             env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
         )
         # Not as arguments, which everybody on the machine can read: an address may hold a password.
-        self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid()})
+        self._say({"uri": uri, "output_root": str(output_root), "parent": os.getpid(), **settings})
 
     def follow(self, folder: Path) -> None:
         """Upload the journal in this folder to the store."""
@@ -168,7 +169,8 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
     uri, folder = store_uri(tracking.uri), Path(output_root).resolve()
     key = (os.getpid(), uri, folder)
     if key not in _uploaders or not _uploaders[key].alive:
-        _uploaders[key] = UploaderProcess(uri, folder)
+        sampled = system_metrics.enabled(tracking.system_metrics)
+        _uploaders[key] = UploaderProcess(uri, folder, system_metrics=sampled)
         for name in filter(os.environ.get, UNUSED):
             log.warning(
                 "%s is set and not used: each training is an MLflow run of its own (tracking.experiment=...)", name

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.store_uri import masked
-from experiments.tracking import delivered, journal, model_process, record
+from experiments.tracking import delivered, journal, links, model_process, record
 from experiments.tracking.delivered import Delivered
 from experiments.tracking.pending import Pending
 from experiments.tracking.record import Ended, Event, Measured, Resumed, Start
+from experiments.tracking.system_metrics import Sampler
 
 if TYPE_CHECKING:
     from experiments.tracking.mlflow_store import Store
@@ -28,7 +29,7 @@ ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
     "env": ("environment.json",),
     "weights": ("weights.pt",),
-    "script": ("plain.py", "refactoring.diff"),
+    "script": ("plain.py", "refactoring.diff.txt", "refactoring.diff"),
     "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "failures.txt", "parity.json"),
 }
 
@@ -41,15 +42,28 @@ class Delivery:
         store: the MLflow store.
         pending: where the run is marked as undelivered until all of it has arrived; None if it is not marked.
         every: seconds between two deliveries of metrics, at least.
+        sampled: whether the machine is sampled while the run trains.
     """
 
     def __init__(
-        self, folder: Path, store: Store, pending: Pending | None = None, *, every: float = SEND_SECONDS
+        self,
+        folder: Path,
+        store: Store,
+        pending: Pending | None = None,
+        *,
+        every: float = SEND_SECONDS,
+        sampled: bool = False,
     ) -> None:
         self.folder, self.store, self.pending, self.every = folder, store, pending, every
         self._size = -1  # the journal's, when all of it was sent
         self._held_size = -1  # the journal's, when metrics were held back
         self._sent_at = -math.inf
+        owner = record.read(folder).owner if sampled and not record.start_of(folder).is_sweep else None
+        self._sampler = None
+        try:
+            self._sampler = Sampler(owner) if owner else None
+        except Exception:  # noqa: BLE001  # the process has ended, or MLflow's variables are wrong: the run is sent
+            traceback.print_exc()
 
     def advance(self) -> bool:
         """Send what is new. Return whether the run has ended and its whole journal has arrived.
@@ -73,6 +87,11 @@ class Delivery:
             if not progress.ended:
                 self._size = size
             return progress.ended
+
+    def sample(self) -> None:
+        """Send a sample of the machine, if one is due; a sample that the store does not take is left out."""
+        if self._sampler and self._sampler.due and (run_id := self._progress().run_id):
+            self.store.metrics(run_id, [self._sampler.sample()])
 
     def _due(self) -> bool:
         return time.monotonic() - self._sent_at >= self.every
@@ -127,7 +146,11 @@ class Delivery:
             elif isinstance(event, Ended):
                 tags = {"experiments.reason": event.reason[:5000]} if event.reason else {}
                 tags |= event.tags
-                tags |= {"mlflow.note.content": event.note} if event.note else {}
+                note, best = event.note, delivered.state(Path(event.tags.get("best/folder", "/nowhere")))
+                if best.run_id and best.store == progress.store:
+                    tags["best/run"] = best.run_id
+                    note = f"[The best run]({links.run(best)})\n\n{note}"
+                tags |= {"mlflow.note.content": note} if note else {}
                 if tags:
                     self.store.tags(progress.run_id, tags)
                 self.store.end(progress.run_id, event.status, event.time)

@@ -31,6 +31,8 @@ PATIENCE = {RETRIES: "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 JOURNAL_TAG = "experiments.journal"
 BATCH = 100  # MLflow takes at most so many params or tags at once
 VALUE = 6000  # characters of a param
+# Settings that change no result and would fill a comparison; the artifact config.yaml has them.
+NO_PARAMS = ("tracking", "output_root", "figures", "checkpoint", "inspect", "name", "tags")
 
 
 class StoreError(Exception):
@@ -119,7 +121,8 @@ class Store:
 
     def describe(self, run_id: str, start: Start) -> None:
         """Log parameters and dataset inputs; the same again changes nothing."""
-        params = [Param(key, str(value)[:VALUE]) for key, value in start.params.items()]
+        shown = {key: value for key, value in start.params.items() if key in start.varied or not _is_aside(key)}
+        params = [Param(key, str(value)[:VALUE]) for key, value in shown.items()]
         for first in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[first : first + BATCH])
         inputs = [
@@ -167,6 +170,10 @@ class Store:
     def end(self, run_id: str, status: str, time: int) -> None:
         """Set the final status and end time (ms)."""
         self.client.set_terminated(run_id, status=status, end_time=time)
+
+
+def _is_aside(key: str) -> bool:
+    return key.partition(".")[0] in NO_PARAMS
 
 
 def _make(database: Path) -> None:

@@ -8,6 +8,7 @@ all jobs, whichever process or machine trains them: there is one writer, and no 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -45,10 +46,13 @@ class Uploader:
         open_store: connects to MLflow; called again while it fails.
         parent: the id of the process whose runs they are.
         pending: the undelivered runs.
+        sampled: whether the machine is sampled while the runs train.
     """
 
-    def __init__(self, open_store: Callable[[], Store], parent: int, pending: Pending) -> None:
-        self.open_store, self.parent, self.pending = open_store, parent, pending
+    def __init__(
+        self, open_store: Callable[[], Store], parent: int, pending: Pending, *, sampled: bool = False
+    ) -> None:
+        self.open_store, self.parent, self.pending, self.sampled = open_store, parent, pending, sampled
         self.inbox: queue.Queue[Path] = queue.Queue()
         self.closed = threading.Event()
         self.store: Store | None = None
@@ -92,7 +96,7 @@ class Uploader:
                     self.waiting += sorted(self.adopted)
                 followed = {delivery.folder for delivery in self.running}
                 fresh = [folder for folder in dict.fromkeys(self.waiting) if folder not in followed]
-                self.running += [Delivery(folder, self.store, self.pending) for folder in fresh]
+                self.running += [Delivery(folder, self.store, self.pending, sampled=self.sampled) for folder in fresh]
                 self.sweeps |= {folder for folder in fresh if record.start_of(folder).is_sweep}
                 self.ended = [delivery for delivery in self.ended if delivery.folder not in fresh]
                 self.waiting = []
@@ -143,6 +147,9 @@ class Uploader:
 
     def _deliver(self, delivery: Delivery, parent_gone: bool) -> bool:
         ended = self._attempt(delivery, delivery.advance)
+        if ended is False:
+            with contextlib.suppress(Exception):  # whatever the store raises, the journal's delivery reports
+                delivery.sample()
         if ended and delivery in self.running:
             self.running.remove(delivery)
             self.ended.append(delivery)
@@ -199,7 +206,8 @@ def main() -> int:
     # At once: importing MLflow takes seconds, which the parent spends importing torch.
     from experiments.tracking.mlflow_store import Store
 
-    uploader = Uploader(open_store, settings["parent"], Pending(output_root))
+    sampled = bool(settings.get("system_metrics"))
+    uploader = Uploader(open_store, settings["parent"], Pending(output_root), sampled=sampled)
     threading.Thread(target=uploader.listen, daemon=True).start()
     return uploader.work()
 

@@ -65,7 +65,8 @@ class Result:
         link = links.runs(state.store, [state]) if state.store and state.run_id else ""
         page = Environment(loader=PackageLoader("experiments.training"), autoescape=True).get_template("result.html")
         text = base64.b64encode(curve.getvalue()).decode()
-        return page.render(result=self, curve=text, link=link, local=link.startswith(links.LOCAL) and command("ui"))
+        ui = "" if state.store.startswith("http") else command("ui")
+        return page.render(result=self, curve=text, link=link, local=ui)
 
 
 def not_finite(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
