@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_the_page_with_charts_is_that_of_the_newest_run(store: Path) -> None:
-    page = "http://127.0.0.1:5000/#/experiments/2/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    page = "http://127.0.0.1:5000/#/experiments/2/runs?compareRunsMode=CHART&workflowType=machine_learning"
     assert links.newest(f"sqlite:///{store}") == page
 
 

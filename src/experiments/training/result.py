@@ -62,10 +62,11 @@ class Result:
 
         self.plot().savefig(curve := io.BytesIO(), format="svg")
         state = delivered.state(self.folder) if self.folder else delivered.Delivered()
-        link = links.runs(state.store, [state]) if state.store and state.run_id else ""
+        store = state.store or ""
+        link = links.runs(store, [state]) if store and state.run_id else ""
         page = Environment(loader=PackageLoader("experiments.training"), autoescape=True).get_template("result.html")
         text = base64.b64encode(curve.getvalue()).decode()
-        ui = "" if state.store.startswith("http") else command("ui")
+        ui = "" if store.startswith("http") else command("ui")
         return page.render(result=self, curve=text, link=link, local=ui)
 
 
