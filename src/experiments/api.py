@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def _logged_to(folder: Path) -> Iterator[None]:
     handlers: list[logging.Handler] = [logging.FileHandler(folder / "experiments.log", encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if not logging.getLogger().handlers:
-        handlers.append(live.LogHandler())
+        handlers.append(live.LogHandler(sys.stdout))
     level = package.level
     package.setLevel(logging.INFO)
     for handler in handlers:

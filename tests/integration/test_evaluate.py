@@ -177,8 +177,9 @@ def test_options_may_stand_before_and_after_overrides(result: experiments.Result
 
 def test_an_unknown_run_is_one_message(workplace: Path) -> None:
     done = command_says("outputs/none")
-    told = "error: outputs/none: no run; one is named by its folder or its MLflow id (32 hexadecimal digits); "
-    assert (done.code, done.err) == (2, f"{told}there is none below outputs\n")
+    ways = "its folder, its MLflow id (32 hexadecimal digits) or the word latest"
+    told = f"error: outputs/none: no run; one is named by {ways}; there is none below outputs\n"
+    assert (done.code, done.err) == (2, told)
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def losing_number(number: int) -> None:
 def test_after_a_loss_that_is_no_number_the_last_good_state_is_there(undisturbed: Path, workplace: Path) -> None:
     done = run(before=partial(losing_number, 6))
     told = "the loss or a gradient is not finite at step 6 (epoch 1, batch 2); that update was not applied"
-    assert done.code == 1 and done.err.endswith(f"\nerror: {told}\n")
+    assert done.code == 1 and done.err.endswith(f"error: {told}\n")
     assert status(workplace / "run") == "FAILED"
     assert newest(workplace / "run").startswith("last-00001-000002-")
     assert goes_on(workplace / "run", undisturbed)

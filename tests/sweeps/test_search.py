@@ -62,7 +62,7 @@ def test_the_parent_ends_with_the_best_of_its_trials(undisturbed: Path) -> None:
     parent = raw_journal.summary(undisturbed)
     best = min(range(TRIALS), key=losses(undisturbed).__getitem__)
     end = raw_journal.read(undisturbed)[-1]
-    assert (parent["status"], parent["figures"]) == ("FINISHED", {"best/valid_loss": losses(undisturbed)[best]})
+    assert (parent["status"], parent["figures"]["best/valid_loss"]) == ("FINISHED", losses(undisturbed)[best])
     assert end["tags"]["best/job"] == str(best)
     assert {key: end["tags"][f"best/{key}"] for key in chosen(undisturbed)[best]} == chosen(undisturbed)[best]
     assert end["note"].startswith(f"Best: job {best}, best/valid_loss {losses(undisturbed)[best]!r}")

@@ -47,6 +47,7 @@ __all__ = [
     "misread",
     "outcome",
     "run_main",
+    "texts",
 ]
 
 HYDRAS = ("hydra", "_dummy_empty_config_.yaml")  # of the store's options, those of Hydra and its plugins
@@ -88,6 +89,14 @@ def misread(override: str) -> str:
     except HydraException as error:
         return str(error) or type(error).__name__
     return ""
+
+
+def texts(override: str) -> list[str]:
+    """Return the texts of an override's value, a text or a list of texts; none if Hydra cannot read it."""
+    if misread(override):
+        return []
+    value = OverridesParser.create().parse_override(override).value()
+    return [str(text) for text in (value if isinstance(value, list) else [value])]
 
 
 @contextlib.contextmanager

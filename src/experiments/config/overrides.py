@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import latest, options
-from experiments.config.hydra_internals import misread
+from experiments.config.hydra_internals import misread, texts
 from experiments.errors import ConfigError, Fault
 
 GRAMMAR = re.compile(r"""[{}()"]|\$\{|(?:^|[\[,])\s*'""")  # of Hydra, not of plain text
@@ -65,8 +65,8 @@ def _readable(override: str) -> str:
     if PATH.fullmatch(key):
         value = HOME.sub(lambda home: home[1] + str(Path(home[2]).expanduser()), value)
     if key == "hydra.searchpath":
-        for address in PIECE.findall(value):
-            options.require_folder(key, address.strip("'\" "))
+        for address in texts(override):
+            options.require_folder(key, address)
     override = f"{key}={value}" if value else override
     if not value or GRAMMAR.search(value):
         return override
