@@ -8,6 +8,7 @@ a start and 0.8 s of an exit.
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import errno
 import gc
@@ -65,6 +66,12 @@ def outlive_readers() -> None:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
                 handler.setStream(getattr(sys, name))
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of `python -m experiments.NAME`; its help shows the description as it is written."""
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m experiments.{name}", description=description, formatter_class=style)
 
 
 def guarded(action: Callable[[], None], *, together: bool = False) -> None:

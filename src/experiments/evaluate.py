@@ -19,9 +19,7 @@ SPLITS = ("train", "valid", "test")
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the metrics; exit codes as those of a run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("evaluate", __doc__)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which rows (default: %(default)s)")

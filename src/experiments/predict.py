@@ -22,9 +22,7 @@ PICTURE = "predictions.png"
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the images; exit codes: 0, 1 some could not be read, 2 the run cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="an image file, or a folder of them")
     parser.add_argument(

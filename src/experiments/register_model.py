@@ -17,7 +17,7 @@ from experiments.compare import selection
 from experiments.config.store_uri import masked
 from experiments.errors import ConfigError, Fault, first_line
 from experiments.runs.place import work_in
-from experiments.runs.terminal import relative, ui_command
+from experiments.runs.terminal import relative
 from experiments.sweeps import best
 from experiments.sync import FAILED, OUTPUTS, UNTRACKED, Sync
 from experiments.tracking import delivered, links, model_process
@@ -25,9 +25,7 @@ from experiments.tracking import delivered, links, model_process
 
 def main(arguments: list[str] | None = None) -> None:
     """Register the model. Exit code 1: the store is unavailable; 2: refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.register", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("register", __doc__)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or a sweep's folder")
     parser.add_argument("--name", type=_name, required=True, help="of the registered model, such as mnist")
     parser.add_argument("--alias", type=_alias, help="names this version from now on, such as champion")
@@ -83,5 +81,5 @@ def _register(given: argparse.Namespace) -> None:
     print(f"model    models:/{model_id} (the {exported.weights} weights of {told})")
     print(f"version  models:/{given.name}/{version}{alias}")
     print(f"view     {links.version(store.uri, given.name, version)}")
-    if served := ui_command(store.uri):
+    if served := links.ui_command(store.uri):
         print(f"         (start the UI first: {served})")

@@ -8,7 +8,6 @@ or sweep that was started or resumed last.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -28,9 +27,7 @@ OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
 
 def main(arguments: list[str] | None = None) -> None:
     """Resume; the exit codes are those of a run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("resume", __doc__)
     parser.add_argument("folder", type=latest.meant, metavar="FOLDER", help="a run's or a sweep's, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     given = parser.parse_intermixed_args(arguments)

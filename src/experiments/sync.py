@@ -7,7 +7,6 @@ as far as it is. Each run goes to the store that it was started for.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -94,9 +93,7 @@ class Sync:
 
 def main(arguments: list[str] | None = None) -> int:
     """Upload every journal below the folders. Return 1 if one failed, 2 if a folder does not exist."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("sync", __doc__)
     parser.add_argument(
         "folders", nargs="*", type=latest.meant, default=[OUTPUTS], metavar="FOLDER", help="default: outputs; or latest"
     )

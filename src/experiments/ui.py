@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import os
@@ -135,7 +134,7 @@ def _serve(uri: str, port: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl-C. Return 1 if the server ends, 2 if there is no store here or the port cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.ui", description=__doc__)
+    parser = cli.parser("ui", __doc__)
     parser.add_argument("--uri", help="the store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here")
     parser.add_argument("--port", type=int, help="default: the port used last for this store, else 5000")
     given = parser.parse_args(arguments)

@@ -160,7 +160,7 @@ def test_looking_imports_neither_torch_nor_mlflow(arguments: list[str], cli: Cli
     assert done.returncode == 0
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "hydra" in imported
-    assert not imported & {"torch", "mlflow", "pydantic", "matplotlib", "numpy"}
+    assert not imported & {"torch", "mlflow", "rich", "pydantic", "matplotlib", "numpy"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_commands_help_and_mistakes_need_neither_torch_nor_mlflow(
         done = cli(*arguments, module=f"experiments.{module}", options=("-X", "importtime"))
         imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
         assert done.returncode == expected and "experiments" in imported, done
-        assert not imported & {"torch", "mlflow", "matplotlib", "numpy", "scipy"}
+        assert not imported & {"torch", "mlflow", "rich", "matplotlib", "numpy", "scipy"}
 
 
 def test_help_lists_every_group_and_the_users_command(cli: Cli) -> None:

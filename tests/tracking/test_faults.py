@@ -19,7 +19,8 @@ from experiments.errors import TrainingError
 from experiments.tracking import client as process
 from experiments.tracking import delivered, journal
 from experiments.tracking.delivery import Delivery
-from experiments.tracking.mlflow_store import Store, StoreError
+from experiments.tracking.mlflow_store import Store
+from experiments.tracking.sqlite_store import StoreError
 from tests.support import fault_tracker, raw_journal
 from tests.support.fault_tracker import LOST, SLOW, FaultyTracker
 from tests.support.places import Cli

@@ -21,7 +21,8 @@ from sqlalchemy.engine import Engine
 import experiments
 from experiments.config.store_uri import masked, store_uri
 from experiments.tracking import delivered, delivery, journal
-from experiments.tracking.mlflow_store import Store, StoreError
+from experiments.tracking.mlflow_store import Store
+from experiments.tracking.sqlite_store import StoreError
 from tests.support import raw_journal
 from tests.support.forked import forked, kill
 from tests.support.places import Cli

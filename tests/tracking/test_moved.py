@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from experiments import sync
 from experiments.tracking import moved
 from experiments.tracking.delivery import Delivery
-from experiments.tracking.mlflow_store import Store, StoreError
+from experiments.tracking.mlflow_store import Store
+from experiments.tracking.sqlite_store import StoreError
 from tests.support.tracked import make_store, run_of, store_of, write_run
 
 

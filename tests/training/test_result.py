@@ -61,7 +61,7 @@ def test_the_folder_and_the_link_are_there_once_they_are_known(tmp_path: Path) -
     assert "a &amp; b" in page(result(folder))
     delivered.write(folder, Delivered("sqlite:////x/mlflow.db", run_id="f" * 32, experiment_id="1"))
     assert f"http://127.0.0.1:5000/#/experiments/1/runs/{'f' * 32}" in page(result(folder))
-    assert "experiments.ui" in page(result(folder))
+    assert "experiments.ui --uri sqlite:////x/mlflow.db" in page(result(folder))
     delivered.write(folder, Delivered("https://server", run_id="f" * 32, experiment_id="1"))
     assert "https://server/#/experiments/1/runs/" in page(result(folder))
     assert "experiments.ui" not in page(result(folder))

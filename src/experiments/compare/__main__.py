@@ -18,11 +18,10 @@ from experiments.compare import rows, seeds
 from experiments.compare.comparison import METRIC, Comparison, compare
 from experiments.compare.selection import choose
 from experiments.config.language import NAMES, Language
-from experiments.config.store_uri import masked, store_uri
 from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
 from experiments.runs.tables import table
-from experiments.runs.terminal import relative, ui_command
+from experiments.runs.terminal import relative
 from experiments.tracking import delivered, links, record
 from experiments.tracking.delivered import Delivered
 
@@ -32,9 +31,7 @@ CELL = 20  # characters of a line in a cell, where a verdict would make the tabl
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare the runs that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser("compare", __doc__)
     parser.add_argument("what", nargs="*", metavar="WHAT", help="default: the latest sweep")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a self-contained page")
     parser.add_argument("--axis", choices=("epoch", "samples", "seconds"), default="epoch", help="of the curves")
@@ -102,11 +99,9 @@ def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:
             stores.setdefault(state.store, []).append(state)
         else:
             missing += record.start_of(folder).store is not None
-    for store, states in stores.items():
-        default = store_uri(None)
-        uri = default if masked(default) == store else store
+    for uri, states in stores.items():
         yield f"MLflow  {links.runs(uri, states, metric)}"
-        if served := ui_command(uri):
+        if served := links.ui_command(uri):
             yield f"        (start the UI first: {served})"
     if missing:
         yield f"{missing} of {len(folders)} runs are not in MLflow; upload them: {command('sync')}"

@@ -7,7 +7,6 @@ bit. It reads MNIST as the tutorial does; --rows writes the rows of any other da
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,11 +15,7 @@ from experiments import cli
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the script to standard output."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.export_script",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("export_script", __doc__)
     parser.add_argument("what", nargs="*", metavar="OVERRIDE | RUN", help="as on the command line of a run, or a run")
     parser.add_argument("--rows", type=Path, metavar="FILE.npz", help="write the rows that the script reads there")
     parser.add_argument("--output-root", default="outputs", help="where a run with an id is searched")

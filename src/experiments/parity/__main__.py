@@ -36,12 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.parity",
-        usage="%(prog)s [options] A B [OVERRIDE ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.parser("parity", __doc__)
+    parser.usage = "%(prog)s [options] A B [OVERRIDE ...]"
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--steps", type=int, help="training steps to compare, at most (200)")
     parser.add_argument("--tolerance", type=float, help="what may differ for `equal` (1e-5)")

@@ -15,7 +15,6 @@ from experiments.config import latest
 from experiments.config.check import Checked
 from experiments.config.device import pick
 from experiments.config.root import RootConfig
-from experiments.config.store_uri import store_uri
 from experiments.errors import ConfigError, Fault
 from experiments.runs import (
     cpu_contention,
@@ -27,16 +26,16 @@ from experiments.runs import (
     reuse,
     run_journal,
     terminal,
+    uploading,
     worker,
 )
 from experiments.runs.metadata import Job
 from experiments.runs.notebook import Live
 from experiments.runs.preparation import Preparation
-from experiments.tracking import client, delivered, record, system_metrics
+from experiments.tracking import client
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
-from experiments.tracking.ownership import is_held_elsewhere
 from experiments.training import build, describe, signals, weights
 from experiments.training.compile import in_words
 from experiments.training.distributed import group as distributed
@@ -97,7 +96,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
     else:
         journal = run_journal.resume(config.values, prepared, job, earlier)
     _mark_latest(root, job)
-    tracked = _follow(root, job)
+    tracked = uploading.follow(root, job)
     terminal.stage(root.tutorial, root.language)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
     if job.sweep is None and group is None:
@@ -110,7 +109,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         raise
     index.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)
-    _arrive(root, job, tracked, result)
+    uploading.arrive(root, job, tracked, result)
     return result
 
 
@@ -122,15 +121,14 @@ def _mark_latest(root: RootConfig, job: Job) -> None:
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
     """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
     root, group, warned = prepared.root, prepared.group, set[str]()
-
-    live = Live()
+    cell = Live()
 
     def record(values: Metrics, step: int) -> None:
         values = drop_invalid(values)
         journal.metrics(values, step)
         terminal.figures(values, step, warned)
         if runner.history:
-            live.show(Result(runner.model, runner.untrained, runner.history, folder=job.folder))
+            cell.show(Result(runner.model, runner.untrained, runner.history, folder=job.folder))
         if tracked is not None:
             tracked.warn_if_failing(job.folder)
 
@@ -154,42 +152,8 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
             if group is not None:  # this process holds only its share of the rows
                 valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
             pictures.collect(runner, valid, prepared.splits, job.folder)
-        live.close()
+        cell.close()
     return result
-
-
-def _follow(root: RootConfig, job: Job) -> client.Followed | None:
-    if root.tracking.name == "none":
-        return None
-    if job.sweep is not None and is_held_elsewhere(job.sweep):  # by the sweep's process, which uploads all jobs
-        followed = client.Followed(record.start_of(job.folder).store or "", Path(root.output_root).resolve())
-        followed.follow(job.folder)
-        return followed
-    uploader = client.uploader(root.tracking, root.output_root)
-    uploader.follow(job.folder)
-    if system_metrics.enabled(root.tracking.system_metrics) and torch.cuda.is_available():
-        system_metrics.warn_of_missing_cards()
-    return uploader
-
-
-def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result: Result) -> None:
-    """Wait for the upload to MLflow; a sweep's jobs do not wait, the sweep does at its end."""
-    if uploader is None:
-        if root.figures:
-            from experiments.tracking.figures import draw
-
-            draw(job.folder)
-        return
-    if job.sweep is None:
-        # If the uploader was killed, another one continues.
-        if not (isinstance(uploader, client.UploaderProcess) and uploader.alive):
-            uploader = client.uploader(root.tracking, root.output_root)
-            uploader.follow(job.folder)
-        missing = uploader.wait([job.folder], root.tracking.wait_seconds)
-        result.run_id = delivered.state(job.folder).run_id or None
-        terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
-        if root.figures and not missing and not delivered.state(job.folder).complete:
-            log.info("plots   %s, in a few seconds", terminal.relative(job.folder / "figures"))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import live
-from experiments.config.store_uri import masked, store_uri
+from experiments.config.store_uri import masked
 from experiments.errors import command
 from experiments.runs.tables import WIDTH, head, table
 from experiments.tracking import delivered, links
@@ -116,7 +116,7 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: P
             parent = delivered.state(sweep).run_id if sweep else ""
             log.info("view    %s", links.experiment(uri, states[0].experiment_id, parent))
         log.info("%s  %s", "view  " if len(states) == 1 else "curves", links.runs(uri, states))
-        if served := ui_command(uri):
+        if served := links.ui_command(uri):
             log.info("        (start the UI first: %s)", served)
     if missing:
         reason = delivered.state(missing[0]).error or "it has not answered yet"
@@ -130,18 +130,8 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: P
             reason,
             command("sync"),
             shlex.quote(os.path.commonpath([relative(folder) for folder in missing])),
-            _named(uri),
+            links.option(uri),
         )
-
-
-def ui_command(uri: str) -> str:
-    """Return the command that serves the UI of a store; empty if it has a server."""
-    return "" if uri.startswith("http") else f"{command('ui')}{_named(uri)}"
-
-
-def _named(uri: str) -> str:
-    """Return the option that names a store for a command; empty for the default store."""
-    return "" if uri == store_uri(None) else f" --uri {shlex.quote(masked(uri))}"
 
 
 def relative(folder: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from experiments.config.store_uri import masked, sqlite_path
+from experiments.config.store_uri import masked, sqlite_path, store_uri
+from experiments.errors import command
 from experiments.tracking.delivered import Delivered
 
 # Where `python -m experiments.ui` serves a store that has no server, unless another port was used for it last.
@@ -54,6 +56,16 @@ def newest(uri: str) -> str:
     """Return the address of the newest run's experiment; of the list of experiments where none is known."""
     found = _newest_experiment(uri)
     return experiment(uri, found) if found else f"{_base(uri)}/#/experiments?{TRAINING}"
+
+
+def ui_command(uri: str) -> str:
+    """Return the command that serves the UI of a store; empty if it has a server."""
+    return "" if uri.startswith("http") else f"{command('ui')}{option(uri)}"
+
+
+def option(uri: str) -> str:
+    """Return the option that names a store for a command; empty for the default store."""
+    return "" if masked(uri) == masked(store_uri(None)) else f" --uri {shlex.quote(masked(uri))}"
 
 
 def port(uri: str) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,17 +11,16 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # It prints a run's address, with the password that the store's address may hold.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
-import mlflow
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from experiments.config.store_uri import masked, sqlite_path
-from experiments.errors import command, first_line
-from experiments.tracking import moved
+from experiments.config.store_uri import sqlite_path
+from experiments.errors import command
+from experiments.tracking import sqlite_store
 from experiments.tracking.record import Measured, Start
+from experiments.tracking.sqlite_store import StoreError
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # With MLflow's defaults one call to a dead server takes four minutes.
@@ -33,14 +30,6 @@ BATCH = 100  # MLflow takes at most so many params or tags at once
 VALUE = 6000  # characters of a param
 # Settings that change no result and would fill a comparison; the artifact config.yaml has them.
 NO_PARAMS = ("tracking", "output_root", "figures", "checkpoint", "inspect", "name", "tags")
-
-
-class StoreError(Exception):
-    """The store refuses; `final` if a further attempt cannot succeed."""
-
-    def __init__(self, message: str, *, final: bool = True) -> None:
-        super().__init__(message)
-        self.final = final
 
 
 class Store:
@@ -57,20 +46,7 @@ class Store:
         self.uri = uri
         self.artifacts = artifacts if not uri.startswith(("http", "databricks")) else None
         database = sqlite_path(uri)
-        if database is None:
-            self.client = MlflowClient(uri)
-            return
-        # Processes that make or migrate the same database at once break it for good: one at a time.
-        database.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(f"{database}.lock"):
-                _make(database)
-                self.client = MlflowClient(uri)
-                self.client.search_experiments(max_results=1)
-                if self.artifacts is not None:
-                    moved.follow(database, self.artifacts)
-        except Exception as error:
-            raise _unopened(uri, error) from error
+        self.client = sqlite_store.opened(uri, database, self.artifacts) if database else MlflowClient(uri)
 
     def experiment(self, name: str) -> str:
         """Return the id of the experiment called `name`; create it if there is none."""
@@ -121,8 +97,11 @@ class Store:
 
     def describe(self, run_id: str, start: Start) -> None:
         """Log parameters and dataset inputs; the same again changes nothing."""
-        shown = {key: value for key, value in start.params.items() if key in start.varied or not _is_aside(key)}
-        params = [Param(key, str(value)[:VALUE]) for key, value in shown.items()]
+        params = [
+            Param(key, str(value)[:VALUE])
+            for key, value in start.params.items()
+            if key in start.varied or key.partition(".")[0] not in NO_PARAMS
+        ]
         for first in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[first : first + BATCH])
         inputs = [
@@ -172,25 +151,6 @@ class Store:
         self.client.set_terminated(run_id, status=status, end_time=time)
 
 
-def _is_aside(key: str) -> bool:
-    return key.partition(".")[0] in NO_PARAMS
-
-
-def _make(database: Path) -> None:
-    """Create a missing SQLite database, with all its tables or not at all.
-
-    MLflow creates them one by one, and cannot use or repair the database if it is killed in between.
-    """
-    with contextlib.closing(sqlite3.connect(database)) as target:
-        if target.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            return
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            made = Path(folder, "mlflow.db")
-            MlflowClient(f"sqlite:///{made}").search_experiments(max_results=1)
-            with contextlib.closing(sqlite3.connect(made)) as source:
-                source.backup(target)  # one transaction
-
-
 @contextlib.contextmanager
 def _asked_once() -> Iterator[None]:
     """Keep MLflow from repeating a request whose answer was lost: the server would create a second run."""
@@ -200,20 +160,3 @@ def _asked_once() -> Iterator[None]:
         yield
     finally:
         os.environ[RETRIES] = before
-
-
-def _unopened(uri: str, error: Exception) -> StoreError:
-    """Return why a database cannot be opened, and the remedy."""
-    reason = first_line(error)
-    if "database schema" in reason:
-        return StoreError(
-            f"{masked(uri)} was made by another version of MLflow than the one here, {mlflow.__version__}; upgrade "
-            "whichever is older: MLflow (pip install --upgrade mlflow), or a copy of the database (mlflow db upgrade). "
-            f"MLflow says: {reason}"
-        )
-    if "already exists" in reason or "duplicate column" in reason:
-        return StoreError(
-            f"{masked(uri)} cannot be opened: whatever made or upgraded it was stopped half-way ({reason}); move the "
-            f"file away, and `{command('sync')} --again` makes a new one of the journals"
-        )
-    return StoreError(f"{masked(uri)} cannot be opened: {reason}", final="database is locked" not in reason)

@@ -19,7 +19,7 @@ from experiments.data.batches import Batches, Order
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision
+from experiments.training import build_step, checks, precision, protocols
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
@@ -115,7 +115,7 @@ def assemble(
     scheduler = _scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
-    checks.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
+    protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward = _forward(root, model, device, splits.spec, valid, metrics)
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
         checks.require_last_batch(forward, train, valid, root.model["name"])
@@ -176,7 +176,7 @@ def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any
 def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
     """Return what a component's factory returns, checked."""
     made = _bound(registry, settings)(*given)
-    checks.require_returned(made, registry.group, settings["name"])
+    protocols.require_returned(made, registry.group, settings["name"])
     return made
 
 
@@ -198,7 +198,7 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
         checks.require_metric_names([name], f"metrics.{name}")
     for name, given in root.callbacks.items():
         callback = register.callback.bind(name, given)()
-        checks.require_returned(callback, "callbacks", name)
+        protocols.require_returned(callback, "callbacks", name)
         checks.require_metric_names(callback.adds, f"callbacks.{name}")
         callbacks[f"callbacks.{name}"] = callback
     checks.require_watched(callbacks, metrics)

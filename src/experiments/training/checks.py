@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,55 +25,7 @@ from experiments.training import describe
 from experiments.training.callback import Callback
 from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
-from experiments.training.serializable import find_unserializable
 from experiments.training.step import Forward
-
-
-class Model(Protocol):
-    """An nn.Module, or what trains like one."""
-
-    __call__: Callable[..., Any]
-    parameters: Callable[[], Iterable[Tensor]]
-    train: Callable[[], Any]
-    eval: Callable[[], Any]
-    to: Callable[..., Any]
-
-
-class Optimizer(Protocol):
-    """A torch optimiser, or a custom one."""
-
-    step: Callable[[], Any]
-    zero_grad: Callable[[], Any]
-
-
-@runtime_checkable
-class Loader(Sized, Iterable[tuple[Tensor, Tensor]], Protocol):
-    """Batches (xb, yb) that can be counted."""
-
-
-class Resumable(Protocol):
-    """A part whose state a checkpoint keeps."""
-
-    state_dict: Callable[[], Any]
-    load_state_dict: Callable[[Any], Any]
-
-
-# What a factory has to return, by its group.
-RETURNED: dict[str, tuple[type, str]] = {
-    "model": (Model, "an nn.Module, or a callable with parameters(), train(), eval(), to(), state_dict()"),
-    "optim": (Optimizer, "an optimiser with step() and zero_grad()"),
-    "loader": (Loader, "an iterable of batches (xb, yb) with a length"),
-    "callbacks": (Callback, "an experiments.Callback"),
-}
-
-
-def require_returned(value: Any, group: str, name: str) -> None:
-    """Check what the factory `name` of a group returned."""
-    kind, expected = RETURNED[group]
-    fits = _has_methods(value, kind) if kind in (Model, Optimizer) else isinstance(value, kind)
-    if isinstance(value, type) or not fits:
-        key = f"{group}.{name}" if group == "callbacks" else group
-        raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
 
 
 def require_splits(value: Any, name: str) -> None:
@@ -121,20 +73,6 @@ def require_targets(root: RootConfig, spec: DataSpec) -> None:
         if takes != has:
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
             faults.append(Fault(key, problem))
-    _raise(faults)
-
-
-def require_states(parts: Mapping[str, Any]) -> None:
-    """Check that the state of each part, by its key, can be saved and restored; None has no state."""
-    faults = []
-    for key, part in parts.items():
-        if part is None:
-            continue
-        if not _has_methods(part, Resumable):
-            problem = f"{type(part).__name__} must define state_dict() and load_state_dict() to be resumable"
-            faults.append(Fault(key, problem))
-        elif found := find_unserializable(part.state_dict()):
-            faults.append(Fault(key, f"its state_dict() holds {found}"))
     _raise(faults)
 
 
@@ -202,11 +140,6 @@ def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Ten
     kind = "classes" if spec.classes else "target columns"
     problem = f"dataset {spec.name} has {spec.outputs} {kind}, so expected shape {expected} for {len(xb)} rows"
     raise ConfigError(Fault("model", f"{name} returned {describe.kind(pred)}; {problem}"))
-
-
-def _has_methods(value: Any, protocol: type) -> bool:
-    """Return whether a value has a protocol's methods, of its class or by delegation, which isinstance may not see."""
-    return all(callable(getattr(value, name, None)) for name in protocol.__annotations__)
 
 
 @contextlib.contextmanager

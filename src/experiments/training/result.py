@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import command
 from experiments.tracking import delivered, links
 
 if TYPE_CHECKING:
@@ -62,12 +61,11 @@ class Result:
 
         self.plot().savefig(curve := io.BytesIO(), format="svg")
         state = delivered.state(self.folder) if self.folder else delivered.Delivered()
-        store = state.store or ""
-        link = links.runs(store, [state]) if store and state.run_id else ""
+        link = links.runs(state.store, [state]) if state.store and state.run_id else ""
+        served = links.ui_command(state.store) if link and state.store else ""
         page = Environment(loader=PackageLoader("experiments.training"), autoescape=True).get_template("result.html")
         text = base64.b64encode(curve.getvalue()).decode()
-        ui = "" if store.startswith("http") else command("ui")
-        return page.render(result=self, curve=text, link=link, local=ui)
+        return page.render(result=self, curve=text, link=link, served=served)
 
 
 def not_finite(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
