@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -168,3 +169,14 @@ def test_no_other_handler_writes_log_lines_on_a_terminal() -> None:
     """A line of another handler ends up behind the live one."""
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
     assert not [path.name for path, text in sources.items() if re.search(r"StreamHandler\(|basicConfig\(", text)]
+
+
+@pytest.mark.parametrize("piped", [False, True], ids=["to a file", "to tee"])
+def test_where_a_reader_of_the_pipe_may_write_to_the_terminal_nothing_is_drawn(
+    piped: bool, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_fifo", lambda _path: piped)
+    monkeypatch.setattr(live, "_is_terminal", lambda stream: stream is sys.stderr)
+    with live.phase("loading"):
+        pass
+    assert bool(screen.getvalue()) != piped

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments import ranks
@@ -113,13 +114,11 @@ class _Screen:
 class LogHandler(logging.StreamHandler[Any]):
     """Writes log lines above the live ones: with colour and links on a terminal, plain elsewhere.
 
-    A record's `styles` are those of its lines, by number. A line wider than the terminal is broken at the record's
-    `breaks`, if it has them; a command or an address has none, so that it can be copied.
+    A record's `styles` are those of its lines, by number; at its `breaks` a wide line, no command, may be broken.
     """
 
     def __init__(self, stream: Any = None) -> None:
-        stream = stream or sys.stdout
-        super().__init__(getattr(stream, "rich_proxied_file", stream))
+        super().__init__(getattr(stream or sys.stdout, "rich_proxied_file", stream or sys.stdout))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -174,11 +173,10 @@ def turn_off() -> str:
 
 def fold(line: str, breaks: str, width: int) -> str:
     """Break a line that is too wide before its `breaks`, spaces, and indent the rest; an empty one breaks nothing."""
-    lines = [""]
-    for part in re.split(rf"(?<=\S)(?={breaks}\S)", line) if breaks else [line]:
-        fits = len(lines[-1] + part) <= width or not lines[-1]
-        lines[-1:] = [lines[-1] + part] if fits else [lines[-1], " " * 9 + part.lstrip()]
-    return "\n".join(lines)
+    folded, *parts = re.split(rf"(?<=\S)(?={breaks}\S)", line) if breaks else [line]
+    for part in parts:
+        folded += part if len(folded.split("\n")[-1] + part) <= width else f"\n{'':9}{part.lstrip()}"
+    return folded
 
 
 def duration(seconds: float) -> str:
@@ -209,6 +207,8 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _console(*, stderr: bool = False) -> Console | None:
+    if stderr and Path("/dev/stdout").is_fifo():  # what reads the pipe, such as tee, may write to the terminal too
+        return None
     return _made(stderr) if _is_terminal(sys.stderr if stderr else sys.stdout) else None
 
 

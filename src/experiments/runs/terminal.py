@@ -69,14 +69,13 @@ def already_done(result: Result) -> None:
 
 def figures(values: Mapping[str, float], epoch: int, warned: set[str] | None = None) -> None:
     """Print the metrics of one epoch, or those measured outside the epochs; warn once of each that is not finite."""
+    looks: dict[str, Any] = {"breaks": "  "}
     if "train/loss" in values:
         shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
-        best = {0: BEST} if values["best/valid_loss"] == values["valid/loss"] else {}
-        shown += [f"{values['time/epoch_seconds']:.1f} s"]
-        log.info("epoch %d  %s", epoch, "  ".join(shown), extra={"styles": best, "breaks": "  "})
+        looks["styles"] = {0: BEST} if values["best/valid_loss"] == values["valid/loss"] else {}
+        log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"], extra=looks)
     else:
-        shown = [f"{name} {value:.4f}" for name, value in values.items()]
-        log.info("         %s", "  ".join(shown), extra={"breaks": "  "})
+        log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()), extra=looks)
     warned = set() if warned is None else warned
     if fresh := not_finite([values]).keys() - warned:
         warned |= fresh
