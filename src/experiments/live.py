@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from experiments import ranks
@@ -113,11 +114,11 @@ class _Screen:
 class LogHandler(logging.StreamHandler[Any]):
     """Writes log lines above the live ones: with colour and links on a terminal, plain elsewhere.
 
-    A record's `styles` are those of its lines, by number.
+    A record's `styles` are those of its lines, by number; at its `breaks` a wide line, no command, may be broken.
     """
 
     def __init__(self, stream: Any = None) -> None:
-        super().__init__(getattr(stream, "rich_proxied_file", stream))
+        super().__init__(getattr(stream or sys.stdout, "rich_proxied_file", stream or sys.stdout))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -130,7 +131,7 @@ class LogHandler(logging.StreamHandler[Any]):
         styles, usual = getattr(record, "styles", {}), STYLES.get(record.levelno, "")
         for number, line in enumerate(self.format(record).split("\n")):
             text, style = Text(), styles.get(number, usual)
-            for part in ADDRESS.split(line):
+            for part in ADDRESS.split(fold(line, getattr(record, "breaks", ""), console.width)):
                 linked = bool(ADDRESS.match(part))
                 cut = part if not linked or len(part) < LONGEST else f"{part[: console.width - 12]}..."
                 text.append(cut, f"{style} link {part}" if linked else style)
@@ -170,6 +171,14 @@ def turn_off() -> str:
     return "\r\x1b[K" if _is_terminal(sys.stdout) else ""
 
 
+def fold(line: str, breaks: str, width: int) -> str:
+    """Break a line that is too wide before its `breaks`, spaces, and indent the rest; an empty one breaks nothing."""
+    folded, *parts = re.split(rf"(?<=\S)(?={breaks}\S)", line) if breaks else [line]
+    for part in parts:
+        folded += part if len(folded.split("\n")[-1] + part) <= width else f"\n{'':9}{part.lstrip()}"
+    return folded
+
+
 def duration(seconds: float) -> str:
     """Return a time in words."""
     for unit, size in (("h", 3600), ("min", 60)):
@@ -198,6 +207,8 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _console(*, stderr: bool = False) -> Console | None:
+    if stderr and Path("/dev/stdout").is_fifo():  # what reads the pipe, such as tee, may write to the terminal too
+        return None
     return _made(stderr) if _is_terminal(sys.stderr if stderr else sys.stdout) else None
 
 
