@@ -35,6 +35,11 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder for its `~`; one of an unknown user stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for an unknown user
+
+
 def folder_fault(folder: Path) -> str | None:
     """Return why nothing can be written into a folder that exists or would be made; None where it can."""
     nearest = folder.absolute()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from experiments.config import latest
 from experiments.config.overrides import as_text, readable
 from experiments.errors import ConfigError
 
@@ -66,6 +67,18 @@ def test_an_option_of_a_group_is_a_name_also_where_it_is_a_number() -> None:
 def test_a_tilde_is_the_home_folder_in_a_path(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/o'quv 1")
     assert value(f"{key}=~/my.npz") == "/home/o'quv 1/my.npz"
+
+
+def test_a_tilde_is_the_home_folder_in_each_path_of_a_list_and_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert readable(["dataset.path=~/a.npz,~/b.npz"]) == ["dataset.path=/home/me/a.npz,/home/me/b.npz"]
+    assert value("hydra.searchpath=[]") == [] and value("dataset.path=[~/a, ~]") == ["/home/me/a", "/home/me"]
+
+
+def test_the_folder_of_an_unknown_user_stays_as_typed() -> None:
+    assert value("dataset.path=~nobody-here/my.npz") == "~nobody-here/my.npz"
+    assert value("dataset.path=~nobodyhere/my.npz") == "~nobodyhere/my.npz"
+    assert latest.meant("~nobodyhere/run") == Path("~nobodyhere/run")
 
 
 def test_a_tilde_in_another_setting_is_a_tilde() -> None:

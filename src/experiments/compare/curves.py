@@ -33,9 +33,7 @@ Points = list[tuple[float, float]]
 class Curve:
     """A curve of a plot.
 
-    Args:
-        names: the labels of all runs or groups with these values.
-        runs: those that it is drawn from.
+    Its `names` are the labels of all runs or groups with these values.
     """
 
     names: list[str]

@@ -12,6 +12,7 @@ import yaml
 from experiments.config import stages
 from experiments.config.language import Language
 from experiments.errors import ConfigError
+from experiments.files import expanded
 from experiments.runs import overrides
 from experiments.runs.find import find_run
 from experiments.tracking import journal, record
@@ -50,7 +51,7 @@ def _behind(source: str, run: RunRecord) -> int | None:
 def _run(source: str, run: RunRecord) -> RunRecord | None:
     """Return the run that `init_from` names by its folder or its MLflow id; None if it is a stage, or gone."""
     place = Path(run.start.place.folder)
-    path = place / Path(source).expanduser()
+    path = place / expanded(source)
     with contextlib.suppress(ConfigError):
         found = find_run(place / run.start.params.get("output_root", "outputs"), str(path) if path.is_dir() else source)
         return record.read(found) if found is not None and (found / journal.FILE).is_file() else None

@@ -43,13 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A group against the first one.
-
-    Args:
-        label: the group's.
-        direction: 1 where it is better, -1 where it is worse, 0 where that is undecided.
-        text: the verdict in a sentence.
-    """
+    """A group against the first one: `direction` is 1 where it is better, -1 where worse, 0 where undecided."""
 
     label: str
     direction: int

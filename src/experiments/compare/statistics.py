@@ -29,8 +29,6 @@ class Difference:
     """How much larger the second group's mean is than the first's.
 
     Args:
-        low: the lower end of the interval around the estimate.
-        high: the upper end.
         spreads: the standard deviation of the pairs' differences, or that of each group.
         runs: of the smaller group.
     """

@@ -41,9 +41,7 @@ def configured(overrides: Sequence[str]) -> Checked:
 def checked(cfg: DictConfig, hydra: Any = None) -> Checked:
     """Check a composed configuration, and mask its secrets from now on.
 
-    Args:
-        cfg: the configuration.
-        hydra: Hydra's own part, where the configuration does not hold it (in a job).
+    In a job the configuration does not hold Hydra's own part, `hydra`.
 
     Raises:
         ConfigError: with all faults.

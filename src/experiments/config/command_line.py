@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from experiments.config import options
 from experiments.config.hydra_internals import get_args_parser
 from experiments.config.overrides import readable
 from experiments.errors import ConfigError, Fault
+from experiments.files import expanded
 
 # Flags that would replace what ships, or unpickle a file; and what to do instead.
 REFUSED = {
@@ -35,7 +35,7 @@ def parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Argum
     if sum(word.partition("=")[0] in ("--config-dir", "-cd") for word in arguments) > 1:
         raise ConfigError(Fault("--config-dir", "given twice; several folders: 'hydra.searchpath=[one,two]'"))
     if given.config_dir is not None:
-        given.config_dir = str(Path(given.config_dir).expanduser())
+        given.config_dir = str(expanded(given.config_dir))
         options.require_folder("--config-dir", given.config_dir)
     if not given.shell_completion:
         given.overrides = readable(given.overrides)

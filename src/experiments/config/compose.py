@@ -21,6 +21,7 @@ from experiments.config.hydra_internals import isolated, misread
 from experiments.config.overrides import as_text, quoted, readable
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, first_line, suggestion
+from experiments.files import expanded
 
 HYDRAS = ("Config group override must be", "Only one of --run", "The --resolve flag")  # that are ValueErrors
 SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'")
@@ -35,7 +36,7 @@ def searching(config_dir: str | Path) -> str:
     Raises:
         ConfigError: there is no such folder.
     """
-    folder = Path(config_dir).expanduser()
+    folder = expanded(config_dir)
     options.require_folder("config_dir", str(folder))
     address = f"file://{folder.resolve()}"
     return f"hydra.searchpath=[{quoted(address)}]"

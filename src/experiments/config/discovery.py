@@ -25,6 +25,7 @@ from experiments.config import hydra_options
 from experiments.config.hydra_internals import ConfigStore
 from experiments.config.registry import Registry, register
 from experiments.errors import ConfigError, Fault, UserError
+from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
@@ -91,7 +92,7 @@ def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
 
 def _source(entry: str) -> Path:
     if entry.endswith(".py"):
-        path = Path(entry).expanduser().resolve()
+        path = expanded(entry).resolve()
         if path.is_file():
             return path
         raise ConfigError(Fault(SETTING, f"there is no file {path}"))

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
+from experiments.files import expanded
+
 NAME = "latest"
 
 
@@ -27,6 +29,6 @@ def mark(output_root: Path, folder: Path) -> None:
 
 def meant(name: str | Path, output_root: str | Path = "outputs") -> Path:
     """Return the folder that a path means, which may start with the word `latest`, as in `latest/0`."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     path = Path(output_root, path) if path.parts[:1] == (NAME,) else path
     return Path(path.read_text(encoding="utf-8")) if path.name == NAME and path.is_file() else path

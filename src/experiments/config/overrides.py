@@ -6,18 +6,18 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.config import latest, options
 from experiments.config.hydra_internals import misread, texts
 from experiments.errors import ConfigError, Fault
+from experiments.files import expanded
 
 GRAMMAR = re.compile(r"""[{}()"]|\$\{|(?:^|[\[,])\s*'""")  # of Hydra, not of plain text
 PIECE = re.compile(r"[^\[\],]+")
 NO_NAME = re.compile(r"(?i)\s*(?:null|true|false|[\d._]+)\s*")  # for Hydra; as an option, it is a name
 PATH = re.compile(r"(?:.*[._])?(?:root|dir|path|folder|source|init_from)")  # the key of a path
-HOME = re.compile(r"^(['\"]?)(~\w*)(?=/|$)")
+HOME = re.compile(r"((?:^|[\[,])\s*['\"]?)(~\w*)(?=[/,\]'\"]|$)")  # in each value of a list or a sweep
 
 
 def readable(overrides: object) -> list[str]:
@@ -63,7 +63,7 @@ def _pinned(overrides: Sequence[str]) -> list[str]:
 def _readable(override: str) -> str:
     key, _, value = override.partition("=")
     if PATH.fullmatch(key):
-        value = HOME.sub(lambda home: home[1] + str(Path(home[2]).expanduser()), value)
+        value = HOME.sub(lambda home: f"{home[1]}{expanded(home[2])}", value)
     if key == "hydra.searchpath":
         for address in texts(override):
             options.require_folder(key, address)

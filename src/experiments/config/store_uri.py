@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from experiments.files import folder_fault
+from experiments.files import expanded, folder_fault
 
 DRIVERS = {"postgresql": "psycopg2", "mysql": "MySQLdb", "mssql": "pyodbc"}  # SQLAlchemy's defaults
 UNUSED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")  # variables of MLflow that would name another run
@@ -34,7 +34,7 @@ def store_uri(configured: str | None, folder: Path | None = None) -> str:
     uri = (configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db").strip()
     uri = re.sub(r"^\w[\w+.-]+:", lambda scheme: scheme[0].lower(), uri)
     match = re.fullmatch(r"sqlite:///(.+)", uri)
-    return f"sqlite:///{(folder or Path.cwd()) / Path(match[1]).expanduser()}" if match else uri
+    return f"sqlite:///{(folder or Path.cwd()) / expanded(match[1])}" if match else uri
 
 
 def sqlite_path(uri: str) -> Path | None:

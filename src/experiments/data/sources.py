@@ -10,7 +10,7 @@ from experiments.data import idx
 from experiments.data.download import download, exclusive, replacing
 from experiments.data.splits import Splits
 from experiments.errors import DataError, suggestion
-from experiments.files import scratch
+from experiments.files import expanded, scratch
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _given(idx_set: idx.IdxSet, source: str, named: Mapping[str, Source], read_p
         if read_packed is None or source.endswith("/"):
             return idx_files(idx_set, f"{source.removesuffix('/')}/")
         return packed_file(source, read_packed)
-    path = Path(source).expanduser()
+    path = expanded(source)
     file = path / PACKED if path.is_dir() else path
     if read_packed is not None and file.is_file():
         return lambda _folder: read_packed(file)

@@ -32,10 +32,7 @@ def cores() -> int:
 def warn(folder: Path, output_root: Path, device: torch.device) -> None:
     """Warn if this run and others on its cores have more threads than there are cores.
 
-    Args:
-        folder: the run's.
-        output_root: the folder below which the others are found, if they are tracked.
-        device: the run's; only a training on the CPU competes for cores.
+    Tracked ones below `output_root` are found; only trainings on the CPU compete for cores.
     """
     import torch  # late: a sweep asks for the cores before its uploader is started, which comes before this import
 

@@ -50,10 +50,7 @@ log = logging.getLogger(__name__)
 def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
     """Train one job; if its folder already holds a run, from that run's newest checkpoint.
 
-    Args:
-        config: the checked configuration.
-        job: as Hydra gives it.
-        note: returns the run's description; called once the run can no longer be refused.
+    `note` returns the run's description; it is called once the run can no longer be refused.
 
     Raises:
         ConfigError: the configuration, the data or the folder does not allow the run.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.config import latest
 from experiments.errors import ConfigError, Fault
+from experiments.files import expanded
 from experiments.runs import references
 from experiments.runs.terminal import relative
 from experiments.tracking import delivered, journal, record
@@ -65,7 +66,7 @@ def find_run(output_root: Path, name: str, *, key: str = "init_from") -> Path | 
     Raises:
         ConfigError: no run has this id.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return references.meant(path)
     if re.fullmatch(r"[0-9a-f]{32}", name):

@@ -38,13 +38,8 @@ def identity(
 ) -> Identity:
     """Return all that determines a run's result, by dotted key: settings, components' code, data, machine.
 
-    Args:
-        root: the checked configuration.
-        digest: the data's.
-        seeds: the three resolved streams.
-        device: what it computes on.
-        init: a digest of the weights it starts from; None for fresh ones.
-        processes: how many train it together: sums are rounded differently, and noise differs.
+    `digest` is the data's, `init` that of the weights it starts from, None for fresh ones. The number of `processes`
+    counts: sums are rounded differently, and noise differs.
     """
     settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
     settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}

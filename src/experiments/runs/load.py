@@ -80,12 +80,7 @@ def trained_runner(
 ) -> tuple[Runner, int]:
     """Return a runner with a run's trained model, loss, metrics and transforms, and the epoch of the weights.
 
-    Args:
-        folder: the run's.
-        root: its configuration, with changed settings.
-        splits: the runner's data: the run's dataset or any other that fits the model.
-        device: where it computes.
-        which: the weights after the last epoch, or those of the best validation loss.
+    `root` is the run's configuration, with changed settings; `splits` are its dataset or any other that fits the model.
 
     Raises:
         ConfigError: there are no such weights, or the dataset does not fit them.

@@ -26,14 +26,7 @@ SHOWN_CLASSES = 100  # a larger confusion matrix cannot be read
 
 
 def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> None:
-    """Compute the trained model's predictions once, and keep what the plots need.
-
-    Args:
-        runner: the training.
-        valid: all validation rows, as batches.
-        splits: the dataset.
-        folder: the run's.
-    """
+    """Compute the trained model's predictions for all validation rows once, and keep what the plots need."""
     spec = splits.spec
     digits, labels = _rows(splits.train, torch.arange(min(DIGITS, len(splits.train))), spec.shape)
     kept = {"digits": digits, "digit_labels": labels, "labels": np.array(spec.labels)}

@@ -38,10 +38,6 @@ class Preparation:
     """A configuration with everything it names, ready to be assembled.
 
     Args:
-        root: the checked configuration.
-        device: where it computes.
-        splits: the dataset.
-        seeds: the three streams.
         state: the initial weights; None for fresh ones.
         group: the processes that train it together; None for a single one.
     """
@@ -105,10 +101,7 @@ class Preparation:
 def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = None) -> Preparation:
     """Load everything that a checked configuration names.
 
-    Args:
-        root: the configuration.
-        overrides: the command line's, for a stage that `init_from` names.
-        group: the processes that train it together; None for a single one.
+    The command line's overrides are those of a stage that `init_from` names, too.
 
     Raises:
         ConfigError: `init_from` names no existing run or stage.

@@ -21,11 +21,7 @@ FILE = "reused.json"
 class Reference:
     """The run that a job reused, and the job's settings.
 
-    Args:
-        folder: the run's.
-        run_key: the run's key then.
-        choices: the chosen option of every group.
-        params: the settings by dotted key.
+    `choices` are the chosen options by group, `params` the settings by dotted key.
     """
 
     folder: str

@@ -25,10 +25,7 @@ log = logging.getLogger(__name__)
 def take(prepared: Preparation, job: Job, params: Mapping[str, str]) -> Result | None:
     """Return the result of a finished run with the job's run key, and refer to it; None if the job trains.
 
-    Args:
-        prepared: the job's configuration, prepared.
-        job: as Hydra gives it.
-        params: its settings by dotted key, as a trained run would record them.
+    `params` are its settings by dotted key, as a trained run would record them.
     """
     root = prepared.root
     if root.reuse == "never" or root.inspect.profile or root.inspect.breakpoint:

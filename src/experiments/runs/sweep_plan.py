@@ -40,10 +40,7 @@ WAIT_SECONDS = 10  # who checks whether a sweep runs holds its lock for a moment
 def require_free(sweep: Path, jobs: Sequence[str], *, again: bool = False) -> None:
     """Check that a sweep can have this folder, and each job a separate one in it, before anything is created.
 
-    Args:
-        sweep: the sweep's folder.
-        jobs: the name of each job's folder.
-        again: whether the existing sweep resumes.
+    `jobs` are the names of their folders, `again` is whether the existing sweep resumes.
 
     Raises:
         ConfigError: it holds a sweep, cannot be written to, or a job would have no separate folder in it.

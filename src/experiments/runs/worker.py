@@ -21,10 +21,6 @@ from experiments.training.runner import Runner
 def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
     """Train together with the first process, which decides where the training starts.
 
-    Args:
-        root: the checked configuration, the same in all of them.
-        overrides: the command line's.
-
     Raises:
         TrainingError: the training had to stop, here or elsewhere.
     """

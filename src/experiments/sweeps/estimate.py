@@ -49,9 +49,7 @@ class Cost:
 class Earlier:
     """The newest runs: the first line of each is read, and the rest of some similar to a job.
 
-    Args:
-        output_root: the folder of all runs.
-        sweep: the folder of a resumed sweep, which may be elsewhere.
+    A resumed `sweep` may be outside the folder of all runs, `output_root`.
     """
 
     def __init__(self, output_root: Path, sweep: Path) -> None:

@@ -71,13 +71,7 @@ def require_listed(overrides: Sequence[Override]) -> None:
 def composed(
     loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]], kept: Configurations | None = None
 ) -> Iterator[ComposedJob]:
-    """Compose and check each job.
-
-    Args:
-        loader: Hydra's.
-        master: the sweep's own configuration.
-        jobs: the overrides of each.
-        kept: filled with the first configurations, if given.
+    """Compose and check each job, given by its overrides; keep the first configurations in `kept`.
 
     Raises:
         ConfigError: at the end, with all faults, where one of them could not be run.

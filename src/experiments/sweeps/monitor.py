@@ -68,12 +68,7 @@ def failure_message(
 ) -> str:
     """Return one line on a failed job: its number, settings and reason, and where its traceback is.
 
-    Args:
-        sweep: the sweep's folder.
-        number: the job's.
-        overrides: the job's.
-        error: what it raised.
-        folder: the job's; None for the one that the plan names.
+    Without its `folder` that is the one that the plan names.
     """
     plan = sweep_plan.read(sweep)
     settings = [one.lstrip("+") for one in overrides if one.lstrip("+").split("=")[0] in plan.varied]
@@ -91,12 +86,7 @@ def failure_message(
 class Watch:
     """Reports a sweep's failures in its own process while its jobs run.
 
-    Args:
-        sweep: the sweep's folder.
-        policy: the configured `sweep.on_failure`.
-        elsewhere: whether its jobs run in other processes, so that the folder has to be polled.
-        jobs: how many there are.
-        word: what one of them is: a job or a trial.
+    The folder of a sweep whose jobs run `elsewhere`, in other processes, is polled.
     """
 
     def __init__(self, sweep: Path, policy: Policy, *, elsewhere: bool, jobs: int = 0, word: str = "job") -> None:

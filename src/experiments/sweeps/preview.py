@@ -39,13 +39,7 @@ class State:
 
 
 class Preview:
-    """Takes the jobs one by one, keeps a line of each, and shows them all.
-
-    Args:
-        sweep: the folder that the sweep has or would have.
-        output_root: the folder of earlier runs.
-        varied: the keys that the jobs differ in.
-    """
+    """Takes the jobs one by one, keeps a line of each, and shows them all; `sweep` need not exist yet."""
 
     def __init__(self, sweep: Path, output_root: str, varied: Sequence[str]) -> None:
         self.sweep, self.varied = sweep, varied

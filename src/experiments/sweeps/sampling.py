@@ -26,9 +26,7 @@ class Remembering(samplers.BaseSampler):
 
     The other is asked for known trials too, so that its random numbers advance as they did.
 
-    Args:
-        sampler: the one that chooses.
-        path: the file of its choices, a line a value.
+    The file at `path` holds a choice in each line.
     """
 
     def __init__(self, sampler: samplers.BaseSampler, path: Path) -> None:

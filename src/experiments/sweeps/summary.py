@@ -44,10 +44,7 @@ def finishing(config: DictConfig, judge: Judge) -> Iterator[None]:
 def finish(config: DictConfig, judge: Judge, error: BaseException | None = None) -> None:
     """Show the table, keep it as the parent run's description, and wait until all runs are in MLflow.
 
-    Args:
-        config: the sweep's.
-        judge: gives the verdicts on a sweep over the tutorial's stages, once all jobs are finished.
-        error: what ended the sweep early.
+    The verdicts on a sweep over the tutorial's stages are the `judge`'s; an `error` ended it early.
     """
     sweep = Path(config.hydra.sweep.dir).resolve()
     jobs = _ended_jobs(sweep)

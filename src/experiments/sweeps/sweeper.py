@@ -30,11 +30,7 @@ from experiments.training import signals
 
 
 class Sweep:
-    """A grid of all combinations, rejected as a whole where one job could not run.
-
-    Args:
-        sweeper: Hydra's, with its configuration and its launcher.
-    """
+    """A grid of all combinations, rejected as a whole where one job could not run."""
 
     known = True  # whether all jobs are known before the first
     word = "job"

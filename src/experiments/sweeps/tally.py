@@ -15,13 +15,7 @@ AHEAD = 64  # jobs whose folders are read: they start in their order
 
 
 class Tally:
-    """Counts jobs.
-
-    Args:
-        sweep: the sweep's folder.
-        jobs: how many there are.
-        word: what one of them is: a job or a trial.
-    """
+    """Counts the jobs of a sweep; `word` is what one of them is, a job or a trial."""
 
     def __init__(self, sweep: Path, jobs: int, word: str) -> None:
         self.sweep, self.jobs, self.word = sweep, jobs, word

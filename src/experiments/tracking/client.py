@@ -30,12 +30,7 @@ REQUIRED_SECONDS = 60.0
 
 
 class Followed:
-    """Runs that another process's uploader uploads: jobs of a sweep, which several processes train.
-
-    Args:
-        uri: the store's address.
-        output_root: the folder below which runs are stored.
-    """
+    """Runs that another process's uploader uploads: jobs of a sweep, which several processes train."""
 
     def __init__(self, uri: str, output_root: Path) -> None:
         self.uri, self.pending = uri, Pending(output_root)
@@ -81,10 +76,7 @@ class Followed:
 class UploaderProcess(Followed):
     """An uploader of this process's runs to one store, in a separate session, so that Ctrl-C does not end it.
 
-    Args:
-        uri: the store's address.
-        output_root: the folder below which runs are stored; unchanged before the first run.
-        settings: for the uploader, from the tracking configuration.
+    The `settings` are for the uploader, from the tracking configuration.
     """
 
     def __init__(self, uri: str, output_root: Path, **settings: Any) -> None:
@@ -161,10 +153,6 @@ def uploader(tracking: Any, output_root: str) -> UploaderProcess:
     """Return this process's uploader to the configured store; start it if there is none, or it died.
 
     Call it before torch is imported, so that the imports of both processes overlap.
-
-    Args:
-        tracking: the configured tracking, with its `uri`.
-        output_root: the folder below which runs are stored.
     """
     uri, folder = store_uri(tracking.uri), Path(output_root).resolve()
     key = (os.getpid(), uri, folder)

@@ -38,8 +38,6 @@ class Delivery:
     """Upload one run's journal, then its plots and files.
 
     Args:
-        folder: the run's.
-        store: the MLflow store.
         pending: where the run is marked as undelivered until all of it has arrived; None if it is not marked.
         every: seconds between two deliveries of metrics, at least.
         sampled: whether the machine is sampled while the run trains.

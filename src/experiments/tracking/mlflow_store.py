@@ -33,12 +33,7 @@ NO_PARAMS = ("tracking", "output_root", "figures", "checkpoint", "inspect", "nam
 
 
 class Store:
-    """An MLflow store.
-
-    Args:
-        uri: its address.
-        artifacts: the folder for artifacts of experiments made here; a server decides by itself.
-    """
+    """An MLflow store; `artifacts` is the folder of experiments made here, unless a server decides by itself."""
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
         for name, value in PATIENCE.items():

@@ -10,11 +10,7 @@ FOLDER = "undelivered"
 
 
 class Pending:
-    """The undelivered runs below one output folder.
-
-    Args:
-        output_root: the folder below which runs are stored.
-    """
+    """The undelivered runs below one output folder."""
 
     def __init__(self, output_root: Path) -> None:
         self.folder = output_root / FOLDER

@@ -37,11 +37,7 @@ def warn_of_missing_cards() -> None:
 
 
 class Sampler:
-    """Samples this machine and one process on it; nothing of a process on another host.
-
-    Args:
-        owner: the process.
-    """
+    """Samples this machine and one process on it; nothing of a process on another host."""
 
     def __init__(self, owner: Owner) -> None:
         from mlflow.system_metrics.metrics import cpu_monitor, disk_monitor, gpu_monitor, network_monitor

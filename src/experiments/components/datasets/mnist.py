@@ -19,7 +19,7 @@ from experiments.data.mnist_pickle import read_pickle
 from experiments.data.sources import PACKED
 from experiments.data.splits import Splits
 from experiments.errors import DataError
-from experiments.files import TEMPORARY
+from experiments.files import TEMPORARY, expanded
 
 MNIST = idx.IdxSet(
     name="mnist",
@@ -70,7 +70,7 @@ x_train, y_train, x_valid, y_valid = map(torch.as_tensor, (x_train, y_train, x_v
 def _plain(root: str = "data", source: str | None = None) -> str | None:
     """Return how a plain script reads the run's data; None where it is in the idx files of a folder."""
     packed = Path(root) / MNIST.name / PACKED
-    found = Path(source or packed).expanduser()
+    found = expanded(source or packed)
     if source and found.is_dir():
         found /= PACKED
         if not found.is_file():
