@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
 
-from experiments.cli import _Output
+from experiments.cli import _Output, report
 
 WORK = """
 import sys
@@ -43,6 +44,12 @@ def test_what_is_written_to_a_closed_terminal_is_dropped() -> None:
 def test_any_other_error_is_not() -> None:
     with _Output("/dev/full", "wb") as output, pytest.raises(OSError, match="No space"):
         output.write(b"abc")
+
+
+@pytest.mark.parametrize(("file", "told"), [("a.txt", "a.txt"), (None, "output")])
+def test_a_full_disk_is_one_line(file: str | None, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(OSError(errno.ENOSPC, "No space left on device", file)) == 1
+    assert capsys.readouterr().err == f"error: {told}: No space left on device\n"
 
 
 @pytest.mark.parametrize("options", [[], ["-u"]], ids=["buffered", "unbuffered"])

@@ -54,6 +54,15 @@ def test_a_log_line_in_a_pipe_has_no_escape_codes(monkeypatch: pytest.MonkeyPatc
     assert logged(io.StringIO(), line, styles={0: "bold"}, levelno=logging.ERROR) == f"{line}\n"
 
 
+def test_an_output_that_can_only_write_is_no_terminal() -> None:
+    class Output:
+        def write(self, text: str) -> int:
+            return len(text)
+
+    assert not live._is_terminal(Output())
+    assert not live._is_terminal(None)
+
+
 def test_nothing_is_drawn_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
     with live.phase("epoch 0 of 2", 10) as shown:
         shown.at(5)

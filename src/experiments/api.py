@@ -50,7 +50,7 @@ def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) 
         overrides = [*overrides, compose.searching(config_dir)]
     cfg = compose.compose(overrides)
     if cfg.hydra.mode == RunMode.MULTIRUN:
-        raise ConfigError(Fault("hydra.mode", compose.A_SWEEP))
+        raise ConfigError(Fault("hydra.mode", compose.NO_SWEEP))
     build.forget_dataset()
     config = _checked(cfg)
     if ranks.follows():

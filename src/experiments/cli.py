@@ -24,6 +24,7 @@ from experiments import ranks
 from experiments.config import secrets
 from experiments.config.compose import in_words, is_users
 from experiments.errors import TrainingError, UserError
+from experiments.files import UNWRITABLE
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -112,6 +113,9 @@ def report(error: Exception) -> int:
         if ranks.speaks():
             print(f"error: {secrets.masked(str(in_words(error)))}", file=sys.stderr)
         return 2
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        print(f"error: {secrets.masked(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)
+        return 1
     print(secrets.masked("".join(traceback.format_exception(error))), file=sys.stderr)
     print(f"set {FULL_ERROR}=1 for Hydra's own frames as well", file=sys.stderr)
     return 1

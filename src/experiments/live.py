@@ -203,7 +203,7 @@ def _leave() -> None:
 
 
 def _is_terminal(stream: Any) -> bool:
-    return stream is not None and not stream.closed and bool(stream.isatty())
+    return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
 
 
 def _console(*, stderr: bool = False) -> Console | None:

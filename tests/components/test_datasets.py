@@ -178,6 +178,13 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "features": ({"shape": (1, 2, 3)}, r"x has rows of 4 numbers; the shape \(1, 2, 3\) has 6"),
     "nan": ({"train": (X * np.nan, LABELS)}, "x holds values that are not finite"),
     "infinite target": ({"train": (X, LABELS + np.inf)}, "y holds values that are not finite"),
+    "text labels": (
+        {"train": (X, ["cat", "dog"] * 2)},
+        r"y should be numbers \(`labels` has their names\), of one shape",
+    ),
+    "text arrays": ({"train": (X, np.array(["cat", "dog"] * 2))}, r"y should be numbers \(`labels`"),
+    "no image": ({"train": (X.astype(object), LABELS)}, "x should be numbers, of one shape"),
+    "images of two sizes": ({"train": ([X[0], X[0, :1]], LABELS[:2])}, "x should be numbers, of one shape"),
     "two-column labels": ({"train": (X, np.stack([LABELS, LABELS], 1))}, r"whole numbers of the shape \(4, 2\)"),
     "negative label": ({"train": (X, LABELS - 1)}, "y holds the label -1; labels start at 0"),
     "too few classes": ({"classes": 2}, "y holds the label 2; the labels of 2 classes end at 1"),

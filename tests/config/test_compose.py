@@ -11,10 +11,11 @@ from hydra import initialize_config_dir, version
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 import experiments
 from experiments.config import check
-from experiments.config.compose import compose, searching
+from experiments.config.compose import compose, is_users, searching
 from experiments.errors import ConfigError
 
 
@@ -41,7 +42,13 @@ def message(*overrides: str) -> str:
         ("seed=0,1", "seed=0,1: a sweep needs -m (or --multirun): python -m experiments -m ... seed=0,1; "),
         ("seed=range(3)", "seed=range(3): a sweep needs -m (or --multirun): python -m experiments -m ... 'seed="),
         ("optim.lr=interval(0,1)", "optim.lr=interval(0,1): a sweep needs -m (or --multirun): "),
-        ("-m", "-m: a sweep needs -m (or --multirun): python -m experiments -m ..."),
+        ("-m", "-m: a sweep is started from the command line: python -m experiments -m ..."),
+        (
+            "tags.paper=a,b",
+            "tags.paper=a,b: a sweep needs -m (or --multirun): python -m experiments -m ... tags.paper=a,b",
+        ),
+        ("tags.мақола=1", "tags.мақола=1: 'м' cannot be part of a key"),
+        ("model.эни=2", "model.эни=2: 'э' cannot be part of a key"),
         ("name=a{b", "name=a{b: '{' does not fit Hydra's grammar of values; as text: \"name='a{b'\""),
         ("name=[a", "name=[a: '[' does not fit Hydra's grammar of values; as text: \"name='[a'\""),
         ("ключ=1", "ключ=1: 'к' cannot be part of a key"),
@@ -58,6 +65,15 @@ def test_a_mistake_is_one_line_with_its_remedy(override: str, told: str) -> None
     found = message(override)
     assert found.startswith(told)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(("module", "expected"), [("experiments.training.build", False), ("omegaconf.omegaconf", True)])
+def test_a_text_that_an_own_component_cannot_decode_is_not_reported_as_invalid_yaml(
+    module: str, *, expected: bool
+) -> None:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        eval(r"b'\xe9'.decode('ascii')", {"__name__": module})
+    assert is_users(caught.value) is expected
 
 
 def test_an_own_file_that_a_shipped_one_hides_is_refused_with_both_places(tmp_path: Path) -> None:
@@ -88,10 +104,11 @@ def foreign(tmp_path: Path) -> Iterator[Path]:
     """Another application that Hydra composes: its primary config is called like ours, and so is a stored option."""
     (tmp_path / "config.yaml").write_text("epochs: many\nlr: 3\n", encoding="utf-8")
     store, before = ConfigStore.instance(), dict(ConfigStore.instance().repo)
+    resolvers = dict(BaseContainer._resolvers)
     store.store(group="dataset", name="digits", node={"theirs": 1})
     with initialize_config_dir(str(tmp_path), version_base="1.2"):
         yield tmp_path
-    store.repo = before
+    store.repo, BaseContainer._resolvers = before, resolvers
 
 
 def test_inside_another_application_of_hydra_our_configuration_is_composed(foreign: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import experiments
 from experiments import api
 from experiments.compare.selection import choose
+from experiments.config import latest
 from experiments.errors import ConfigError
 from experiments.runs.find import find
 from experiments.tracking import record
@@ -76,3 +77,19 @@ def test_of_a_sweep_it_is_the_sweep_and_not_a_job(workplace: Path) -> None:
 def test_where_nothing_was_started_that_is_said(workplace: Path) -> None:
     with pytest.raises(ConfigError, match=r"^latest: no run; .* there is none below outputs$"):
         find("latest")
+
+
+@pytest.mark.parametrize("content", [b"\xff\x00", b"", b"nowhere", b"/nowhere"])
+def test_another_file_of_that_name_names_no_run(content: bytes, workplace: Path) -> None:
+    LATEST.parent.mkdir()
+    LATEST.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^latest: no run; "):
+        find("latest")
+    assert latest.meant("latest") == LATEST
+
+
+def test_a_job_is_named_where_latest_is_a_file_with_the_path(workplace: Path) -> None:
+    (workplace / "sweep").mkdir()
+    LATEST.parent.mkdir()
+    LATEST.write_text(str(workplace / "sweep"), encoding="utf-8")  # as on Windows
+    assert latest.meant("latest/0") == workplace / "sweep/0"

@@ -37,6 +37,11 @@ def test_own_tags_from_the_command_line_are_texts() -> None:
     assert (tags["paper"], tags["part.figure"]) == ("draft", "3")
 
 
+def test_own_tags_may_be_one_mapping() -> None:
+    given = check.configured(["tags={paper: draft}", "tags.figure=3", "dataset=digits"]).root.tags
+    assert given == {"paper": "draft", "figure": 3}
+
+
 @pytest.mark.parametrize("name", ["mlflow.user", "experiments.run_key", "model", "stage"])
 def test_a_reserved_tag_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"the tag '{name}' is set by the framework"):

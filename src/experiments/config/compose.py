@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from experiments.files import expanded
 HYDRAS = ("Config group override must be", "Only one of --run", "The --resolve flag")  # that are ValueErrors
 SWEEP = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'")
 A_SWEEP = "a sweep needs -m (or --multirun): python -m experiments -m ..."
+NO_SWEEP = "a sweep is started from the command line: python -m experiments -m ..."
+TAG = re.compile(r"^\+\+(?=tags[.=])")  # what `readable` adds, so that a tag may be new
 REFUSED = re.compile(r"(?:at|input):? '(<EOF>|.)")  # the first character that Hydra's parser names
 SINGLE = {registry.group for registry in register if not registry.many} | {"device", "tracking", "stage"}
 
@@ -66,8 +69,9 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 def is_users(error: Exception) -> bool:
     """Return whether an error that Hydra raises is a user's mistake: an unknown option, two flags, invalid YAML."""
-    plain = isinstance(error, ValueError) and str(error).startswith(HYDRAS)
-    return plain or isinstance(error, HydraException | YAMLError | UnicodeDecodeError)
+    known = isinstance(error, HydraException | YAMLError | UnicodeDecodeError) or str(error).startswith(HYDRAS)
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return known and not any(module.startswith("experiments.training.") for module in modules)  # an own component's
 
 
 def in_words(error: Exception) -> ConfigError:
@@ -78,9 +82,10 @@ def in_words(error: Exception) -> ConfigError:
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return ConfigError(Fault("configuration", f"invalid YAML: {' '.join(str(error).split())}"))
     if isinstance(error, OverrideParseException):
-        return ConfigError(_unreadable(error.override))
+        return ConfigError(_unreadable(TAG.sub("", error.override)))
     if sweep := SWEEP.match(str(error)):
-        return ConfigError(Fault(sweep[1], f"{A_SWEEP} {shlex.quote(sweep[1])}; or one text: {as_text(sweep[1])}"))
+        override = TAG.sub("", sweep[1])
+        return ConfigError(Fault(override, f"{A_SWEEP} {shlex.quote(override)}; or one text: {as_text(override)}"))
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(cause.parent_node, DictConfig):
         asked = re.search(r"override '([^']+)'", str(error))
@@ -95,7 +100,7 @@ def _unreadable(override: str) -> Fault:
     """Return the fault of an override that Hydra cannot read: the character, and the value in quotes."""
     key, equals, _ = override.partition("=")
     if override in ("-m", "--multirun"):
-        return Fault(override, A_SWEEP)
+        return Fault(override, NO_SWEEP)
     if not key or not equals or override.startswith("-"):
         return Fault(override, "an override is key=value without spaces, for example epochs=5")
     problem = misread(override)
@@ -103,7 +108,8 @@ def _unreadable(override: str) -> Fault:
         return Fault(override, first_line(problem).rpartition("': ")[2])
     character = f"'{refused[1]}'" if refused[1] != "<EOF>" else "its end"
     if refused[1] in key:
-        return Fault(override, f"{character} cannot be part of a key")
+        odd = re.search(r"[^\w.@/:+~-]", key, re.ASCII)  # the parser may name the dot before it
+        return Fault(override, f"{character if odd is None else repr(odd[0])} cannot be part of a key")
     return Fault(override, f"{character} does not fit Hydra's grammar of values; as text: {as_text(override)}")
 
 

@@ -31,4 +31,9 @@ def meant(name: str | Path, output_root: str | Path = "outputs") -> Path:
     """Return the folder that a path means, which may start with the word `latest`, as in `latest/0`."""
     path = expanded(name)
     path = Path(output_root, path) if path.parts[:1] == (NAME,) else path
-    return Path(path.read_text(encoding="utf-8")) if path.name == NAME and path.is_file() else path
+    for link in (path, *path.parents):
+        if link.name == NAME and link.is_file():
+            with contextlib.suppress(OSError, ValueError):  # another file of that name, which holds no path
+                folder = Path(link.read_text(encoding="utf-8"))
+                return folder / path.relative_to(link) if folder.is_absolute() and folder.is_dir() else path
+    return path

@@ -30,7 +30,7 @@ def readable(overrides: object) -> list[str]:
     if not all(isinstance(text, str) for text in texts):
         problem = f"it is a list of texts such as ['model=cnn', 'optim.lr=0.1'], not {overrides!r:.200}"
         raise ConfigError(Fault("overrides", problem))
-    return _pinned([_readable(f"++{text}" if text.startswith("tags.") else text) for text in texts])
+    return _pinned([_readable(f"++{text}" if text.startswith(("tags.", "tags=")) else text) for text in texts])
 
 
 def quoted(text: str) -> str:

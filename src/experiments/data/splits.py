@@ -73,8 +73,7 @@ class Split:
             return x, y
         with fixed_noise():
             items = [self.dataset[index] for index in range(len(self))]
-        x = torch.stack([torch.as_tensor(x) for x, _ in items])
-        return as_rows(x, self.shape)[0], as_targets([y for _, y in items])
+        return as_rows([x for x, _ in items], self.shape)[0], as_targets([y for _, y in items])
 
     def floats(self) -> tuple[Tensor, Tensor]:
         """Return x as float32 and y; a byte is a pixel value times 256, so the conversion is exact."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from experiments.errors import DataError
+from experiments.errors import DataError, first_line
 
 Shape = tuple[int, int, int]
 
@@ -25,7 +25,7 @@ def to_float(x: Tensor) -> Tensor:
 
 def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
     """Return flat rows (n, features), uint8 or float32, and the shape of one image."""
-    tensor = torch.as_tensor(x)
+    tensor = _tensor(x, "x")
     if tensor.dtype != torch.uint8:
         tensor = tensor.float()
     if shape is None:
@@ -49,9 +49,7 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Tensor, Shape]:
 
 def as_targets(y: Any) -> Tensor:
     """Return class labels as int64 (n,), real targets as float32 (n, columns)."""
-    if isinstance(y, list):
-        y = torch.stack([torch.as_tensor(value) for value in y])
-    tensor = torch.as_tensor(y)
+    tensor = _tensor(y, "y")
     if tensor.is_floating_point():
         if not bool(tensor.isfinite().all()):
             raise DataError("y holds values that are not finite")
@@ -59,3 +57,11 @@ def as_targets(y: Any) -> Tensor:
     if tensor.ndim != 1:
         raise DataError(f"y holds whole numbers of the shape {tuple(tensor.shape)}; labels are one number a row")
     return tensor.long()
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    try:
+        return torch.stack([*map(torch.as_tensor, values)]) if isinstance(values, list) else torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        names = " (`labels` has their names)" if name == "y" else ""
+        raise DataError(f"{name} should be numbers{names}, of one shape in all rows: {first_line(error)}") from error

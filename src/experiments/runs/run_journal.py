@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from omegaconf import OmegaConf
 from experiments.config import secrets
 from experiments.config.store_uri import experiment, masked, store_uri
 from experiments.errors import ConfigError, Fault, TrainingError, command
+from experiments.files import UNWRITABLE
 from experiments.runs import metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
@@ -27,8 +27,6 @@ from experiments.tracking.journal import Journal
 from experiments.tracking.record import FAILED, FINISHED, KILLED
 from experiments.training import signals
 from experiments.training.result import Metrics, not_finite
-
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str], parameters: int) -> Journal:
