@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from experiments import live
+from tests.support.places import ROOT
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\]8;[^\x1b]*\x1b\\")
 
@@ -137,3 +138,33 @@ def test_rich_is_not_imported_before_there_is_a_terminal() -> None:
     code = "import sys, experiments.live as live\nwith live.phase('x'): print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "breaks", "width", "folded"),
+    [
+        ("epoch 0  a 1.0  b 2.0  0.1 s", "  ", 80, ["epoch 0  a 1.0  b 2.0  0.1 s"]),
+        ("epoch 0  a 1.0  b 2.0  0.1 s", "  ", 15, ["epoch 0  a 1.0", "         b 2.0", "         0.1 s"]),
+        ("         a 1.0  b 2.0", "  ", 15, ["         a 1.0", "         b 2.0"]),
+        ("tail a-word-that-is-wider", " ", 10, ["tail", "         a-word-that-is-wider"]),
+        ("resume: python -m experiments.resume latest", "", 10, ["resume: python -m experiments.resume latest"]),
+    ],
+)
+def test_a_wide_line_is_broken_where_its_record_permits(line: str, breaks: str, width: int, folded: list[str]) -> None:
+    assert live.fold(line, breaks, width).split("\n") == folded
+
+
+def test_a_pipe_gets_a_wide_line_whole() -> None:
+    assert logged(io.StringIO(), 50 * "a 1  ", breaks="  ") == f"{50 * 'a 1  '}\n"
+
+
+def test_a_terminal_breaks_no_metric_from_its_value(screen: io.StringIO) -> None:
+    text = ESCAPES.sub("", logged(screen, "  ".join(f"metric_{number} 0.5" for number in range(9)), breaks="  "))
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(f"metric_{number} 0.5" in text for number in range(9))
+
+
+def test_no_other_handler_writes_log_lines_on_a_terminal() -> None:
+    """A line of another handler ends up behind the live one."""
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
+    assert not [path.name for path, text in sources.items() if re.search(r"StreamHandler\(|basicConfig\(", text)]

@@ -113,10 +113,12 @@ class _Screen:
 class LogHandler(logging.StreamHandler[Any]):
     """Writes log lines above the live ones: with colour and links on a terminal, plain elsewhere.
 
-    A record's `styles` are those of its lines, by number.
+    A record's `styles` are those of its lines, by number. A line wider than the terminal is broken at the record's
+    `breaks`, if it has them; a command or an address has none, so that it can be copied.
     """
 
     def __init__(self, stream: Any = None) -> None:
+        stream = stream or sys.stdout
         super().__init__(getattr(stream, "rich_proxied_file", stream))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -130,7 +132,7 @@ class LogHandler(logging.StreamHandler[Any]):
         styles, usual = getattr(record, "styles", {}), STYLES.get(record.levelno, "")
         for number, line in enumerate(self.format(record).split("\n")):
             text, style = Text(), styles.get(number, usual)
-            for part in ADDRESS.split(line):
+            for part in ADDRESS.split(fold(line, getattr(record, "breaks", ""), console.width)):
                 linked = bool(ADDRESS.match(part))
                 cut = part if not linked or len(part) < LONGEST else f"{part[: console.width - 12]}..."
                 text.append(cut, f"{style} link {part}" if linked else style)
@@ -168,6 +170,15 @@ def turn_off() -> str:
     _screen.off = True
     _screen.remove(*_screen.phases)
     return "\r\x1b[K" if _is_terminal(sys.stdout) else ""
+
+
+def fold(line: str, breaks: str, width: int) -> str:
+    """Break a line that is too wide before its `breaks`, spaces, and indent the rest; an empty one breaks nothing."""
+    lines = [""]
+    for part in re.split(rf"(?<=\S)(?={breaks}\S)", line) if breaks else [line]:
+        fits = len(lines[-1] + part) <= width or not lines[-1]
+        lines[-1:] = [lines[-1] + part] if fits else [lines[-1], " " * 9 + part.lstrip()]
+    return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:

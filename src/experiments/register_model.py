@@ -12,7 +12,7 @@ import os
 import re
 import sys
 
-from experiments import cli
+from experiments import cli, live
 from experiments.compare import selection
 from experiments.config.store_uri import masked
 from experiments.errors import ConfigError, Fault, first_line
@@ -50,6 +50,7 @@ def _alias(text: str) -> str:
     return text
 
 
+@live.phase("registering the model")
 def _register(given: argparse.Namespace) -> None:
     jobs, _ = selection.choose([given.run], OUTPUTS)
     finest = best.of(jobs, ())

@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from experiments import cli, ranks
+from experiments import cli, live, ranks
 from experiments.__main__ import compose_and_run
 from experiments.config import latest
 from experiments.errors import ConfigError, Fault, command
@@ -56,7 +56,7 @@ def _resume(folder: Path, overrides: list[str]) -> None:
         problem = f"its sweeper is not one of this package and kept no {PLAN}; resume its jobs, each by its own folder"
         raise ConfigError(Fault(str(folder), problem))
     work_in(start.place)
-    handler = logging.NullHandler() if ranks.follows() else logging.StreamHandler(sys.stdout)
+    handler = logging.NullHandler() if ranks.follows() else live.LogHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger().addHandler(handler)
     from experiments import api

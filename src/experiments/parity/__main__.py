@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import cli
+from experiments import cli, live
 from experiments.errors import ConfigError, Fault
 
 
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@live.phase("comparing")
 def _compare(given: argparse.Namespace) -> None:
     texts = [_words(text) for text in given.overrides]
     _check(given, texts)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = "bold green"  # of a line on a terminal
+CHARTED = 10  # runs in the charts of MLflow's page of an experiment, until more are chosen
 
 
 def stage(tutorial: Mapping[str, Any] | None, language: str) -> None:
@@ -53,8 +54,8 @@ def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, pro
     where = str(device) if processes == 1 else f"{processes} x {device.type}"
     from experiments.training.describe import parameters  # torch is here by now
 
-    count = f"{parameters(runner.model):,} parameters"
-    log.info("%s: %s (%dx%dx%d; %s) on %s, %s", name, spec.name, channels, height, width, rows, where, count)
+    shape, count = f"{channels}x{height}x{width}", f"{parameters(runner.model):,} parameters"
+    log.info("%s: %s (%s; %s) on %s, %s", name, spec.name, shape, rows, where, count, extra={"breaks": " "})
     if runner.untrained:
         log.info("resumes at epoch %d, step %d", len(runner.history), runner.progress.step)
 
@@ -70,10 +71,12 @@ def figures(values: Mapping[str, float], epoch: int, warned: set[str] | None = N
     """Print the metrics of one epoch, or those measured outside the epochs; warn once of each that is not finite."""
     if "train/loss" in values:
         shown = [f"{name} {value:.4f}" for name, value in values.items() if name.split("/")[0] in ("train", "valid")]
-        best = {"styles": {0: BEST}} if values["best/valid_loss"] == values["valid/loss"] else {}
-        log.info("epoch %d  %s  %.1f s", epoch, "  ".join(shown), values["time/epoch_seconds"], extra=best)
+        best = {0: BEST} if values["best/valid_loss"] == values["valid/loss"] else {}
+        shown += [f"{values['time/epoch_seconds']:.1f} s"]
+        log.info("epoch %d  %s", epoch, "  ".join(shown), extra={"styles": best, "breaks": "  "})
     else:
-        log.info("         %s", "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        shown = [f"{name} {value:.4f}" for name, value in values.items()]
+        log.info("         %s", "  ".join(shown), extra={"breaks": "  "})
     warned = set() if warned is None else warned
     if fresh := not_finite([values]).keys() - warned:
         warned |= fresh
@@ -115,7 +118,11 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: P
         if len(states) > 1:
             parent = delivered.state(sweep).run_id if sweep else ""
             log.info("view    %s", links.experiment(uri, states[0].experiment_id, parent))
-        log.info("%s  %s", "view  " if len(states) == 1 else "curves", links.runs(uri, states))
+            if len(states) > CHARTED:
+                log.info("        (MLflow's charts show %d of the %d runs at first; curves: all)", CHARTED, len(states))
+        log.info("%s  %s", "view  " if len(states) == 1 else "curves", address := links.runs(uri, states))
+        if live.terminal() and len(address) >= live.LONGEST:
+            log.info("        (not clickable? %s prints it whole)", command("compare"))
         if served := ui_command(uri):
             log.info("        (start the UI first: %s)", served)
     if missing:
