@@ -12,6 +12,16 @@ import yaml
 NAMES = ("en", "uz")
 
 
+class Phrase(str):
+    """An English text that keeps its template and values, so that a language can say it later."""
+
+    def __new__(cls, template: str, /, **values: object) -> Phrase:
+        return super().__new__(cls, template.format(**values) if values else template)
+
+    def __init__(self, template: str, /, **values: object) -> None:
+        self.template, self.filled = template, values
+
+
 @dataclass(frozen=True)
 class Language:
     """A language, called with an English text: `say("{count} seeds", count=3)`."""
@@ -20,6 +30,8 @@ class Language:
 
     def __call__(self, text: str, /, **values: object) -> str:
         """Return the text in this language with its values; a text without a translation is a user's own name."""
+        if isinstance(text, Phrase):
+            text, values = text.template, text.filled
         text = _catalogue(self.name).get(text, text)
         return text.format(**values) if values else text
 

@@ -14,6 +14,7 @@ from experiments import live, ranks
 from experiments.config import latest
 from experiments.config.check import Checked
 from experiments.config.device import pick
+from experiments.config.language import Language, Phrase
 from experiments.config.root import RootConfig
 from experiments.config.store_uri import store_uri
 from experiments.errors import ConfigError, Fault
@@ -189,7 +190,8 @@ def _arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result
         result.run_id = delivered.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
         if root.figures and not missing and not delivered.state(job.folder).complete:
-            log.info("plots   %s, in a few seconds", terminal.relative(job.folder / "figures"))
+            text = Phrase("plots   {folder}, in a few seconds", folder=terminal.relative(job.folder / "figures"))
+            log.info("%s", Language(root.language)(text))
 
 
 @contextlib.contextmanager

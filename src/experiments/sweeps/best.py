@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.config.language import Phrase
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
@@ -36,7 +37,7 @@ class Best:
     def __str__(self) -> str:
         given = "".join(f" {key}={value}" for key, value in self.settings.items())
         loss = f"{METRIC} {self.job.figures[METRIC]!r}{given and ':'}{given}"
-        return f"job {self.job.job}, {loss}; {relative(self.job.folder)}"
+        return Phrase("job {job}, {loss}; {folder}", job=self.job.job, loss=loss, folder=relative(self.job.folder))
 
 
 def of(jobs: Sequence[JobRecord], varied: Sequence[str]) -> Best | None:
