@@ -16,6 +16,7 @@ class Phrase(str):
     """An English text that keeps its template and values, so that a language can say it later."""
 
     def __new__(cls, template: str, /, **values: object) -> Phrase:
+        """Fill the template in."""
         return super().__new__(cls, template.format(**values) if values else template)
 
     def __init__(self, template: str, /, **values: object) -> None:
@@ -31,7 +32,7 @@ class Language:
     def __call__(self, text: str, /, **values: object) -> str:
         """Return the text in this language with its values; a text without a translation is a user's own name."""
         if isinstance(text, Phrase):
-            text, values = text.template, text.filled
+            values, text = text.filled, text.template
         text = _catalogue(self.name).get(text, text)
         return text.format(**values) if values else text
 

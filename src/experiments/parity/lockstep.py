@@ -84,8 +84,8 @@ def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None)
     except TrainingError as error:
         return infinite("loss", "loss", number, Phrase("the second configuration: {error}", error=error))
     if one is None or other is None:
-        over = "the first has no more batches" if one is None else "the second has no more batches"
-        return infinite("batch", "x", number, Phrase(over))
+        texts = ("the first configuration has no more batches", "the second configuration has no more batches")
+        return infinite("batch", "x", number, Phrase(texts[one is not None]))
     return one, other
 
 
