@@ -15,12 +15,14 @@ NAMES = ("en", "uz")
 class Phrase(str):
     """An English text that keeps its template and values, so that a language can say it later."""
 
+    template: str
+    filled: dict[str, object]
+
     def __new__(cls, template: str, /, **values: object) -> Phrase:
         """Fill the template in."""
-        return super().__new__(cls, template.format(**values) if values else template)
-
-    def __init__(self, template: str, /, **values: object) -> None:
-        self.template, self.filled = template, values
+        phrase = super().__new__(cls, template.format(**values) if values else template)
+        phrase.template, phrase.filled = template, values
+        return phrase
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ class Best:
         tags = {"best/job": self.job.job, "best/folder": str(self.job.folder)}
         return tags | {f"best/{key}": value[:LONGEST] for key, value in self.settings.items()}
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> Phrase:
+        """Return the job, its loss and its settings in words."""
         given = "".join(f" {key}={value}" for key, value in self.settings.items())
         loss = f"{METRIC} {self.job.figures[METRIC]!r}{given and ':'}{given}"
         return Phrase("job {job}, {loss}; {folder}", job=self.job.job, loss=loss, folder=relative(self.job.folder))

@@ -65,7 +65,7 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
     failed = [job for job in jobs if job.failed]
     _log(sweep, rows, failed, found)
     _keep_errors(sweep, failed)
-    text = (f"Best: {found}\n\n" if found else "") + table(rows, markdown=True)
+    text = (f"Best: {found.text}\n\n" if found else "") + table(rows, markdown=True)
     (sweep / SUMMARY).write_text(text + "\n", encoding="utf-8")
     if (sweep / journal.FILE).exists():
         note = shown(text, f"The rest is in the artifact `{SUMMARY}`.")
@@ -83,7 +83,7 @@ def _log(sweep: Path, rows: Sequence[Mapping[str, str]], failed: Sequence[JobRec
     for job in failed:
         log.warning("job %s %s: %s", job.job, job.status, job.reason)
     if found:
-        log.info("%-7s %s", say("best"), say(str(found)))
+        log.info("%-7s %s", say("best"), say(found.text))
     log.info("sweep   %s", terminal.relative(sweep))
 
 
