@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 import string
 import typing
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from experiments.compare import curves, page
-from experiments.config.language import ENGLISH, Language
+from experiments.config.language import ENGLISH, Language, Phrase
 from experiments.parity import differences
 from experiments.parity.verdict import Word
 from tests.support.places import ROOT
@@ -31,7 +32,14 @@ BY_NAME = {
     *typing.get_args(Word),
     *(f"{{count}} {unit}{plural}" for unit in ("step", "epoch") for plural in ("", "s")),
     *("step {number}", "epoch {number}"),
+    "only the first has {a}; only the second has {b}",
     *differences.WORDS.values(),
+    "(MLflow's charts show {some} of the {count} runs at first; curves: all)",
+    "{missing} of {count} runs are not in MLflow; upload them: {command}",
+    "{a} = {b}",
+    "{a} = {b} transposed",
+    "the first configuration has no more batches",
+    "the second configuration has no more batches",
     "the training has no more steps",
     "the two optimisers remember different things, so each keeps its own memory",
     "their noise streams differ; step by step, the second draws from the first's",
@@ -58,7 +66,7 @@ def asked(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            if name == "say":
+            if name in ("say", "Phrase"):
                 yield from literals(node.args[0])
 
 
@@ -100,6 +108,12 @@ def test_a_name_of_the_users_stays_as_it_is() -> None:
 
 def test_a_value_is_never_a_template() -> None:
     assert UZBEK("{label} is {status}", label="{x} {0}", status="FAILED") == "{x} {0}: FAILED"
+
+
+def test_a_phrase_is_english_text_that_another_language_says_later() -> None:
+    phrase = Phrase("{a} and {b} at {index}", a=1, b="{x}", index=[0])
+    assert (phrase, ENGLISH(phrase)) == ("1 and {x} at [0]", "1 and {x} at [0]")
+    assert UZBEK(pickle.loads(pickle.dumps(phrase))) == "1 va {x}, o'rni [0]"
 
 
 def test_the_language_is_that_of_the_first_run_with_a_configuration(tmp_path: Path) -> None:

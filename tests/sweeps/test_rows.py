@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.config.language import Language
 from experiments.runs.job_record import JobRecord
 from experiments.sweeps import best
 from experiments.sweeps.rows import are_stages, job_rows, stage_rows
@@ -45,7 +46,8 @@ def test_the_best_job_has_the_smallest_finite_loss(jobs: list[JobRecord]) -> Non
     assert found is not None
     assert found.metrics == {"best/valid_loss": 0.3, "valid/loss": 0.3}
     assert found.tags["best/job"] == "2" and found.tags["best/optim.lr"] == "0.2"
-    assert str(found).startswith("job 2, best/valid_loss 0.3: loss.name=cross_entropy optim.lr=0.2; ")
+    assert found.text.startswith("job 2, best/valid_loss 0.3: loss.name=cross_entropy optim.lr=0.2; ")
+    assert Language("uz")(found.text).startswith("2-ish, best/valid_loss 0.3: ")
     assert best.of(jobs[1:2], []) is None
 
 

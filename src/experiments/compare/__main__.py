@@ -49,7 +49,7 @@ def _compare(given: argparse.Namespace) -> None:
     say = Language(given.language) if given.language else Language.of(*(job.folder for job in jobs))
     comparison = compare(jobs, given.metric, given.mode, say)
     lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
-    lines += _links([job.folder for job in jobs if job.started], given.metric)
+    lines += _links([job.folder for job in jobs if job.started], given.metric, say)
     print("\n".join(lines))
 
 
@@ -89,7 +89,7 @@ def _files(comparison: Comparison, sweeps: Sequence[Path], given: argparse.Names
         yield f"{comparison.say('page'):7} {relative(given.html)}"
 
 
-def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:
+def _links(folders: Sequence[Path], metric: str, say: Language) -> Iterator[str]:
     """Yield the address of the runs' curves in the UI of each store that has them."""
     stores: dict[str, list[Delivered]] = {}
     missing = 0
@@ -102,9 +102,10 @@ def _links(folders: Sequence[Path], metric: str) -> Iterator[str]:
     for uri, states in stores.items():
         yield f"MLflow  {links.runs(uri, states, metric)}"
         if served := links.ui_command(uri):
-            yield f"        (start the UI first: {served})"
+            yield f"        {say('(start the UI first: {command})', command=served)}"
     if missing:
-        yield f"{missing} of {len(folders)} runs are not in MLflow; upload them: {command('sync')}"
+        text = "{missing} of {count} runs are not in MLflow; upload them: {command}"
+        yield say(text, missing=missing, count=len(folders), command=command("sync"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from experiments.compare import curves, rows, seeds
 from experiments.compare.comparison import Comparison
 from experiments.config.language import Language
 from experiments.parity import stage_sweep
-from experiments.sweeps.rows import are_stages, stage_rows
+from experiments.sweeps.rows import are_stages, place, stage_rows
 from experiments.tracking.figures import PICTURES, arrays, label, pixels
 
 STAGE_COLUMNS = ("gain", "printed", "ours")
@@ -131,7 +131,7 @@ def _verdict(item: Mapping[str, Any], say: Language) -> Row:
         say("from"): str(before),
         say("to"): str(stage),
         say("verdict"): say(str(item["verdict"])),
-        say("where"): str(item.get("where") or "-"),
+        say("where"): place(str(item.get("where") or "-"), say),
         say("largest difference"): f"{difference:.1e}" if isinstance(difference, int | float) else "-",
         say("expected"): say(str(item.get("expected") or "-")),
         say("as expected"): "-" if "holds" not in item else say("yes") if item["holds"] else say("no"),

@@ -12,6 +12,19 @@ import yaml
 NAMES = ("en", "uz")
 
 
+class Phrase(str):
+    """An English text that keeps its template and values, so that a language can say it later."""
+
+    template: str
+    filled: dict[str, object]
+
+    def __new__(cls, template: str, /, **values: object) -> Phrase:
+        """Fill the template in."""
+        phrase = super().__new__(cls, template.format(**values) if values else template)
+        phrase.template, phrase.filled = template, values
+        return phrase
+
+
 @dataclass(frozen=True)
 class Language:
     """A language, called with an English text: `say("{count} seeds", count=3)`."""
@@ -20,6 +33,8 @@ class Language:
 
     def __call__(self, text: str, /, **values: object) -> str:
         """Return the text in this language with its values; a text without a translation is a user's own name."""
+        if isinstance(text, Phrase):
+            values, text = text.filled, text.template
         text = _catalogue(self.name).get(text, text)
         return text.format(**values) if values else text
 

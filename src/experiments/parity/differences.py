@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiments.config.language import ENGLISH, Language
+from experiments.config.language import ENGLISH, Language, Phrase
 from experiments.parity.matching import Matching
 
 TOLERANCE = 1e-5
@@ -73,8 +73,8 @@ class Comparison:
     def difference(self, step: int) -> Difference:
         """Return the largest difference, relative to what is allowed there."""
         if self.a.shape != self.b.shape:
-            shapes = f"{tuple(self.a.shape)} and {tuple(self.b.shape)}"
-            return infinite(self.kind, self.name, step, f"their shapes are {shapes}")
+            shapes = Phrase("their shapes are {a} and {b}", a=tuple(self.a.shape), b=tuple(self.b.shape))
+            return infinite(self.kind, self.name, step, shapes)
         a, b = self.a.double(), self.b.double()
         apart = torch.where(a == b, 0.0, (a - b).abs().nan_to_num(nan=math.inf))
         share = torch.where(apart == 0, 0.0, apart / self.allowed).flatten()
@@ -82,8 +82,8 @@ class Comparison:
         index = [int(i) for i in torch.unravel_index(torch.tensor(worst), a.shape)] if a.ndim else []
         # Nine digits identify a float32; losses are printed in full.
         digits = "" if self.kind in ("loss", "figure") else ".9g"
-        values = f"{a.flatten()[worst].item():{digits}} and {b.flatten()[worst].item():{digits}}"
-        detail = f"{values} at {index}" if index else values
+        one, other = (f"{tensor.flatten()[worst].item():{digits}}" for tensor in (a, b))
+        detail = Phrase("{a} and {b} at {index}" if index else "{a} and {b}", a=one, b=other, index=index)
         return Difference(self.kind, self.name, step, apart.flatten()[worst].item(), share[worst].item(), detail)
 
 

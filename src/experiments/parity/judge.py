@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.config import check as check_config
+from experiments.config.language import Phrase
 from experiments.errors import ConfigError, Fault
 from experiments.parity.differences import TOLERANCE, infinite, worst
 from experiments.parity.lockstep import free, locked
@@ -148,7 +149,7 @@ def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
     if a.seeds.noise != b.seeds.noise:
         yield "their noise streams differ; step by step, the second draws from the first's"
     if a.device.type != b.device.type:
-        yield f"an accelerator's noise stream is its own, so dropout differs between {a.device} and {b.device}"
+        yield Phrase("an accelerator's noise is its own: dropout differs between {a} and {b}", a=a.device, b=b.device)
 
 
 def _pair(a: Preparation, b: Preparation, transpose: Sequence[str]) -> tuple[Trainee, Trainee, Matching]:
@@ -173,12 +174,14 @@ def _reopened(prepared: Preparation, folder: Path, done: int) -> Trainee:
 
 
 def _words(matching: Matching) -> tuple[str, ...]:
-    return tuple(f"{pair.a} = {pair.b}{' transposed' if pair.transposed else ''}" for pair in matching.pairs)
+    texts = ("{a} = {b}", "{a} = {b} transposed")
+    return tuple(Phrase(texts[pair.transposed], a=pair.a, b=pair.b) for pair in matching.pairs)
 
 
 def _unmatched(matching: Matching) -> str:
-    sides = (("first", matching.only_a), ("second", matching.only_b))
-    return "; ".join(f"only the {side} has {', '.join(names)}" for side, names in sides if names)
+    a, b = ", ".join(matching.only_a), ", ".join(matching.only_b)
+    both = "only the first has {a}; only the second has {b}"
+    return Phrase(both if a and b else "only the first has {a}" if a else "only the second has {b}", a=a, b=b)
 
 
 def _timed(began: float, verdict: Verdict) -> Verdict:

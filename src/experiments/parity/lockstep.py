@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from experiments.config.language import Phrase
 from experiments.errors import TrainingError
 from experiments.parity.differences import Comparer, Comparison, Difference, Step, differing, infinite, means
 from experiments.parity.matching import Matching
@@ -81,10 +82,10 @@ def _both(a: Trainee, b: Trainee, number: int, matching: Matching | None = None)
     try:
         other = b.advance()
     except TrainingError as error:
-        return infinite("loss", "loss", number, f"the second configuration: {error}")
+        return infinite("loss", "loss", number, Phrase("the second configuration: {error}", error=error))
     if one is None or other is None:
-        over = "first" if one is None else "second"
-        return infinite("batch", "x", number, f"the {over} configuration has no more batches")
+        texts = ("the first configuration has no more batches", "the second configuration has no more batches")
+        return infinite("batch", "x", number, Phrase(texts[one is not None]))
     return one, other
 
 

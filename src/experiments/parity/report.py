@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments import live
-from experiments.config.language import Language
+from experiments.config.language import Language, Phrase
 from experiments.config.secrets import masked
 from experiments.parity.differences import TOLERANCE
 from experiments.parity.judge import STEPS, compare, resumed
@@ -42,7 +42,7 @@ def report(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> bool:
         for name, text in zip("AB", given.overrides, strict=False):
             _print(f"{name}  {text or say('(defaults)')}")
         if verdict.matching:
-            _print("\n  ".join([say("tensors, A = B"), *verdict.matching]))
+            _print("\n  ".join(map(say, [Phrase("tensors, A = B"), *verdict.matching])))
     _print(verdict.text(say))
     return verdict.verdict != "differs"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.config.language import Phrase
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError, Fault
@@ -107,9 +108,9 @@ def _differences(
             yield from differing([comparison], epoch)
         for name in ("train/loss", "valid/loss"):
             if name not in theirs:
-                yield infinite("figure", name, epoch, "the script does not print it")
+                yield infinite("figure", name, epoch, Phrase("the script does not print it"))
     if len(history) != len(printed):
-        counts = f"the run has {len(history)} epochs, the script prints {len(printed)}"
+        counts = Phrase("the run has {a} epochs, the script prints {b}", a=len(history), b=len(printed))
         yield infinite("figure", "epochs", min(len(history), len(printed)), counts)
 
 

@@ -119,15 +119,15 @@ class Verdict:
             return say("step by step from the first's state, every bit is the same")
         found = {"value": self.found.value, "place": self._place(say), "share": 100 * self.found.share}
         text = say("largest difference {value!r}, {place} ({share:.2g} % of what is allowed)", **found)
-        return f"{text}: {self.found.detail}"
+        return f"{text}: {say(self.found.detail)}"
 
     def _how_far(self, say: Language) -> str:
         assert self.found is not None
         if math.isinf(self.found.value):
-            return self.found.detail
+            return say(self.found.detail)
         share = self.found.share
         allowed = say("none is allowed") if math.isinf(share) else say("{share:.3g} times what is allowed", share=share)
-        return f"{say('by {value!r}', value=self.found.value)} ({allowed}): {self.found.detail}"
+        return f"{say('by {value!r}', value=self.found.value)} ({allowed}): {say(self.found.detail)}"
 
     def _free(self, say: Language) -> list[str]:
         if self.drift is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import live
+from experiments.config.language import Language
 from experiments.config.store_uri import masked
 from experiments.errors import command
 from experiments.runs.tables import WIDTH, head, table
@@ -86,21 +87,22 @@ def figures(values: Mapping[str, float], epoch: int, warned: set[str] | None = N
 
 def closing(result: Result, folder: Path) -> None:
     """Print the result with all digits."""
+    say = Language.of(folder)
     if result.stopped:
         log.info("stopped early: %s", result.stopped)
     if math.isfinite(result.best_valid_loss):
-        log.info(
-            "best valid/loss %r at epoch %d", result.best_valid_loss, result.best_epoch, extra={"styles": {0: BEST}}
-        )
+        best = say("best valid/loss {loss!r} at epoch {epoch}", loss=result.best_valid_loss, epoch=result.best_epoch)
+        log.info("%s", best, extra={"styles": {0: BEST}})
     if problems := not_finite(result.history):
         best = "" if math.isfinite(result.best_valid_loss) else "there is no best epoch: "
         log.warning("%s%s", best, ", ".join(problems.values()))
-    log.info("run     %s", relative(folder))
+    log.info("%-7s %s", say("run"), relative(folder))
 
 
 def interrupted(folder: Path) -> None:
     """Print the command that resumes the run or sweep that a signal ended."""
-    log.info("stopped; to resume: %s %s", command("resume"), shlex.quote(relative(folder)))
+    say = Language.of(folder, *folder.glob("*"))
+    log.info("%s %s %s", say("stopped; to resume:"), command("resume"), shlex.quote(relative(folder)))
 
 
 def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: Path | None = None) -> None:
@@ -112,18 +114,20 @@ def arrived(uri: str, folders: Sequence[Path], missing: Sequence[Path], sweep: P
         missing: those that have not arrived.
         sweep: the folder of the sweep that all of them are jobs of; None if there is none.
     """
+    say = Language.of(*folders)
     if states := [delivered.state(folder) for folder in folders if folder not in missing]:
         log.info("MLflow  %s", masked(uri))
         if len(states) > 1:
             parent = delivered.state(sweep).run_id if sweep else ""
-            log.info("view    %s", links.experiment(uri, states[0].experiment_id, parent))
+            log.info("%-7s %s", say("view"), links.experiment(uri, states[0].experiment_id, parent))
             if len(states) > CHARTED:
-                log.info("        (MLflow's charts show %d of the %d runs at first; curves: all)", CHARTED, len(states))
-        log.info("%s  %s", "view  " if len(states) == 1 else "curves", address := links.runs(uri, states))
+                text = "(MLflow's charts show {some} of the {count} runs at first; curves: all)"
+                log.info("        %s", say(text, some=CHARTED, count=len(states)))
+        log.info("%-7s %s", say("view" if len(states) == 1 else "curves"), address := links.runs(uri, states))
         if live.terminal() and len(address) >= live.LONGEST:
-            log.info("        (not clickable? %s prints it whole)", command("compare"))
+            log.info("        %s", say("(not clickable? {command} prints it whole)", command=command("compare")))
         if served := links.ui_command(uri):
-            log.info("        (start the UI first: %s)", served)
+            log.info("        %s", say("(start the UI first: {command})", command=served))
     if missing:
         reason = delivered.state(missing[0]).error or "it has not answered yet"
         log.warning(

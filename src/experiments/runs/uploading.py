@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.config.language import Language
 from experiments.config.root import RootConfig
 from experiments.config.store_uri import store_uri
 from experiments.runs import terminal
@@ -50,4 +51,5 @@ def arrive(root: RootConfig, job: Job, uploader: client.Followed | None, result:
         result.run_id = delivered.state(job.folder).run_id or None
         terminal.arrived(store_uri(root.tracking.uri), [job.folder], missing)
         if root.figures and not missing and not delivered.state(job.folder).complete:
-            log.info("plots   %s, in a few seconds", terminal.relative(job.folder / "figures"))
+            say, plots = Language(root.language), terminal.relative(job.folder / "figures")
+            log.info("%s", say("plots   {folder}, in a few seconds", folder=plots))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.config.language import Phrase
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import differing, settings
 from experiments.runs.terminal import relative
@@ -33,10 +34,12 @@ class Best:
         tags = {"best/job": self.job.job, "best/folder": str(self.job.folder)}
         return tags | {f"best/{key}": value[:LONGEST] for key, value in self.settings.items()}
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> Phrase:
+        """Return the job, its loss and its settings in words."""
         given = "".join(f" {key}={value}" for key, value in self.settings.items())
         loss = f"{METRIC} {self.job.figures[METRIC]!r}{given and ':'}{given}"
-        return f"job {self.job.job}, {loss}; {relative(self.job.folder)}"
+        return Phrase("job {job}, {loss}; {folder}", job=self.job.job, loss=loss, folder=relative(self.job.folder))
 
 
 def of(jobs: Sequence[JobRecord], varied: Sequence[str]) -> Best | None:

@@ -64,6 +64,12 @@ def stage_rows(
     return rows
 
 
+def place(where: str, say: Language) -> str:
+    """Return where two trainings differ (`batch x`, `parameters`) in a language."""
+    kind, _, name = where.rpartition(" ")
+    return say(f"{kind} {{name}}", name=name) if kind else say(where)
+
+
 def _config(job: JobRecord) -> DictConfig:
     config = OmegaConf.load(job.folder / "config.yaml")
     assert isinstance(config, DictConfig)
@@ -76,7 +82,7 @@ def _ending(job: JobRecord, jobs: Sequence[JobRecord], say: Language) -> dict[st
     if any(other.reused for other in jobs):
         row[say("reused from")] = relative(job.reused) if job.reused else ""
     diverged = job.finished and not math.isfinite(job.figures.get("best/valid_loss", 0))
-    return row | {say("status"): "diverged" if diverged else job.status}
+    return row | {say("status"): say("diverged") if diverged else job.status}
 
 
 def _printed(prints: Mapping[str, Any]) -> str:
@@ -92,4 +98,4 @@ def _losses(values: Sequence[float]) -> str:
 
 
 def _verdict(pair: Mapping[str, Any], say: Language) -> str:
-    return say(pair["verdict"]) + (f" ({pair['where']})" if pair["verdict"] == "differs" else "")
+    return say(pair["verdict"]) + (f" ({place(pair['where'], say)})" if pair["verdict"] == "differs" else "")

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.config.language import Language
 from experiments.config.store_uri import store_uri
 from experiments.runs import references, sweep_plan, terminal
 from experiments.runs.folder import ERROR, reason, refusal
@@ -61,7 +62,7 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
     failed = [job for job in jobs if job.failed]
     _log(sweep, rows, failed, found)
     _keep_errors(sweep, failed)
-    text = (f"Best: {found}\n\n" if found else "") + table(rows, markdown=True)
+    text = (f"Best: {found.text}\n\n" if found else "") + table(rows, markdown=True)
     (sweep / SUMMARY).write_text(text + "\n", encoding="utf-8")
     if (sweep / journal.FILE).exists():
         note = shown(text, f"The rest is in the artifact `{SUMMARY}`.")
@@ -73,12 +74,13 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
 
 
 def _log(sweep: Path, rows: Sequence[Mapping[str, str]], failed: Sequence[JobRecord], found: best.Best | None) -> None:
+    say = Language.of(*sweep.glob("*"))
     if rows:
-        terminal.show(rows, best=found is not None, least=LEAST, whole=terminal.relative(sweep / SUMMARY))
+        terminal.show(rows, best=found is not None, least=[*map(say, LEAST)], whole=terminal.relative(sweep / SUMMARY))
     for job in failed:
         log.warning("job %s %s: %s", job.job, job.status, job.reason)
     if found:
-        log.info("best    %s", found)
+        log.info("%-7s %s", say("best"), say(found.text))
     log.info("sweep   %s", terminal.relative(sweep))
 
 
