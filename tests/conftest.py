@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 
 # Tiny trainings side by side, in this process and in those it starts: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -95,6 +96,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("MLFLOW_") or name in (discovery.SETTING, "HYDRA_FULL_ERROR"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def ordinary_hangup() -> Iterator[None]:
+    """SIGHUP is not ignored, as it is where the tests are started under nohup."""
+    number = getattr(signal, "SIGHUP", None)  # Windows has none
+    before = signal.signal(number, signal.SIG_DFL) if number else None
+    yield
+    if number:
+        signal.signal(number, before)
 
 
 @pytest.fixture

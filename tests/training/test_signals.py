@@ -11,7 +11,10 @@ import pytest
 from experiments.training import signals
 from experiments.training.signals import StopRequest
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals"),
+    pytest.mark.usefixtures("ordinary_hangup"),
+]
 ENDING = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
