@@ -45,7 +45,9 @@ def images(count: int, *shape: int) -> Tensor:
     return torch.rand(count, *(shape or (1, 28, 28)), generator=torch.Generator().manual_seed(count))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name == "cnn_adaptive" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_the_program_gives_the_bits_of_the_loaded_model_for_any_number_of_images(name: str, tmp_path: Path) -> None:
     given = [f"model={name}", *(["loss=nll_by_hand"] if name == "logistic_tensors" else [])]
     folder = trained(tmp_path, *given)

@@ -29,6 +29,7 @@ from experiments.tracking.mlflow_store import Store
 from tests.support.tracked import free_port, make_store, store_of
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.process,  # MLflow asks git for its version
     pytest.mark.filterwarnings("ignore:No complete tensor found in the group"),
 ]
@@ -143,7 +144,6 @@ def own(data):
 """
 
 
-@pytest.mark.slow
 def test_register_then_serve_answers_with_the_bits_of_the_model_without_its_code(tmp_path: Path) -> None:
     make_store(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
