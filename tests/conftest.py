@@ -98,14 +98,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
-def ordinary_hangup() -> Iterator[None]:
-    """SIGHUP is not ignored, as it is where the tests are started under nohup."""
-    number = getattr(signal, "SIGHUP", None)  # Windows has none
-    before = signal.signal(number, signal.SIG_DFL) if number else None
+@pytest.fixture(scope="module")
+def ordinary_signals() -> Iterator[None]:
+    """Ctrl-C and SIGHUP are not ignored, as they are where the tests are started in the background or under nohup."""
+    ordinary: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        ordinary[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number, handler in ordinary.items()}
     yield
-    if number:
-        signal.signal(number, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

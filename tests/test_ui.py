@@ -57,6 +57,7 @@ def test_a_server_that_ends_at_its_start_is_one_line(workplace: Path, taken: int
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ordinary_signals")
 def test_ctrl_c_ends_the_ui_without_a_word(workplace: Path, taken: int) -> None:
     sqlite3.connect(workplace / "mlflow.db").close()
     port = taken + 1 if taken < 65535 else taken - 1

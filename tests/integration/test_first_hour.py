@@ -21,6 +21,7 @@ from tests.support.places import ROOT
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("ordinary_signals"),
     pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed"),
     pytest.mark.skipif(not (ROOT / ".git").exists(), reason="there is no repository to clone"),
 ]
@@ -76,7 +77,7 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+def terminal(ordinary_signals: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A terminal in a clone whose set-up is done: its environment has this one's packages and the clone's code."""
     clone = tmp_path_factory.mktemp("first") / "experiments"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)

@@ -29,7 +29,7 @@ from tests.support.training import one_thread  # noqa: F401  # a fixture of ever
 TERM, INT = signal.SIGTERM, signal.SIGINT
 HUP = getattr(signal, "SIGHUP", TERM)  # Windows has none
 CODES = [(TERM, 143, "exit 143"), (INT, 130, "interrupted"), (HUP, 129, "exit 129")]
-pytestmark = pytest.mark.usefixtures("ordinary_hangup")
+pytestmark = pytest.mark.usefixtures("ordinary_signals")
 slow = pytest.mark.slow
 WORKERS = ("loader=dataloader", "loader.num_workers=2", "dataset.train=80")
 

@@ -13,7 +13,7 @@ from experiments.training.signals import StopRequest
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals"),
-    pytest.mark.usefixtures("ordinary_hangup"),
+    pytest.mark.usefixtures("ordinary_signals"),
 ]
 ENDING = [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
