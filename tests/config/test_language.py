@@ -125,6 +125,11 @@ def test_the_language_is_that_of_the_first_run_with_a_configuration(tmp_path: Pa
     assert Language.of(tmp_path / "a") == ENGLISH
 
 
+def test_a_runs_language_is_read_beside_a_masked_secret(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model:\n  token: ***\nlanguage: uz\n", encoding="utf-8")
+    assert Language.of(tmp_path) == UZBEK
+
+
 def test_the_catalogue_is_data_of_the_package() -> None:
     assert (resources.files("experiments.config") / "uz.yaml").is_file()
     assert '"experiments.config" = ["uz.yaml"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

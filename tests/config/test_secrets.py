@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 import requests
 from hydra._internal.grammar.utils import escape_special_characters
@@ -339,18 +340,9 @@ def test_the_ui_has_the_store_and_no_command_line_of_it_names_it(workplace: Path
                 assert time.monotonic() < waiting
                 time.sleep(0.3)
         assert "of the canary" in [found["name"] for found in answer.json()["experiments"]]
-        own = [
-            int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _session(path) == server.pid
-        ]
+        own = [server.pid, *(child.pid for child in psutil.Process(server.pid).children(recursive=True))]
         assert len(own) >= 2
         assert not any("canary" in words(pid) for pid in own)
     finally:
         os.killpg(server.pid, 15)
         server.wait()
-
-
-def _session(process: Path) -> int:
-    try:
-        return os.getsid(int(process.name))
-    except ProcessLookupError:
-        return 0

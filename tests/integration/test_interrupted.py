@@ -191,7 +191,7 @@ def note_workers(folder: Path, number: int) -> None:
 def test_a_worker_process_that_is_killed_is_told_and_none_is_left(workplace: Path, gone: Callable[[], bool]) -> None:
     done = run(*WORKERS, before=partial(at_step, 6, partial(note_workers, workplace, signal.SIGKILL)))
     assert done.code == 1
-    assert "\nerror: a worker process of the loader was killed: " in done.err
+    assert done.err.startswith("error: a worker process of the loader was killed: ")
     assert "Traceback" not in done.err and "Without worker processes: loader.num_workers=0" in done.err
     assert status(workplace / "run") == "FAILED" and gone()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -42,8 +43,9 @@ class Language:
     def of(cls, *folders: Path) -> Language:
         """Return the language that the first of these runs was configured with; English where none was."""
         found = next((path for folder in folders if (path := folder / "config.yaml").is_file()), None)
-        config = (yaml.safe_load(found.read_text(encoding="utf-8")) if found else None) or {}
-        return cls(config.get("language", ENGLISH.name))
+        # Not read as YAML, which a configuration with masked secrets (`token: ***`) is not.
+        line = re.search(r"^language: (\w+)$", found.read_text(encoding="utf-8"), re.MULTILINE) if found else None
+        return cls(line[1]) if line and line[1] in NAMES else ENGLISH
 
 
 ENGLISH = Language()
