@@ -21,6 +21,8 @@ WITHOUT_EFFECT = {
     *("reuse", "describe", "tags"),
 }
 SWITCHES = ("precision", "compile", "graph")
+# Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
+LATER: Mapping[str, Any] = {}
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
 
@@ -43,7 +45,7 @@ def identity(
     """
     settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
     settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}
-    found = flatten(settings)
+    found = {name: value for name, value in flatten(settings).items() if LATER.get(name, ...) != value}
     for registry in register:
         chosen = settings[registry.group]
         for name in chosen if registry.many else [chosen["name"]]:
