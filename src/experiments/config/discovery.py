@@ -29,6 +29,8 @@ from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
+# Shipped components without files in conf/, so that own ones may have their names.
+YIELDING = Path(__file__).parents[1] / "components" / "metrics.py"
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -82,6 +84,8 @@ def _entries() -> list[str]:
 
 
 def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
+    shipped = {file.stem for file in (Path(__file__).parents[1] / "conf" / "metrics").iterdir()}
+    yield from (preset for preset in _scan(YIELDING) if preset[1] not in shipped)
     for path in own_files():
         yield from _scan(path)
     for registry in register:
@@ -153,30 +157,33 @@ def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
             for decorator in node.decorator_list:
                 found = _registration(decorator)
                 if found:
-                    registry, name = found
-                    yield registry, name, registry.as_preset(name, _defaults(node, registry, path))
+                    registry, name, metadata = found
+                    yield registry, name, registry.as_preset(name, _defaults(node, registry, metadata, path))
 
 
-def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
-    """Return the registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
+def _registration(decorator: ast.expr) -> tuple[Registry, str, dict[str, Any]] | None:
+    """Return the registry, name and metadata in `@register.<kind>("name")`, also of `experiments.register`."""
     if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args):
         return None
     owner, name = ast.unparse(decorator.func.value), decorator.args[0]
     if owner.split(".")[-1] != "register" or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
         return None
     kind = decorator.func.attr
-    return (vars(register)[kind], name.value) if kind in vars(register) else None
+    metadata = {str(each.arg): each.value.value for each in decorator.keywords if isinstance(each.value, ast.Constant)}
+    return (vars(register)[kind], name.value, metadata) if kind in vars(register) else None
 
 
-def _defaults(node: Definition, registry: Registry, path: Path) -> dict[str, Any]:
-    function, skip = node, len(registry.takes)
+def _defaults(node: Definition, registry: Registry, metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+    function, of_class = node, isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
         inits = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
         if not inits:
             return {}
-        function, skip = inits[0], skip + 1
+        function = inits[0]
     assert isinstance(function, ast.FunctionDef)
     positional = [*function.args.posonlyargs, *function.args.args]
+    names = [each.arg for each in positional[of_class:]]
+    skip = of_class + len(registry.passed(names, metadata, of_class=of_class))
     missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
     pairs = list(zip(positional, [*missing, *function.args.defaults], strict=True))[skip:]
     pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -80,10 +80,12 @@ class Registry:
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
-            if known is not None and not _same_definition(known.factory, factory):
+            if known is not None and not ("yields" in known.metadata or _same_definition(known.factory, factory)):
+                if "yields" in metadata:  # shipped, and imported after an own one of its name
+                    return factory
                 places = f"in {known.place} and in {component.place}"
                 raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
-            if problem := signature_fault(factory, self.takes, named=not self.many):
+            if problem := signature_fault(factory, self.passed_to(component), named=not self.many):
                 raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
             self._components[name] = component
             return factory
@@ -112,10 +114,24 @@ class Registry:
             raise ConfigError(Fault(key or f"{self.group}.name", problem))
         return component
 
+    def passed(self, positional: Sequence[str], metadata: Mapping[str, Any], *, of_class: bool) -> tuple[str, ...]:
+        """Return which values the run passes first to a factory with these positional parameters."""
+        first = positional[0] if positional else None
+        if metadata.get("over") == "pass" and (of_class or first in ("data", None)):  # it makes an object
+            return ("data",) if first == "data" else ()
+        return self.takes
+
+    def passed_to(self, component: Component) -> tuple[str, ...]:
+        """Return which values the run passes first to a component."""
+        parameters = inspect.signature(component.factory).parameters.values()
+        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return self.passed(positional, component.metadata, of_class=inspect.isclass(component.factory))
+
     def arguments(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the configurable parameters of a component, by name."""
-        parameters = list(inspect.signature(self.get(name).factory).parameters.values())
-        return {parameter.name: parameter for parameter in parameters[len(self.takes) :]}
+        component = self.get(name)
+        parameters = list(inspect.signature(component.factory).parameters.values())
+        return {parameter.name: parameter for parameter in parameters[len(self.passed_to(component)) :]}
 
     def faults(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> list[Fault]:
         """Return everything wrong with a component's name and arguments; nothing is built."""

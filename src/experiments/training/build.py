@@ -20,13 +20,14 @@ from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.training import build_step, checks, precision, protocols
+from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
-from experiments.training.meters import Metric
+from experiments.training.meters import Metric, OverPass
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
@@ -113,7 +114,7 @@ def assemble(
     with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
         optimizer = _made(register.optim, root.optim, model.parameters())
     scheduler = _scheduler(root, optimizer, len(train))
-    metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
+    metrics = run_metrics.made(root, splits.spec, device, group)
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward = _forward(root, model, device, splits.spec, valid, metrics)
@@ -206,7 +207,12 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 
 def _forward(
-    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+    root: RootConfig,
+    model: Any,
+    device: torch.device,
+    spec: DataSpec,
+    valid: Batches,
+    metrics: Mapping[str, Metric | OverPass],
 ) -> Forward:
     """Return how predictions and losses are computed, after one batch of it."""
     found = transforms(root, spec)
@@ -218,7 +224,8 @@ def _forward(
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
     )
-    checks.require_one_batch(forward, valid, metrics, root, spec)
+    pred, target = checks.require_one_batch(forward, valid, root, spec)
+    run_metrics.require(metrics, pred, target, forward, valid)
     return compiled(forward, root.model["name"], valid) if root.device.compile else forward
 
 

@@ -23,7 +23,6 @@ from experiments.errors import ConfigError, DataError, Fault, first_line, sugges
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
-from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
 from experiments.training.step import Forward
 
@@ -100,25 +99,22 @@ def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: s
         forward.compute(copy.deepcopy(forward.model).train(), xb)
 
 
-def require_one_batch(
-    forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
-) -> None:
-    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together."""
+def require_one_batch(forward: Forward, valid: Batches, root: RootConfig, spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """Check by one batch, without a backward pass, that data, model and loss fit; return predictions and targets."""
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
     with refused("loader", problem, (TypeError, ValueError, DataError)):
         xb, yb = next(valid.epoch(0))
     xb, yb = xb.to(forward.device), yb.to(forward.device)
     pred = _predictions(forward, root.model["name"], spec, xb)
-    measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
-    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
-    for key, (name, function, expected) in measured.items():
-        with refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
-            value = function(pred, yb)
-        if not isinstance(value, Tensor) or value.ndim:
-            raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+    name = root.loss["name"]
+    with refused("loss", f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
+        value = forward.loss(pred, yb)
+    if not isinstance(value, Tensor) or value.ndim:
+        raise ConfigError(Fault("loss", f"{name} returned {describe.kind(value)}; expected a scalar mean"))
     if not _learns(forward, xb[:2], yb[:2]):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
+    return pred, yb
 
 
 def _learns(forward: Forward, xb: Tensor, yb: Tensor) -> bool:
