@@ -27,6 +27,7 @@ from experiments.training.step import Forward
 
 # How far two halves may be from the whole, of its size: predictions may have 16 bits.
 ROUNDING = 0.01
+Metrics = Mapping[str, Metric | OverPass]
 SUMMED = 'return a sum, which is divided by the rows, or register it with over="pass", which passes all rows at once'
 MISFITS = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError)
 
@@ -62,7 +63,7 @@ class Collected:
         self.batches = list(state["batches"])
 
 
-def made(root: RootConfig, spec: DataSpec, device: torch.device, group: Group | None) -> dict[str, Metric | OverPass]:
+def made(root: RootConfig, spec: DataSpec, device: torch.device, group: Group | None) -> Metrics:
     """Return the metrics by name."""
     found: dict[str, Metric | OverPass] = {}
     for name, given in root.metrics.items():
@@ -80,17 +81,15 @@ def made(root: RootConfig, spec: DataSpec, device: torch.device, group: Group | 
     return found
 
 
-def require(
-    metrics: Mapping[str, Metric | OverPass], pred: Nested, target: Nested, forward: Forward, valid: Batches
-) -> None:
+def require(metrics: Metrics, pred: Nested, target: Nested, forward: Forward, valid: Batches) -> None:
     """Check by the first validation batch that metrics are numbers, and those that are not over a pass sums over rows.
 
     Raises:
         ConfigError: one is not.
     """
-    shapes = [", ".join(str(tuple(leaf.shape)) for leaf in nested.leaves(value)) for value in (pred, target)]
+    given = f"predictions {describe.shape(pred)}, targets {describe.shape(target)}"
     for name, metric in metrics.items():
-        key, problem = f"metrics.{name}", f"{name} cannot take predictions {shapes[0]}, targets {shapes[1]}"
+        key, problem = f"metrics.{name}", f"{name} cannot take {given}"
         with torch.no_grad(), checks.refused(key, problem, MISFITS):
             if isinstance(metric, OverPass):
                 value, expected = _over(metric.start(), pred, target, forward, valid), "a number"
