@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from experiments.training.step import Forward
 
 # How far two halves may be from the whole, of its size: predictions may have 16 bits.
 ROUNDING = 0.01
+NOTHING = 1e-7  # a row's part of a sum whose terms cancel
 Metrics = Mapping[str, Metric | OverPass]
 SUMMED = 'return a sum, which is divided by the rows, or register it with over="pass", which passes all rows at once'
 MISFITS = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError)
@@ -113,6 +115,8 @@ def _placed(name: str, make: Callable[[], Any], device: torch.device, *, alone: 
         metric = make()
     if hasattr(metric, "persistent"):  # torchmetrics leaves the rest out of its state_dict()
         metric.persistent(mode=True)
+        # Which it says of one that is resumed after its last batch.
+        warnings.filterwarnings("ignore", r"The ``compute`` method of metric \w+ was called before")
     if hasattr(metric, "to"):
         metric.to(device)
     protocols.require_states({f"metrics.{name}": metric})
@@ -140,7 +144,7 @@ def _require_sum(metric: Metric, name: str, pred: Nested, target: Nested) -> Non
     parts = [nested.apply(operator.itemgetter(cut), (pred, target)) for cut in cuts if rows > 1]
     whole, one, other = [float(metric(*part)) for part in parts] or [0.0] * 3
     size = max(abs(whole), abs(one) + abs(other))
-    if math.isfinite(size) and abs(whole - one - other) > ROUNDING * size:
+    if math.isfinite(size) and abs(whole - one - other) > max(ROUNDING * size, NOTHING * rows):
         problem = (
             f"{name} is not a sum over rows: {whole:.4g} for {rows} rows, but {one:.4g} and {other:.4g} for halves"
         )
