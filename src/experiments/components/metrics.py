@@ -63,21 +63,20 @@ def auroc(data: DataSpec, *, average: Average = "macro", logits: bool = True, th
 @register.metric("r2", over="pass", targets="reals", yields=True)
 def r2(*, average: Literal["uniform_average", "variance_weighted"] = "uniform_average") -> Any:
     """Return the coefficient of determination, averaged over the columns."""
-
-    def columns(pred: Tensor, target: Tensor) -> Pair:  # in float64, since squares of large numbers cancel
-        return pred.double().reshape(len(pred), -1), target.double().reshape(len(pred), -1)
-
-    return Prepared(_torchmetrics().R2Score(multioutput=average), columns)
+    # In float64, since squares of large numbers cancel.
+    return Prepared(
+        _torchmetrics().R2Score(multioutput=average),
+        lambda pred, target: (pred.double().reshape(len(pred), -1), target.double().reshape(len(pred), -1)),
+    )
 
 
 @register.metric("perplexity", over="pass", targets="classes", yields=True)
 def perplexity(*, ignore_index: Label = None) -> Any:
     """Return the exponential of the labels' mean negative log-likelihood, from logits (n, classes, ...)."""
-
-    def words(pred: Tensor, target: Tensor) -> Pair:
-        return pred.movedim(1, -1).reshape(1, -1, pred.shape[1]), target.reshape(1, -1)
-
-    return Prepared(_torchmetrics(".text").Perplexity(ignore_index=ignore_index), words)
+    return Prepared(
+        _torchmetrics(".text").Perplexity(ignore_index=ignore_index),
+        lambda pred, target: (pred.movedim(1, -1).reshape(1, -1, pred.shape[1]), target.reshape(1, -1)),
+    )
 
 
 class Prepared:
@@ -104,7 +103,7 @@ def _classified(kind: str, data: DataSpec, average: str, logits: bool, ignore_in
 
     def prepare(pred: Tensor, target: Tensor) -> Pair:
         if data.classes:
-            pred = pred.softmax(dim=1) if logits else pred
+            pred = pred.softmax(dim=1) if logits and (task == "binary" or kind == "AUROC") else pred
             return (pred[:, 1] if task == "binary" else pred), target
         if metric.validate_args and bool((target != target.long()).any()):
             raise ValueError("the targets are real numbers, not 0 and 1")
