@@ -201,7 +201,10 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    with torch.no_grad(), refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb)):
+    with (
+        torch.no_grad(),
+        refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb, spec)),
+    ):
         pred = forward.predict(xb)
     leaves = nested.leaves(pred)
     given = describe.kind(pred) + (
@@ -231,8 +234,10 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
     return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
 
 
-def _remedy(xb: Nested) -> str:
+def _remedy(xb: Nested, spec: DataSpec) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
+        return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
