@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 import experiments
 from experiments.config.registry import Component, Registry, register
@@ -109,6 +109,18 @@ class Ragged(Dataset[Any]):
         return torch.arange(1, 2 + index % 5), index % 2
 
 
+class Lines(IterableDataset[Any]):
+    """Rows drawn in each pass."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.rows):
+            x = torch.randn(3)
+            yield x, x.sum()
+
+
 def padded(items: list[Any]) -> tuple[Tensor, Tensor]:
     x = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
     return F.pad(x, (0, 5 - x.shape[1])), torch.tensor([y for _, y in items])
@@ -187,6 +199,12 @@ TASKS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], list[str]]] = {
         recurrent,
         {},
         ["loss=mse", "metrics=none"],
+    ),
+    "a stream": (
+        lambda: {"train": Lines(24), "valid": Lines(8), "rows": {"train": 24, "valid": 8}},
+        lambda data: nn.Linear(data.features, data.outputs),
+        {},
+        ["loss=mse", "metrics=none", "loader=dataloader"],
     ),
     "rows of different length": (
         lambda: {"train": Ragged(), "valid": Ragged(), "classes": 2, "digest": "ragged", "collate": padded},

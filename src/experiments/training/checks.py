@@ -22,7 +22,7 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import is_arrays, is_image
 from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
 from experiments.seeds import noise_kept, noise_state, same_noise
@@ -85,9 +85,12 @@ def class_weights(split: Split) -> Tensor:
 
 
 def require_fixed_items(split: Split, loader: Component) -> None:
-    """Check that a dataset whose items are drawn anew is not read once for all epochs."""
+    """Check that items which are others each time, or a stream's, are not read once for all epochs."""
     if is_arrays(split.dataset) or not loader.metadata.get("reads_once"):
         return
+    if is_stream(split):
+        problem = f"{loader.name} reads rows once, and this dataset is a stream"
+        raise ConfigError(Fault("loader", f"{problem}; loader=dataloader reads it in each pass"))
     cpu = torch.device("cpu")
     with noise_kept():
         before = noise_state(cpu)
