@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor
 
 import experiments
+from experiments.config.check import configured
 from experiments.config.registry import Component, register
 from experiments.runs.evaluation import evaluate
 
@@ -135,3 +136,9 @@ def test_accuracy_of_labels_of_places_is_a_share_of_the_places() -> None:
     pred, target = torch.randn(6, 3, 4, 4), torch.randint(3, (6, 4, 4))
     value = _per_row(register.metric.bind("accuracy", {}), pred, target) / 6
     assert float(value) == pytest.approx(float((pred.argmax(1) == target).float().mean()), rel=1e-6)
+
+
+def test_those_without_a_file_are_options_with_their_settings() -> None:
+    chosen = configured(["dataset=digits", "metrics=[accuracy,f1,auroc]", "metrics.f1.average=micro"]).root.metrics
+    assert chosen["f1"] == {"average": "micro", "logits": True, "ignore_index": None}
+    assert list(chosen) == ["accuracy", "f1", "auroc"]
