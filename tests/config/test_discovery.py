@@ -15,7 +15,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from experiments import register
-from experiments.config import check, compose, discovery, scan
+from experiments.config import check, compose, discovery
 from experiments.errors import ConfigError
 
 NET = """
@@ -64,14 +64,14 @@ def setting(monkeypatch: pytest.MonkeyPatch, *entries: str) -> None:
 
 
 def scanned(path: Path) -> dict[str, dict[str, Any]]:
-    found = scan.presets(path, discovery.SETTING)
+    found = discovery._scan(path)
     assert found is not None, "only its import has them"
     return {f"{registry.group}.{name}": preset for registry, name, preset in found}
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        scan.presets(path, discovery.SETTING)
+        discovery._scan(path)
     return str(caught.value)
 
 
@@ -179,7 +179,7 @@ def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
     "path", sorted((Path(discovery.__file__).parents[1] / "components").rglob("*.py")), ids=lambda path: path.stem
 )
 def test_every_component_of_the_product_reads_as_its_signature_does(path: Path) -> None:
-    for registry, name, preset in scan.presets(path, discovery.SETTING) or ():
+    for registry, name, preset in discovery._scan(path) or ():
         assert preset == registry.preset(name)
 
 

@@ -66,7 +66,8 @@ BY_GROUP: dict[str, dict[str, Declaration]] = {
         "packed": Declaration((str,), "the file below the dataset's folder that exported scripts read"),
         "light_on_dark": Declaration((bool,), "its images are light on a dark ground; predict inverts others"),
         "centred": Declaration((int, float), "predict centres an image's ink in this part of the width, 0 to 1"),
-        "prepare": Declaration((Callable,), "prepares an image as the dataset does, for predict"),
+        "prepare": Declaration((Callable,), "makes a row of an image as the dataset does, for predict"),
+        "places": Declaration((tuple,), "names of its arguments that do not change the content"),
     },
     "model": {
         "input": Declaration(
@@ -100,6 +101,7 @@ BY_GROUP: dict[str, dict[str, Declaration]] = {
         "steers": Declaration((bool,), "False: it leaves the optimiser unchanged"),
         "watches": Declaration((str,), "the metric of each epoch that its step() gets, for example valid/loss"),
     },
+    "step": {},
     "transforms": {
         "training_only": Declaration((bool,), "it is left out in evaluation; undeclared: applied there too"),
         "pairs": Declaration((bool,), "it takes and returns inputs and targets, in training only"),
@@ -107,6 +109,7 @@ BY_GROUP: dict[str, dict[str, Declaration]] = {
     "metrics": {
         "targets": TARGETS,
         "over": Declaration(("rows", "pass"), "a sum over rows, or a value of a whole pass; undeclared: rows"),
+        "yields": Declaration((bool,), "an own metric of its name takes its place"),
     },
     "callbacks": {
         "targets": TARGETS,

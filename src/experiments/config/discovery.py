@@ -2,12 +2,13 @@
 
 The environment variable EXPERIMENTS_COMPONENTS lists files and modules separated as in PATH (`my_net.py`,
 `my_package.nets`). Their decorated functions become options of the configuration groups: the signature and its
-defaults are the preset. Hydra composes before torch is imported, so presets come from the source (`config/scan.py`);
+defaults are the preset. Hydra composes before torch is imported, so presets come from an `ast` scan of the source;
 where it does not show them all, the file is imported. Those of registered components come from the registry.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import os
@@ -23,14 +24,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.config import hydra_options, scan
+from experiments.config import hydra_options
 from experiments.config.hydra_internals import ConfigStore
+from experiments.config.registration import plain
 from experiments.config.registry import Registry, register
+from experiments.config.source_hash import is_installed
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
+
+Definition = ast.FunctionDef | ast.ClassDef
 
 
 class OwnFiles(Loader):
@@ -90,7 +95,7 @@ def _entries() -> list[str]:
 
 
 def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
-    scanned = [scan.presets(path, SETTING) for path in own_files()]
+    scanned = [_scan(path) for path in own_files()]
     if None in scanned:
         load()
     yield from chain.from_iterable(filter(None, scanned))
@@ -156,3 +161,72 @@ def _is_file(origin: str | None, path: Path) -> bool:
 def _module_name(path: Path) -> str:
     stem, digest = re.sub(r"\W", "_", path.stem), hashlib.sha256(str(path).encode()).hexdigest()
     return f"{OWN}.{stem}_{digest[:8]}"
+
+
+def _scan(path: Path) -> list[tuple[Registry, str, dict[str, Any]]] | None:
+    """Return the presets of a file's components; None where only its import has them all."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
+    except SyntaxError as error:
+        raise ConfigError(Fault(SETTING, f"{path}:{error.lineno} is not Python: {error.msg}")) from None
+    found = []
+    for node in (node for node in nodes if isinstance(node, Definition)):
+        for decorator in node.decorator_list:
+            if registered := _registration(decorator):
+                registry, name = registered
+                defaults = _defaults(node, registry) if len(node.decorator_list) == 1 else None
+                if defaults is None:
+                    return None
+                found.append((registry, name, registry.as_preset(name, defaults)))
+    complete = sum(map(_names_register, nodes)) == len(found) and not any(map(_imports_own, nodes))
+    return found if complete else None
+
+
+def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
+    """Return the registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args):
+        return None
+    owner, name = ast.unparse(decorator.func.value), decorator.args[0]
+    if owner.split(".")[-1] != "register" or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        return None
+    kind = decorator.func.attr
+    return (vars(register)[kind], name.value) if kind in vars(register) else None
+
+
+def _defaults(node: Definition, registry: Registry) -> dict[str, Any] | None:
+    """Return the defaults of a definition's arguments; None where they are not literals, or in a base class."""
+    function, skip = node, len(registry.takes)
+    if isinstance(node, ast.ClassDef):
+        inits = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+        if not inits:
+            return None
+        function, skip = inits[0], skip + 1
+    assert isinstance(function, ast.FunctionDef)
+    positional = [*function.args.posonlyargs, *function.args.args]
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
+    pairs = list(zip(positional, [*missing, *function.args.defaults], strict=True))[skip:]
+    pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
+    try:
+        return {argument.arg: "???" if value is None else plain(ast.literal_eval(value)) for argument, value in pairs}
+    except ValueError:
+        return None
+
+
+def _names_register(node: ast.AST) -> bool:
+    """Return whether a node names the register, or imports it under another name."""
+    if isinstance(node, ast.alias):
+        return node.name == "register" and node.asname is not None
+    return "register" in (getattr(node, "id", None), getattr(node, "attr", None))
+
+
+def _imports_own(node: ast.AST) -> bool:
+    """Return whether a node imports a module that is not installed: it may register components too."""
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            return True
+        modules = [str(node.module)]
+    tops = {module.partition(".")[0] for module in modules} - {"experiments", *sys.stdlib_module_names}
+    specs = filter(None, map(importlib.util.find_spec, tops))
+    places = [place for spec in specs for place in (spec.origin, *(spec.submodule_search_locations or ()))]
+    return any(place and not is_installed(Path(place)) for place in places)

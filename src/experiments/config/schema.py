@@ -12,16 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, TypeVar, Union
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Strict,
-    ValidationError,
-    WrapValidator,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic.functional_validators import AfterValidator, BeforeValidator, WrapValidator
 from pydantic_core import ErrorDetails
 
 from experiments.config.overrides import as_text
@@ -109,17 +101,12 @@ def _from_yaml(hint: Any) -> Any:
 def _hints(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Return the types of these parameters alone: others may name what is imported for a type checker only."""
     callee = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-    annotations = {
-        name: _implied(each.default) if each.annotation is each.empty else each.annotation
-        for name, each in parameters.items()
-    }
+    annotations = {name: each.annotation for name, each in parameters.items()}
+    for name, each in parameters.items():
+        if each.annotation is each.empty:  # the type of a default that YAML has in another form, as a tuple
+            annotations[name] = Any if type(plain(each.default)) is type(each.default) else type(each.default)
     read = types.SimpleNamespace(__annotations__=annotations)
     return typing.get_type_hints(read, globalns=getattr(callee, "__globals__", {}), include_extras=True)
-
-
-def _implied(default: Any) -> Any:
-    """Return the type of a default that YAML has in another form, as a tuple or a path; else any."""
-    return Any if type(plain(default)) is type(default) else type(default)
 
 
 def validated(schema: type[Model], values: Mapping[str, Any], where: str = "") -> Model:

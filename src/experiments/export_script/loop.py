@@ -49,10 +49,10 @@ class Loop:
             '    """Train, evaluate and print, epoch by epoch."""',
             *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
             "    for epoch in range(epochs):",
-            *([f"        order = torch.randperm(len(x_train), {order})"] if loader.shuffle else []),
+            *self._training_order(order),
             "        model.train()",
             "        total = count = 0",
-            f"        for xb, yb in {self._batches('train', loader.batch_size, loader.shuffle)}:",
+            f"        for xb, yb in {self._batches('train', loader.batch_size, self._ordered)}:",
             *(f"            {line}" for line in self._train_lines()),
             "        train_loss = total / count",
             "",
@@ -68,11 +68,27 @@ class Loop:
         ]
         return "\n".join(lines)
 
+    @property
+    def _ordered(self) -> bool:
+        """Whether training rows come in another order than they are stored in."""
+        return self.training.loader.shuffle or self.training.loader.draw is not None
+
+    def _training_order(self, generator: str) -> list[str]:
+        """Return the lines that make an epoch's order of the training rows."""
+        loader = self.training.loader
+        if loader.draw is None:
+            return [f"        order = torch.randperm(len(x_train), {generator})"] if loader.shuffle else []
+        rows = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else "len(x_train)"
+        return [
+            "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
+            f"        order = torch.multinomial(weights, {rows}, replacement=True, {generator})",
+        ]
+
     def _train_lines(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
         return [
-            *self._prepared(shuffled=self.training.loader.shuffle),
+            *self._prepared(shuffled=self._ordered),
             *(line for line, _ in self.transforms),
             *self._forward(),
             *(SCALED if scales else ["loss.backward()"]),
@@ -115,7 +131,12 @@ class Loop:
     def _batches(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
         limit = self.training.root.limit_batches
-        return code if limit is None else f"islice({code}, {limit})"
+        most = [] if limit is None else [str(limit)]
+        if part == "train" and self.training.loader.drop_last:
+            most.append(f"len(x_train) // {batch_size}")
+        if not most:
+            return code
+        return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
 
 
 def _summed(*, by_rows: bool) -> list[str]:
