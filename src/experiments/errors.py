@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Names that elsewhere mean what is called otherwise here
+SYNONYMS = {"batch": "step", "iteration": "step", "train": "fit", "labels": "classes", "regression": "reals"}
+
 
 class UserError(Exception):
     """An error that the user can fix; the message names what was given, where, and what was expected."""
@@ -76,10 +79,11 @@ def nearest(name: object, known: Sequence[str]) -> list[str]:
     """Return the names that a text abbreviates, by number, beginning or part (`5` for `05_optim`), else the nearest."""
     text = str(name).lower()
     parts = {each: re.split("[_-]", each.lower()) for each in known if text}
+    here = [SYNONYMS.get(part, part) for part in re.split("[_-]", text)]
     return (
         [each for each in parts if text.isdecimal() and re.match(rf"0*{int(text)}(?!\d)", each)]
         or [each for each in parts if each.lower().startswith(text)]
-        or [each for each in parts if text in parts[each]]
+        or [each for each in parts if text in parts[each] or here == parts[each]]
         or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     )
 

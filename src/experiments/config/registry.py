@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from experiments.config.registration import name_fault, signature_fault
+from experiments.config import declarations
+from experiments.config.registration import name_fault, plain, signature_fault
 from experiments.errors import ConfigError, Fault, RegistrationError, suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -71,7 +73,8 @@ class Registry:
         """Register the decorated factory as `name`.
 
         Raises:
-            RegistrationError: the name is taken or not allowed, or the signature cannot serve as a schema.
+            RegistrationError: the name is taken or not allowed, the signature cannot serve as a schema, or it declares
+                what does not exist.
         """
         problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else name_fault(name)
         if problem:
@@ -80,22 +83,24 @@ class Registry:
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
-            if known is not None and not ("yields" in known.metadata or _same_definition(known.factory, factory)):
+            if known is not None and not ("yields" in known.metadata or _same_definition(known, component)):
                 if "yields" in metadata:  # shipped, and imported after an own one of its name
                     return factory
                 places = f"in {known.place} and in {component.place}"
                 raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
-            if problem := signature_fault(factory, self.passed_to(component), named=not self.many):
+            reserved = () if self.many else ("name", "defaults", *self.common)
+            problem = signature_fault(factory, self.passed_to(component), reserved)
+            if problem := problem or declarations.fault(factory, self.passed_to(component), metadata, self.group):
                 raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
             self._components[name] = component
             return factory
 
         return decorate
 
-    def forget(self, module: str) -> None:
-        """Drop the components of a module, since its import failed and may be tried again."""
+    def forget_unloaded(self) -> None:
+        """Drop the components of modules whose import failed, since it may be tried again."""
         known = self._components.items()
-        self._components = {name: each for name, each in known if each.factory.__module__ != module}
+        self._components = {name: each for name, each in known if each.factory.__module__ in sys.modules}
 
     @property
     def names(self) -> list[str]:
@@ -162,13 +167,15 @@ class Registry:
 
     def as_preset(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of a component with these arguments."""
+        arguments = {key: plain(value) for key, value in arguments.items()}
         return {name: arguments} if self.many else {"name": name, **self.common, **arguments}
 
 
-def _same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Return whether two factories are the same definition, run again (a notebook cell)."""
-    same = one.__module__ == other.__module__ == "__main__" and one.__qualname__ == other.__qualname__
-    return one is other or same
+def _same_definition(one: Component, other: Component) -> bool:
+    """Return whether two components are one definition, run again: a notebook's cell, a file as another module."""
+    modules = {one.factory.__module__, other.factory.__module__}
+    again = modules == {"__main__"} or (len(modules) == 2 and one.place == other.place)
+    return one.factory is other.factory or (again and one.factory.__qualname__ == other.factory.__qualname__)
 
 
 class Register:
