@@ -16,7 +16,10 @@ from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
 
 # What two trainings must have in common to share one `fit`.
-SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+SHARED = (
+    *("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic"),
+    "freeze",
+)
 
 
 def require_shared(training: Training, last: Training) -> None:
@@ -30,7 +33,7 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
     """Return the error for a training that differs from the last one in what a script has one of."""
     problem = (
         f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
-        "one script has one of each: export that one, and then this one from its weights"
+        "one script has one of each: export that one, and then this one from its weights.pt"
     )
     return ConfigError(Fault("init_from", problem))
 
@@ -52,7 +55,7 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
         problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
     else:
         return
-    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights"))
+    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights.pt"))
 
 
 def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:

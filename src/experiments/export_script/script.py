@@ -158,14 +158,18 @@ class Script:
         if first:
             lines += self._settings()
             lines += [f"torch.manual_seed({training.seeds.init})  # the initial weights"]
-            lines += [f"model = {model}"]
+            lines += [f"model = {model}", *training.weights]
         device = training.root.device
         if self.moves:
             card = f'"cuda:{device.index or 0}"' if device.name == "cuda" else DEVICES.get(device.name, '"cpu"')
             lines += [f"device = torch.device({card})", "model.to(device)"]
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
-        lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
+        modules, single = training.frozen
+        parameters = "[p for p in model.parameters() if p.requires_grad]" if modules + single else "model.parameters()"
+        lines += [f'model.get_submodule("{name}").requires_grad_(False)  # is not trained' for name in modules]
+        lines += [f'model.get_parameter("{name}").requires_grad_(False)  # is not trained' for name in single]
+        lines += [f"optimizer = {self._made(training, 'optim', [Text(parameters)])}"]
         scheduler = self._schedulers[self.trainings.index(training)]
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.config.registry import Component, Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.seeds import Seeds
+from experiments.training.transfer import Frozen
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,16 @@ class Training:
         root: its configuration.
         seeds: its random streams.
         epochs: how many it trains; for a run that ended early, fewer than are configured.
+        weights: the lines that read the weights it starts from; none where they are fresh or an earlier training's.
+        frozen: the modules and parameters that it does not train.
     """
 
     name: str
     root: RootConfig
     seeds: Seeds
     epochs: int
+    weights: Sequence[str] = ()
+    frozen: Frozen = ([], [])
 
     @property
     def loader(self) -> LoaderSettings:
