@@ -110,7 +110,7 @@ def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = No
     """
     state = _starting_weights(root, overrides, group)
     device = devices.prepare(root.device, deterministic=root.deterministic)
-    load = partial(build.load_dataset, root.dataset)
+    load = partial(build.load_dataset, root.dataset, root.loss["name"])
     splits = load() if group is None else group.after_first_here(load)
     seeds = derive(root.seed, root.seeds.model_dump())
     if state is not None and (transfer.is_partial(root) or weights.named(str(root.init_from))):
