@@ -320,7 +320,7 @@ def test_runs_that_differ_by_seed_alone_are_one_group_with_mean_and_spread(outpu
     (row,) = seeds.rows(seeds.groups(laid("outputs")), [METRIC])
     assert row == {
         "runs alike but\nfor the seed": "all",
-        "seeds": "3",
+        "runs": "3",
         "valid/loss\nmean": "0.5000",
         "valid/loss\nsd": "0.1000",
         "minus the first": "",

@@ -30,7 +30,7 @@ class Run:
         settings: its values of the settings that differ.
         modes: whether the smallest or the largest value of a metric is its best.
         behind: the epochs behind its starting weights; empty for fresh ones, or where all runs have the same.
-        over: its values of the keys that the comparison is over.
+        over: the settings that count as seeds.
     """
 
     job: JobRecord
@@ -39,7 +39,7 @@ class Run:
     settings: Mapping[str, str]
     modes: Mapping[str, Mode]
     behind: str = ""
-    over: tuple[str, ...] = ()
+    over: Sequence[str] = ()
 
     def points(self, metric: str) -> Points:
         """Return a metric's value by epoch; empty where the run has none."""
@@ -64,7 +64,8 @@ class Run:
     def seed(self) -> tuple[str, ...]:
         """Return the seeds, and the values that count as seeds; two runs with the same ones are paired."""
         given = self.job.start.identity or self.job.start.params
-        return (*(str(given[name]) for name in sorted(given) if is_seed(name)), *self.over)
+        seeds = [str(given[name]) for name in sorted(given) if is_seed(name)]
+        return (*seeds, *(self.settings.get(key, "") for key in self.over))
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,7 @@ class Comparison:
 
 
 def compare(
-    jobs: Sequence[JobRecord],
-    metric: str,
-    mode: Mode | None = None,
-    say: Language = ENGLISH,
-    over: Sequence[str] = (),
+    jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None, say: Language = ENGLISH, over: Sequence[str] = ()
 ) -> Comparison:
     """Lay runs side by side, compared by a metric; without a mode its name decides which value is best.
 
@@ -125,21 +122,17 @@ def compare(
     labels = differences.labels_of(values, keys, jobs)
     _check_over(over, values, keys)
     groups = differences.groups_of(values, keys, jobs, over)
-    counted = [tuple(given.get(key, "") for key in over) for given in values]
     behind = earlier.epochs(jobs)
     ends = [earlier.suffix(job, count, keys, say) for job, count in zip(jobs, behind, strict=True)]
     runs = [
-        Run(job, label + end, group + end, {key: given.get(key, "") for key in keys}, modes, count, own)
-        for job, label, group, given, own, count, end in zip(
-            jobs, labels, groups, values, counted, behind, ends, strict=True
-        )
+        Run(job, label + end, group + end, {key: given.get(key, "") for key in keys}, modes, count, over)
+        for job, label, group, given, count, end in zip(jobs, labels, groups, values, behind, ends, strict=True)
     ]
     same_data = bool(over) and differences.data_follow(values, over, jobs)
     notes = [say("{key} is the same in all runs", key=key) for key in over if key not in keys]
     notes += _notes(runs, metric, say, same_data=same_data)
-    return Comparison(
-        runs, [metric, *beside], notes, say, [key for key in keys if over and (key in over or is_seed(key))]
-    )
+    counted = [key for key in keys if over and (key in over or is_seed(key))]
+    return Comparison(runs, [metric, *beside], notes, say, counted)
 
 
 def _check_over(over: Sequence[str], values: Sequence[Mapping[str, str]], differing: Sequence[str]) -> None:

@@ -53,7 +53,8 @@ def groups_of(
     keys = [key for key in keys if not is_seed(key)]
     settled = bool(over) and data_follow(values, keys, jobs)
     keys = [key for key in keys if key not in over]
-    labels, versions = [_label(given, keys) for given in values], _versions(jobs, settled=settled)
+    labels, versions = [_label(given, keys) for given in values], _versions(jobs)
+    versions = [[version for version in had if not (settled and version.startswith(DATA))] for had in versions]
     common: dict[str, set[str]] = {}  # the same in all runs with these settings, so the label leaves it out
     for label, had in zip(labels, versions, strict=True):
         if had:  # an unstarted job has none
@@ -90,13 +91,9 @@ def _label(given: Settings, keys: Sequence[str]) -> str:
     return ", ".join(given[key] if key in OVERLAYS else f"{key}={given[key]}" for key in keys if key in given)
 
 
-def _versions(jobs: Sequence[JobRecord], *, settled: bool) -> list[list[str]]:
-    """Return each run's versions of code and data that differ: `code of model.mlp 2 of 2`; machines form no groups.
-
-    Nor do data that are `settled` by what the groups are over.
-    """
-    left_out = ("machine.", DATA) if settled else ("machine.",)
-    differ = {name: seen for name, seen in differing_versions(jobs).items() if not name.startswith(left_out)}
+def _versions(jobs: Sequence[JobRecord]) -> list[list[str]]:
+    """Return each run's versions of code and data that differ: `code of model.mlp 2 of 2`; machines form no groups."""
+    differ = {name: seen for name, seen in differing_versions(jobs).items() if not name.startswith("machine.")}
     return [
         [f"{name} {seen.index(str(had[name])) + 1} of {len(seen)}" for name, seen in differ.items() if name in had]
         for had in (job.start.identity for job in jobs)

@@ -97,21 +97,15 @@ def _verdict(first: Group, other: Group, metric: str, say: Language, last: bool)
     found = statistics.difference(list(one.values()), list(two.values()), paired=paired)
     smaller_is_better = first.runs[0].sign(metric)
     direction = (smaller_is_better if found.estimate < 0 else -smaller_is_better) if found.decided else 0
-    pairing = say("paired") if paired else say("unpaired")
-    return Verdict(other.label, direction, _text(found, direction, pairing, first.over, say))
+    return Verdict(
+        other.label, direction, _text(found, direction, first.over, say("paired") if paired else say("unpaired"), say)
+    )
 
 
-def _counted(count: int, over: Sequence[str], say: Language) -> str:
-    """Return the number of runs of a group in words: 3 seeds, 3 folds; 6 runs where several keys differ."""
-    if not over:
-        return say("{count} seeds", count=count)
-    leaf = over[0].rpartition(".")[2]
-    return say("{count} {key}s", count=count, key=leaf) if len(over) == 1 else say("{count} runs", count=count)
-
-
-def _text(found: Difference, direction: int, pairing: str, over: Sequence[str], say: Language) -> str:
+def _text(found: Difference, direction: int, over: Sequence[str], pairing: str, say: Language) -> str:
     """Return the signed difference and its interval; the word before them is better or worse only where decided."""
-    basis = [_counted(found.runs, over, say), pairing]
+    key = say("run") if len(over) > 1 else over[0].rpartition(".")[2] if over else "seed"
+    basis = [say("{count} {key}s", count=found.runs, key=key), pairing]
     if found.low == found.high == 0:
         return f"{say('no difference in any run')} ({', '.join(basis)})"
     around = say("in every run")
@@ -150,8 +144,7 @@ def notes(found: Sequence[Group], metric: str, say: Language = ENGLISH) -> list[
     if (compared := sum(len(group.runs) > 1 for group in found[1:])) > 1:
         lines.append(say("each of the {count} intervals is 95 % sure by itself", count=compared))
     if any(group.left_out for group in found):
-        text = say("left out of the means: runs that have not finished, and all but one run of the same seed")
-        lines.append(f"{text} ({', '.join(over)})" if (over := found[0].over) else text)
+        lines.append(say("left out of the means: runs that have not finished, and all but one run of the same seed"))
     by_best, by_last = verdicts(found, metric, say), verdicts(found, metric, say, last=True)
     for best, last in zip(by_best, by_last, strict=True):
         if best.direction != last.direction:
@@ -165,10 +158,8 @@ def rows(found: Sequence[Group], metrics: Sequence[str], say: Language = ENGLISH
     any_left_out = any(group.left_out for group in found)
     table = []
     for group in found:
-        row = {say("runs alike but\nfor the seed"): group.label, say("seeds"): str(len(group.runs))}
-        if group.over:
-            alike = say("runs alike but\nfor {keys}", keys=", ".join(group.over))
-            row = {alike: group.label, say("runs"): str(len(group.runs))}
+        alike = say("runs alike but\nfor {keys}", keys=", ".join(group.over) or say("the seed"))
+        row = {alike: group.label, say("runs"): str(len(group.runs))}
         for metric in metrics:
             values = list(group.values(metric).values())
             row[f"{metric}\n{say('mean')}"] = rounded(fmean(values)) if values else ""

@@ -16,7 +16,7 @@ from experiments.config import check
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault, UserError
-from experiments.export_script import restrictions, transfer
+from experiments.export_script import restrictions
 from experiments.export_script.names_check import require_sound
 from experiments.export_script.script import Script
 from experiments.export_script.training import Training
@@ -140,8 +140,7 @@ def _of_run(folder: Path, rows: str) -> Exported:
     if not trained:
         raise ConfigError(Fault(relative(folder), "the run has no finished epoch, so there is nothing to repeat"))
     # Only the weights of a run can be compared without training.
-    named = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
-    weighed = named or transfer.source(root) is not None
+    weighed = root.init_from is not None and find_run(Path(root.output_root), root.init_from) is not None
     prepared = preparation.prepare(root if weighed else root.model_copy(update={"init_from": None}), ())
     before, now = without_length(run.start.identity), without_length(prepared.identity)
     changed = [line for line in differences(before, now) if weighed or not line.startswith("content of init_from")]
@@ -155,18 +154,17 @@ def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
     """Yield the trainings that the run's weights come from, and then its own."""
-    seeds, file = derive(root.seed, root.seeds.model_dump()), transfer.source(root)
-    if root.init_from is not None and file is None:
+    restrictions.require_whole(root)
+    if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
         restrictions.require_repeatable(root.init_from, first, run, spec)
         yield from _trainings(first, overrides if run is None else run_in(run).overrides, spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
+    seeds = derive(root.seed, root.seeds.model_dump())
     with noise_kept():
-        model = build.build_model(root, spec, seeds)
-    lines = [] if file is None else transfer.loaded(root, file, model)
-    frozen = select(model, root.freeze, root.model["name"])
-    yield Training(name, root, seeds, epochs or root.epochs, lines, frozen)
+        frozen = select(build.build_model(root, spec, seeds), root.freeze, root.model["name"])
+    yield Training(name, root, seeds, epochs or root.epochs, frozen)
 
 
 def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:

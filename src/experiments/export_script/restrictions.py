@@ -14,12 +14,11 @@ from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
 from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
+from experiments.training import weights
+from experiments.training.transfer import is_partial
 
 # What two trainings must have in common to share one `fit`.
-SHARED = (
-    *("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic"),
-    "freeze",
-)
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
 
 
 def require_shared(training: Training, last: Training) -> None:
@@ -33,9 +32,16 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
     """Return the error for a training that differs from the last one in what a script has one of."""
     problem = (
         f"{training.name}, whose weights it starts from, has another {' and '.join(different)}; "
-        "one script has one of each: export that one, and then this one from its weights.pt"
+        "one script has one of each: export that one, and then this one from its weights"
     )
     return ConfigError(Fault("init_from", problem))
+
+
+def require_whole(root: RootConfig) -> None:
+    """Raise a ConfigError where a training starts from a file, or from a part of other weights."""
+    if root.init_from is not None and (weights.named(root.init_from) or is_partial(root)):
+        problem = f"a script repeats the training whose weights it starts from; {root.init_from} gives a file or a part"
+        raise ConfigError(Fault("init_from", problem))
 
 
 def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
@@ -55,7 +61,7 @@ def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: Data
         problem = f"was trained on other data than {spec.name} is now; a script has one dataset"
     else:
         return
-    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights.pt"))
+    raise ConfigError(Fault("init_from", f"{name} {problem}; export that one, and then this one from its weights"))
 
 
 def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
@@ -97,6 +103,7 @@ def _shared(training: Training) -> dict[str, Any]:
     root = training.root
     return {key: getattr(root, key) for key in SHARED} | {
         "dataset": {key: value for key, value in root.dataset.items() if key not in PLACES},
+        "freeze": root.freeze,
         "device.precision": root.device.precision,
         "device.threads": root.device.threads,
         "device.channels_last": channels_last(root),

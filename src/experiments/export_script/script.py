@@ -160,7 +160,7 @@ class Script:
         if first:
             lines += self._settings()
             lines += [f"torch.manual_seed({training.seeds.init})  # the initial weights"]
-            lines += [f"model = {model}", *training.weights]
+            lines += [f"model = {model}"]
         device = training.root.device
         if self.moves:
             card = f'"cuda:{device.index or 0}"' if device.name == "cuda" else DEVICES.get(device.name, '"cpu"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ class Training:
         root: its configuration.
         seeds: its random streams.
         epochs: how many it trains; for a run that ended early, fewer than are configured.
-        weights: the lines that read the weights it starts from; none where they are fresh or an earlier training's.
         frozen: the modules and parameters that it does not train.
     """
 
@@ -29,7 +28,6 @@ class Training:
     root: RootConfig
     seeds: Seeds
     epochs: int
-    weights: Sequence[str] = ()
     frozen: Frozen = ([], [])
 
     @property

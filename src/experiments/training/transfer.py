@@ -48,25 +48,15 @@ def selected(root: RootConfig, state: State, model: Any) -> State:
     if root.init_only is not None:
         matching("init_only", root.init_only, state, f"tensor in {root.init_from}")
         names = matching("init_only", root.init_only, names, "tensor")
-    faults = {name: fault for name in names if (fault := _misfit(name, state, own))}
-    taken = {name: state[name] for name in names if name not in faults}
-    if faults and (root.init_match == "strict" or not taken):
-        remedy = "init_match=shapes leaves out what does not fit" if taken else "no tensor fits"
-        raise ConfigError(Fault("init_from", f"{_some(faults.values())}; {remedy}"))
-    fresh = [faults.get(name, name) for name in own if name not in taken]
-    log.info("init_from: %d of the model's %d tensors taken; fresh: %s", len(taken), len(own), _some(fresh) or "none")
-    if unused := [name for name in state if name not in own]:
-        log.info("init_from: not in the model: %s", _some(unused))
-    return taken
-
-
-def _misfit(name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return why the model cannot take a tensor; empty where it can."""
-    if name not in own or name not in state:
-        return f"{name} (not in the {'model' if name in state else 'weights'})"
-    if is_lazy(own[name]) or state[name].shape == own[name].shape:
-        return ""
-    return f"{name} ({tuple(own[name].shape)} here, {tuple(state[name].shape)} there)"
+    fits = [n for n in names if n in own and n in state and (is_lazy(own[n]) or own[n].shape == state[n].shape)]
+    if (misfits := [name for name in names if name not in fits]) and (root.init_match == "strict" or not fits):
+        remedy = "init_match=shapes leaves those out" if fits else "no tensor fits"
+        problem = f"not in both {root.init_from} and the model with one shape: {_some(misfits)}; {remedy}"
+        raise ConfigError(Fault("init_from", problem))
+    for where, left in (("fresh", own), ("not taken", state)):
+        if rest := [name for name in left if name not in fits]:
+            log.info("init_from: %d tensors taken; %s: %s", len(fits), where, _some(rest))
+    return {name: state[name] for name in fits}
 
 
 def freeze(model: Any, patterns: Sequence[str], name: str) -> None:

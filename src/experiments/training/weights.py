@@ -14,8 +14,7 @@ from experiments.errors import ConfigError, Fault, command, first_line
 from experiments.files import expanded, replacing
 
 FILE = "weights.pt"
-SAFETENSORS = ".safetensors"
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", SAFETENSORS)
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 ENTRIES = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps the weights among other things
 
 State = dict[str, Tensor]
@@ -55,7 +54,7 @@ def read(path: Path, *, key: str = "init_from") -> tuple[State, str]:
         ConfigError: there is no such file, or it holds something else, at `key`.
     """
     try:
-        if path.suffix == SAFETENSORS:
+        if path.suffix == ".safetensors":
             from safetensors.torch import load_file  # an optional package
 
             content: Any = load_file(path)
