@@ -175,8 +175,9 @@ def _notes(runs: Sequence[Run], metric: str, say: Language, *, same_data: bool) 
         yield say("{label} started from trained weights: more epochs are a part of its difference", label=label)
     versions = differences.differing_versions(jobs)
     if differences.DATA in versions and not same_data:
-        hints = "".join(f"; --over {key}" for key in runs[0].settings if key.startswith("dataset."))
-        yield say("not all were trained and validated on the same data") + hints
+        yield say("not all were trained and validated on the same data")
+        for key in [key for key in runs[0].settings if key.startswith("dataset.")]:
+            yield say("--over {key} counts it as a seed", key=key)
     losses = {job.start.params.get("loss.name") for job in jobs if job.started}
     if metric.endswith("/loss") and len(losses) > 1 and not are_stages(jobs):
         names = ", ".join(sorted(map(str, losses)))
