@@ -40,7 +40,7 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
 def require_whole(root: RootConfig) -> None:
     """Raise a ConfigError where a training starts from a file, or from a part of other weights."""
     if root.init_from is not None and (weights.named(root.init_from) or is_partial(root)):
-        problem = f"a script repeats the training whose weights it starts from; {root.init_from} gives a file or a part"
+        problem = "a script repeats the training that gives its weights; it reads no file and takes no part of them"
         raise ConfigError(Fault("init_from", problem))
 
 
