@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +88,15 @@ def nearest(name: object, known: Sequence[str]) -> list[str]:
         or [each for each in parts if text in parts[each] or here == parts[each]]
         or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     )
+
+
+@contextlib.contextmanager
+def warned(log: logging.Logger, what: str) -> Iterator[None]:
+    """Turn any error into a warning that something is missing, where all else is kept."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # a model, a dataset or a library may raise any
+        log.warning("no %s: %s: %s; the run is kept", what, type(error).__name__, first_line(error))
 
 
 def first_line(error: BaseException | str) -> str:

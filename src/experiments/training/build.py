@@ -21,7 +21,7 @@ from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision, protocols
+from experiments.training import build_step, checks, precision, protocols, transfer
 from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
@@ -69,6 +69,7 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
+    transfer.freeze(model, root.freeze, name)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         which = "only frozen parameters" if list(model.parameters()) else "no parameters"
         raise ConfigError(Fault("model", f"{name} has {which}, so there is nothing to train"))
@@ -117,8 +118,9 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
+    trained = [each for each in model.parameters() if each.requires_grad] if root.freeze else model.parameters()
     with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
-        optimizer = _made(register.optim, root.optim, model.parameters())
+        optimizer = _made(register.optim, root.optim, trained)
     scheduler = _scheduler(root, optimizer, len(train))
     metrics = run_metrics.made(root, splits.spec, device, group)
     callbacks = _callbacks(root, metrics)
