@@ -19,7 +19,10 @@ from experiments.runs import sweep_plan
 from tests.support.places import ROOT
 
 CONF = ROOT / "conf"
-MODELS = "cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, mlp"
+MODELS = (
+    "autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, "
+    "lstm, mlp, resnet_small, transformer_small, unet_small"
+)
 
 
 def check(*overrides: str) -> RootConfig:

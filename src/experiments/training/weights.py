@@ -38,7 +38,10 @@ def load(folder: Path, *, key: str = "init_from") -> State:
     if not path.is_file():
         problem = f"{folder} has no {FILE}, so no run finished there; resume it with {command('resume')}"
         raise ConfigError(Fault(key, problem))
-    return read(path, key=key)[0]
+    state, entry = read(path, key=key)
+    if entry:
+        raise ConfigError(Fault(key, f"{path} holds something else than tensors by name, a run's weights"))
+    return state
 
 
 def named(name: str) -> Path | None:
@@ -64,10 +67,14 @@ def read(path: Path, *, key: str = "init_from") -> tuple[State, str]:
         raise ConfigError(Fault(key, f"{path} cannot be read: {first_line(error)}")) from None
     inner = {entry: content.get(entry) for entry in ENTRIES} if isinstance(content, dict) else {}
     for entry, state in {"": content, **inner}.items():
-        if isinstance(state, dict) and state and all(isinstance(tensor, Tensor) for tensor in state.values()):
+        if isinstance(state, dict) and state and _by_name(state):
             return state, entry
     problem = f"{path} holds something else than tensors by name; torch.save(model.state_dict(), FILE) writes them"
     raise ConfigError(Fault(key, problem))
+
+
+def _by_name(state: Mapping[Any, Any]) -> bool:
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
