@@ -39,7 +39,7 @@ def message(*overrides: str) -> str:
         ("model.name=mpl", f"model.name: no model is called 'mpl'; did you mean 'mlp'? available: {MODELS}"),
         (
             "optim.lrr=1",
-            "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, name, weight_decay",
+            "optim.lrr: unknown key; did you mean 'lr'? available: fused, groups, lr, momentum, name, weight_decay",
         ),
         ("+optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, weight_decay"),
         ("epochs=abc", "epochs: 'abc' is not allowed: it should be a valid integer"),

@@ -16,7 +16,9 @@ from experiments.export_script.loop import Loop
 from experiments.export_script.restrictions import not_shared, require_shared
 from experiments.export_script.sources import Sources
 from experiments.export_script.training import Training, bound
-from experiments.export_script.values import Text
+from experiments.export_script.values import Text, literal
+from experiments.seeds import noise_kept
+from experiments.training import build, build_optimizer, param_groups
 
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
 DEVICES = {
@@ -76,7 +78,8 @@ class Script:
         transforms = self._transforms()
         body += [*self.sources.taken(), *self._batches()]
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
-        loop = Loop(self.last, loss, transforms, self._scheduled_per(), self.moves)
+        closed, watched = self._stepping()
+        loop = Loop(self.last, loss, transforms, self._scheduled_per(), watched, closed, self.moves)
         if self.root.limit_batches is not None:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
@@ -132,12 +135,29 @@ class Script:
     @cached_property
     def _schedulers(self) -> list[str | None]:
         """The expression that makes the scheduler of each training; None where it has none."""
-        steps = -(-self.spec.sizes["train"] // self.last.loader.batch_size)
-        steps = min(steps, self.root.limit_batches or steps)
         return [
-            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(steps))])
+            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(self._steps))])
             for t in self.trainings
         ]
+
+    @property
+    def _steps(self) -> int:
+        batches = -(-self.spec.sizes["train"] // self.last.loader.batch_size)
+        return -(-min(batches, self.root.limit_batches or batches) // self.root.accumulate)
+
+    def _stepping(self) -> tuple[type | None, str | None]:
+        """Return the optimiser if its step() takes a closure, and the metric that the step() of the scheduler takes."""
+        found = []
+        for training in self.trainings:
+            with noise_kept():
+                model = build.build_model(training.root, self.spec, training.seeds)
+                made = build_optimizer.optimizer(training.root, model)
+                _, watched = build_optimizer.scheduler(training.root, made, self._steps)
+            closed = build_optimizer.takes_closure(made, training.root.optim["name"])
+            found.append((type(made) if closed else None, watched))
+        if len(set(found)) > 1:
+            raise not_shared(self.trainings[0], ["optim or scheduler, whose steps take something"])
+        return found[-1]
 
     def _scheduled_per(self) -> str:
         """Return when the schedulers are called, "step" or "epoch"; empty where there are none.
@@ -165,7 +185,7 @@ class Script:
             lines += [f"device = torch.device({card})", "model.to(device)"]
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
-        lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
+        lines += [f"optimizer = {self._made(training, 'optim', [self._parameters(training)])}"]
         scheduler = self._schedulers[self.trainings.index(training)]
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]
@@ -173,6 +193,17 @@ class Script:
             lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and similar"]
         handed = "model, optimizer" if scheduler is None else "model, optimizer, scheduler"
         return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
+
+    def _parameters(self, training: Training) -> Text:
+        """Return what a training's optimiser gets."""
+        groups = build_optimizer.groups_of(training.root)
+        if groups is not None:
+            function = param_groups.without_decay if isinstance(groups, str) else param_groups.grouped
+            self.sources.defined(function, {}, function.__name__)
+            patterns = "" if isinstance(groups, str) else f", {literal(groups)}"
+            return Text(f"{function.__name__}(model.named_parameters(){patterns})")
+        named = register.optim.get(training.root.optim["name"]).metadata.get("named")
+        return Text("model.named_parameters()" if named else "model.parameters()")
 
     def _settings(self) -> list[str]:
         found = []

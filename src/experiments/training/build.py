@@ -19,7 +19,7 @@ from experiments.data.batches import Batches, Order
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision, protocols
+from experiments.training import build_optimizer, build_step, checks, precision, protocols
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
@@ -110,9 +110,8 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
-    with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
-        optimizer = _made(register.optim, root.optim, model.parameters())
-    scheduler = _scheduler(root, optimizer, len(train))
+    optimizer = build_optimizer.optimizer(root, model)
+    scheduler, watched = build_optimizer.scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
@@ -126,6 +125,7 @@ def assemble(
         train=train,
         valid=valid,
         scheduler=scheduler,
+        scheduler_watches=watched,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).metadata.get("per", "epoch"),
         metrics=metrics,
         callbacks=[*first, *callbacks.values(), *first],
@@ -146,12 +146,12 @@ def batches(
     Raises:
         ConfigError: there are fewer rows than processes.
     """
-    given = dict(root.loader)
-    settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
+    settings = LoaderSettings(**{key: root.loader[key] for key in LoaderSettings.model_fields})
     split: Split = getattr(splits, part)
-    size, shuffle = settings.batch_size, settings.shuffle
+    size, shuffle = settings.batch_size * root.accumulate, settings.shuffle  # a step's, which takes it in parts
+    limit = root.limit_batches and root.limit_batches // root.accumulate
     if part == "valid":
-        size, shuffle = settings.valid_batch_size, settings.valid_shuffle
+        size, shuffle, limit = settings.valid_batch_size, settings.valid_shuffle, root.limit_batches
     shape = input_shape(root, splits.spec)
     order, own = Order(len(split), shuffle=shuffle, seed=seeds.data_order), size
     if group is not None:
@@ -160,17 +160,18 @@ def batches(
             raise ConfigError(Fault("dataset", problem))
         order = sampler.ShareOrder(order, size, group.rank, group.world)
         own = sampler.size(size, group.rank, group.world)
-    loader = _made(register.loader, given, split, own, order, shape)
-    if register.loader.get(given["name"]).metadata.get("on_device"):
+    loader = _made(register.loader, root.loader, split, own, order, shape)
+    if part == "train":
+        checks.require_whole_steps(loader, math.ceil(len(order) / own) if own else 0, root)
+    if register.loader.get(root.loader["name"]).metadata.get("on_device"):
         loader.to(device)
     if group is not None and part == "train":
         loader = sampler.EveryBatch(loader, math.ceil(len(split) / size))
-    return Batches(loader, order, split, size, shape, root.limit_batches)
+    return Batches(loader, order, split, size, shape, limit)
 
 
 def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    arguments = dict(settings)
-    return registry.bind(arguments.pop("name"), arguments)
+    return registry.bind(settings["name"], registry.own(settings))
 
 
 def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
@@ -178,17 +179,6 @@ def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
     made = _bound(registry, settings)(*given)
     protocols.require_returned(made, registry.group, settings["name"])
     return made
-
-
-def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:
-    try:
-        return _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
-    except TypeError as error:
-        if isinstance(optimizer, torch.optim.Optimizer):
-            raise
-        name, steered = root.scheduler["name"], root.optim["name"]
-        problem = f"{name} needs a torch optimiser, optim {steered} is not one ({error}); use a constant learning rate"
-        raise ConfigError(Fault("scheduler", problem)) from error
 
 
 def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callback]:

@@ -90,8 +90,8 @@ class JointStep(EagerStep):
 
     update: JointUpdate
 
-    def __init__(self, forward: Forward, update: JointUpdate, train: Batches) -> None:
-        super().__init__(forward, update)
+    def __init__(self, forward: Forward, update: JointUpdate, train: Batches, *, rows_at_once: int = 0) -> None:
+        super().__init__(forward, update, rows_at_once=rows_at_once)
         self.rows, self.batch_size, self.steps = len(train.split), train.batch_size, len(train)
 
     def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
