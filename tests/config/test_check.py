@@ -87,7 +87,7 @@ def test_workers_cannot_be_negative() -> None:
 
 
 def test_an_unknown_root_key_is_told_with_the_nearest() -> None:
-    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? available: callbacks, ")
+    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? available: accumulate, ")
 
 
 def test_all_faults_are_told_together() -> None:

@@ -16,17 +16,8 @@ from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
 
 # What two trainings must have in common to share one `fit`.
-SHARED: tuple[str, ...] = (
-    "model",
-    "loss",
-    "loader",
-    "transforms",
-    "evaluation",
-    "limit_batches",
-    "max_grad_norm",
-    "accumulate",
-)
-SHARED += ("deterministic",)
+STEPPING = ("limit_batches", "max_grad_norm", "accumulate", "deterministic")
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", *STEPPING)
 
 
 def require_shared(training: Training, last: Training) -> None:

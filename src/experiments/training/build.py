@@ -110,7 +110,7 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
-    optimizer = build_optimizer.optimizer(root, model)
+    optimizer = build_optimizer.optimizer(root, model, resumable=checkpoints is not None)
     scheduler, watched = build_optimizer.scheduler(root, optimizer, len(train))
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)

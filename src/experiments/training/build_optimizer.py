@@ -27,8 +27,10 @@ WHOLE = {"params", "name", "fused", "foreach", "capturable", "differentiable"}
 Groups = str | Mapping[str, Mapping[str, Any]] | None
 
 
-def optimizer(root: RootConfig, model: Any) -> Any:
+def optimizer(root: RootConfig, model: Any, *, resumable: bool = False) -> Any:
     """Return the configured optimiser of a model's parameters, in groups or with their names where it is configured so.
+
+    With `resumable`, no state of it may escape a checkpoint.
 
     Raises:
         ConfigError: it cannot be made of these.
@@ -52,7 +54,7 @@ def optimizer(root: RootConfig, model: Any) -> Any:
     protocols.require_returned(made, "optim", name)
     if groups:
         _require_groups(made, groups, root)
-    if getattr(made.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+    if resumable and getattr(made.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
         _require_cleared(make, model, name)
     return made
 
@@ -79,7 +81,7 @@ def scheduler(root: RootConfig, steered: Any, steps: int) -> tuple[Any, str | No
     metadata = register.scheduler.get(name).metadata
     watched = metadata.get("watches", "valid/loss" if isinstance(made, ReduceLROnPlateau) else None)
     watched = watched and root.scheduler.get(watched, watched)  # or the argument that names it
-    if watched is None and made is not None and (missing := _required(made.step)):
+    if watched is None and made is not None and (missing := _required(made)):
         problem = f'its step() needs {missing}; declare @register.scheduler("{name}", watches="valid/loss")'
     elif watched is not None and watched not in known:
         problem = f"watches {watched!r}, which is not a metric of this run{suggestion(watched, known)}"
@@ -98,7 +100,7 @@ def takes_closure(made: Any, name: str) -> bool:
     """
     if register.optim.get(name).metadata.get("closure") or isinstance(made, torch.optim.LBFGS):
         return True
-    if missing := _required(made.step):
+    if missing := _required(made):
         remedy = f'if that evaluates the batch, declare @register.optim("{name}", closure=True)'
         raise ConfigError(Fault("optim", f"the step() of {name} needs {missing}; {remedy}"))
     return False
@@ -146,8 +148,8 @@ def _require_cleared(make: Callable[[Any], Any], model: Any, name: str) -> None:
         raise ConfigError(Fault("optim", f"{problem}; accumulate=K has each step take K batches instead"))
 
 
-def _required(step: Callable[..., Any]) -> str:
-    """Return the parameters of a step() that have no default, in words; empty for none."""
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(step).parameters.values()
-    return ", ".join(p.name for p in parameters if p.default is p.empty and p.kind not in variadic)
+def _required(made: Any) -> str:
+    """Return the parameters of step() that have no default, in words; empty for none."""
+    step = getattr(type(made), "step", None)  # torch's schedulers put another in an optimiser's place
+    parameters = list(inspect.signature(step or made.step).parameters.values())[step is not None :]
+    return ", ".join(p.name for p in parameters if p.default is p.empty and "VAR" not in p.kind.name)
