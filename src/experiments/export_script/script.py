@@ -121,7 +121,8 @@ class Script:
         shape = (self.spec.features,) if self._flat else self.spec.shape
         function = component.metadata.get("plain")
         if function is not None:
-            ordered = self.last.loader.shuffle or self.last.loader.valid_shuffle
+            loader = self.last.loader
+            ordered = loader.shuffle or loader.valid_shuffle or loader.drop_last or loader.draw is not None
             known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
@@ -142,7 +143,8 @@ class Script:
 
     @property
     def _steps(self) -> int:
-        batches = -(-self.spec.sizes["train"] // self.last.loader.batch_size)
+        rows, size = self.spec.sizes["train"], self.last.loader.batch_size
+        batches = rows // size if self.last.loader.drop_last else -(-rows // size)
         return -(-min(batches, self.root.limit_batches or batches) // self.root.accumulate)
 
     def _stepping(self) -> tuple[type | None, str | None]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from experiments.data import nested
+from experiments.data.nested import Nested
 from experiments.training.precision import Compute, call
 from experiments.training.update import Update
 
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Nested], Nested]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +36,23 @@ class Forward:
     """
 
     model: Any
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Nested, Nested], Tensor]
     device: torch.device
     compute: Compute = call
     train_transforms: Sequence[Transform] = ()
     valid_transforms: Sequence[Transform] = ()
-    compiled: Callable[[Tensor], Any] | None = None
+    compiled: Callable[[Nested], Any] | None = None
 
     @property
-    def called(self) -> Callable[[Tensor], Any]:
+    def called(self) -> Callable[[Nested], Any]:
         """The model, or its compiled call."""
         return self.compiled or self.model
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
-        pred: Tensor = self.compute(self.called, xb)
-        return pred
+        return self.compute(self.called, xb)
 
 
 class EagerStep:
@@ -70,7 +70,7 @@ class EagerStep:
         self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
         """Take one step; return the predictions and the loss before its update, without gradients."""
         for transform in self._transforms:
             xb = transform(xb)
@@ -85,8 +85,7 @@ class EagerStep:
             return self._backward(xb, yb)
         rows, size = nested.rows(yb), self.rows_at_once
         preds, losses = [], []
-        for at in range(0, rows, size):
-            part, target = nested.apply(lambda tensor, at=at: tensor[at : at + size], (xb, yb))
+        for part, target in zip(nested.split(xb, size), nested.split(yb, size), strict=True):
             pred, loss = self._backward(part, target, nested.rows(target) / rows)
             preds.append(pred)
             losses.append(loss)
