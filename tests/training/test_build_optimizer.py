@@ -77,7 +77,7 @@ def test_lbfgs_has_the_losses_and_weights_of_a_plain_loop_bit_for_bit() -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        total += optimizer.step(closure).item() * len(xb)  # type: ignore[arg-type]  # of the first evaluation
+        total += optimizer.step(closure).item() * len(xb)  # type: ignore[no-untyped-call]  # the first loss
     assert runner.train_epoch(0)[0]["loss"] == total / 20
     assert same(weights_of(runner.model), weights_of(model))
 
@@ -135,7 +135,7 @@ def test_lbfgs_clips_the_gradients_of_each_evaluation() -> None:
     norms: list[float] = []
     clip = torch.nn.utils.clip_grad_norm_
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: norms.append(given[1]) or clip(*given))
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: (norms.append(given[1]), clip(*given))[1])
         next(runner.train_steps(0))
     assert norms == [1e-3] * 3  # the first is not evaluated again
 
@@ -218,8 +218,12 @@ def test_groups_train_as_torchs_own_bit_for_bit(optimiser: str) -> None:
     make = maker(f"optim={optimiser}", "optim.lr=0.1", "optim.weight_decay=0.1", BIASES, model=PLAIN)
     runner, twin = make(), make()
     named = dict(twin.model.named_parameters())
-    biases = {"params": [p for name, p in named.items() if name.endswith("bias")], "weight_decay": 0, "lr": 0.01}
-    weights = {"params": [p for name, p in named.items() if not name.endswith("bias")]}
+    biases: dict[str, Any] = {
+        "params": [p for name, p in named.items() if name.endswith("bias")],
+        "weight_decay": 0,
+        "lr": 0.01,
+    }
+    weights: dict[str, Any] = {"params": [p for name, p in named.items() if not name.endswith("bias")]}
     kind: Any = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}[optimiser]
     optimizer = kind([biases, weights], lr=0.1, weight_decay=0.1, fused=True)
     for xb, yb in rows(twin):
@@ -252,7 +256,8 @@ def test_an_optimiser_without_groups_is_refused_them() -> None:
 def test_one_cycle_keeps_the_rates_of_the_groups() -> None:
     runner = maker("optim=adamw", "optim.lr=0.1", BIASES, "scheduler=one_cycle", model=PLAIN)()
     params = [torch.zeros(1, requires_grad=True) for _ in range(2)]
-    twin = optim.AdamW([{"params": params[:1], "lr": 0.01}, {"params": params[1:]}], lr=0.1)
+    groups: list[dict[str, Any]] = [{"params": params[:1], "lr": 0.01}, {"params": params[1:]}]
+    twin = optim.AdamW(groups, lr=0.1)
     OneCycleLR(twin, max_lr=[0.01, 0.1], total_steps=6, pct_start=0.3, cycle_momentum=False)
     assert [one["lr"] for one in runner.optimizer.param_groups] == [one["lr"] for one in twin.param_groups]
 

@@ -125,10 +125,10 @@ class Loop:
         ]
 
     def _watched(self) -> str:
-        if self.watched in (None, "train/loss", "valid/loss"):
-            return (self.watched or "").replace("/", "_")
-        problem = f"it watches {self.watched}, which a script does not compute; one has train/loss and valid/loss"
-        raise ConfigError(Fault("scheduler", problem))
+        if self.watched not in (None, "train/loss", "valid/loss"):
+            problem = f"it watches {self.watched}, which a script does not compute; it has train/loss and valid/loss"
+            raise ConfigError(Fault("scheduler", problem))
+        return (self.watched or "").replace("/", "_")
 
     def _valid_lines(self) -> list[str]:
         return [

@@ -151,12 +151,11 @@ class Script:
         """Return the optimiser if its step() takes a closure, and the metric that the step() of the scheduler takes."""
         found = []
         for training in self.trainings:
+            root = training.root
             with noise_kept():
-                model = build.build_model(training.root, self.spec, training.seeds)
-                made = build_optimizer.optimizer(training.root, model)
-                _, watched = build_optimizer.scheduler(training.root, made, self._steps)
-            closed = build_optimizer.takes_closure(made, training.root.optim["name"])
-            found.append((type(made) if closed else None, watched))
+                made = build_optimizer.optimizer(root, build.build_model(root, self.spec, training.seeds))
+                _, watched = build_optimizer.scheduler(root, made, self._steps)
+            found.append((type(made) if build_optimizer.takes_closure(made, root.optim["name"]) else None, watched))
         if len(set(found)) > 1:
             raise not_shared(self.trainings[0], ["optim or scheduler, whose steps take something"])
         return found[-1]

@@ -24,16 +24,14 @@ ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, IndexError)
 # What one group of parameters cannot have otherwise than another.
 WHOLE = {"params", "name", "fused", "foreach", "capturable", "differentiable"}
 
-Groups = str | Mapping[str, Mapping[str, Any]] | None
+Groups = str | Mapping[str, Mapping[str, Any]]
 
 
 def optimizer(root: RootConfig, model: Any, *, resumable: bool = False) -> Any:
-    """Return the configured optimiser of a model's parameters, in groups or with their names where it is configured so.
-
-    With `resumable`, no state of it may escape a checkpoint.
+    """Return the configured optimiser of a model's parameters, which may be in groups or named.
 
     Raises:
-        ConfigError: it cannot be made of these.
+        ConfigError: it cannot be made of these; or, if it has to be `resumable`, a checkpoint would lack gradients.
     """
     name, groups = root.optim["name"], groups_of(root)
     named = bool(register.optim.get(name).metadata.get("named"))
@@ -59,7 +57,7 @@ def optimizer(root: RootConfig, model: Any, *, resumable: bool = False) -> Any:
     return made
 
 
-def groups_of(root: RootConfig) -> Groups:
+def groups_of(root: RootConfig) -> Groups | None:
     """Return the settings of parameters by patterns, "no_decay", or None."""
     return None if "groups" in register.optim.own(root.optim) else root.optim.get("groups") or None
 
@@ -93,11 +91,7 @@ def scheduler(root: RootConfig, steered: Any, steps: int) -> tuple[Any, str | No
 
 
 def takes_closure(made: Any, name: str) -> bool:
-    """Return whether an optimiser's step() takes a closure: as declared, or as torch's L-BFGS does.
-
-    Raises:
-        ConfigError: it takes something, and does not declare a closure.
-    """
+    """Return whether an optimiser's step() takes a closure; refuse one that takes something and does not declare it."""
     if register.optim.get(name).metadata.get("closure") or isinstance(made, torch.optim.LBFGS):
         return True
     if missing := _required(made):
@@ -106,7 +100,7 @@ def takes_closure(made: Any, name: str) -> bool:
     return False
 
 
-def _in_groups(model: Any, groups: str | Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _in_groups(model: Any, groups: Groups) -> list[dict[str, Any]]:
     named = list(model.named_parameters())
     if isinstance(groups, str):
         return without_decay(named)
@@ -117,7 +111,7 @@ def _in_groups(model: Any, groups: str | Mapping[str, Mapping[str, Any]]) -> lis
     return found
 
 
-def _require_groups(made: Any, groups: str | Mapping[str, Mapping[str, Any]], root: RootConfig) -> None:
+def _require_groups(made: Any, groups: Groups, root: RootConfig) -> None:
     """Check that an optimiser keeps its groups, and takes their settings."""
     name, registry = root.optim["name"], register.optim
     if not any("name" in group for group in getattr(made, "param_groups", [])):

@@ -84,23 +84,20 @@ class EagerStep:
         if not self.rows_at_once:
             return self._backward(xb, yb)
         rows, size = nested.rows(yb), self.rows_at_once
-        preds, losses = [], []
-        for part, target in zip(nested.split(xb, size), nested.split(yb, size), strict=True):
-            pred, loss = self._backward(part, target, nested.rows(target) / rows)
-            preds.append(pred)
-            losses.append(loss)
-        return nested.apply(lambda *parts: torch.cat(parts), *preds), sum(losses[1:], losses[0])
+        parts = zip(nested.split(xb, size), nested.split(yb, size), strict=True)
+        done = [self._backward(part, target, nested.rows(target) / rows) for part, target in parts]
+        preds, losses = zip(*done, strict=True)
+        return nested.apply(lambda *each: torch.cat(each), *preds), sum(losses[1:], losses[0])
 
     def _backward(self, xb: Tensor, yb: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
         pred = self._compute(self._called, xb)
         loss = self._compute(self._loss_function, pred, yb)
-        if share != 1.0:
-            loss = loss * share
+        loss = loss if share == 1.0 else loss * share
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
-        return nested.apply(torch.Tensor.detach, pred), loss.detach()
+        return nested.apply(Tensor.detach, pred), loss.detach()
 
 
 class ClosureStep(EagerStep):
