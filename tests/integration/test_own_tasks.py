@@ -62,7 +62,7 @@ class Twins(nn.Module):
         super().__init__()
         self.body = nn.Linear(data.shape[0][0], data.outputs)
 
-    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: tuple[Tensor, Tensor]) -> Any:
         one, other = x
         return self.body(one - other)
 
@@ -72,7 +72,7 @@ class Sentence(nn.Module):
         super().__init__()
         self.embedding, self.out = nn.Embedding(data.extra["vocabulary"], 4), nn.Linear(4, data.outputs)
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
+    def forward(self, x: dict[str, Tensor]) -> Any:
         kept = self.embedding(x["ids"]) * x["mask"].unsqueeze(-1)
         return self.out(kept.sum(1))
 
@@ -82,7 +82,7 @@ class NextToken(nn.Module):
         super().__init__()
         self.embedding, self.out = nn.Embedding(7, 4), nn.Linear(4, data.outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(self.embedding(x)).transpose(1, 2)
 
 
@@ -132,7 +132,7 @@ def recurrent(data: experiments.DataSpec) -> nn.Module:
             super().__init__()
             self.cells, self.out = nn.GRU(data.shape[1], 4, batch_first=True), nn.Linear(4, data.outputs)
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor) -> Any:
             return self.out(self.cells(x)[1][0])
 
     return Last()

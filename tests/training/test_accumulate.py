@@ -21,7 +21,7 @@ PLAIN = ("model=mlp", "model.width=6", "transforms=none", "loader.batch_size=3")
 
 
 def test_a_step_has_the_weights_of_a_plain_loop_over_its_batches_bit_for_bit() -> None:
-    make = maker("accumulate=2", "loader.drop_last=false", model=PLAIN)
+    make = maker("accumulate=2", model=PLAIN)
     runner, twin = make(), make()
     optimizer = torch.optim.SGD(twin.model.parameters(), lr=0.5, fused=True)
     total, steps = 0.0, 0
@@ -39,8 +39,12 @@ def test_a_step_has_the_weights_of_a_plain_loop_over_its_batches_bit_for_bit() -
     assert means["loss"] == pytest.approx(total / 20, abs=1e-7)
 
 
-def test_it_trains_as_a_batch_as_many_times_as_large() -> None:
-    one, other = maker("accumulate=3", model=PLAIN)(), maker(model=(*PLAIN[:-1], "loader.batch_size=9"))()
+@pytest.mark.parametrize("drop_last", ["true", "false"])
+def test_it_trains_as_a_batch_as_many_times_as_large(drop_last: str) -> None:
+    settings = (*PLAIN[:-1], f"loader.drop_last={drop_last}")
+    one = maker("accumulate=3", model=(*settings, "loader.batch_size=3"))()
+    other = maker(model=(*settings, "loader.batch_size=9"))()
+    assert one.steps == other.steps
     figures, expected = one.run_epoch(0), other.run_epoch(0)
     for name in ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy"):
         assert figures[name] == pytest.approx(expected[name], abs=1e-6)

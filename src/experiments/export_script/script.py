@@ -80,7 +80,7 @@ class Script:
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
         closed, watched = self._stepping()
         loop = Loop(self.last, loss, transforms, self._scheduled_per(), watched, closed, self.moves)
-        if self.root.limit_batches is not None:
+        if self.root.limit_batches is not None or self.last.loader.drop_last:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
         heading = '"""' + "\n".join(self.heading) + '\n"""'
@@ -122,7 +122,7 @@ class Script:
         function = component.metadata.get("plain")
         if function is not None:
             loader = self.last.loader
-            ordered = loader.shuffle or loader.valid_shuffle or loader.drop_last or loader.draw is not None
+            ordered = loader.shuffle or loader.valid_shuffle or loader.draw is not None
             known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
@@ -143,9 +143,9 @@ class Script:
 
     @property
     def _steps(self) -> int:
-        rows, size = self.spec.sizes["train"], self.last.loader.batch_size
-        batches = rows // size if self.last.loader.drop_last else -(-rows // size)
-        return -(-min(batches, self.root.limit_batches or batches) // self.root.accumulate)
+        rows, size = self.spec.sizes["train"], self.last.loader.batch_size * self.root.accumulate
+        steps = rows // size if self.last.loader.drop_last else -(-rows // size)
+        return min(steps, (self.root.limit_batches or steps * self.root.accumulate) // self.root.accumulate)
 
     def _stepping(self) -> tuple[type | None, str | None]:
         """Return the optimiser if its step() takes a closure, and the metric that the step() of the scheduler takes."""

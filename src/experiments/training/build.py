@@ -125,7 +125,7 @@ def assemble(
     forward, target_shape = _forward(root, model, device, splits.spec, valid, metrics)
     train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
-        checks.require_last_batch(forward, train, valid, root.model["name"])
+        checks.require_last_batch(forward, train, valid, root)
     steered = scheduler is not None
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
@@ -157,7 +157,8 @@ def batches(
     chosen, given = register.loader.get(root.loader["name"]), root.loader.items()
     settings = LoaderSettings(**{key: value for key, value in given if key in LoaderSettings.model_fields})
     split: Split = getattr(splits, part).given_as(input_kind(root))
-    size, shuffle = settings.batch_size * root.accumulate, settings.shuffle  # a step's, which takes it in parts
+    settings.batch_size *= root.accumulate  # a step's, which takes it in parts
+    size, shuffle = settings.batch_size, settings.shuffle
     limit = root.limit_batches and root.limit_batches // root.accumulate
     if part == "valid":
         size, shuffle, limit = settings.valid_batch_size, settings.valid_shuffle, root.limit_batches

@@ -135,9 +135,9 @@ def require_whole_steps(loader: Any, steps: int, root: RootConfig) -> None:
         raise ConfigError(Fault("accumulate", f"{problem}; it needs a loader that follows its batch size"))
 
 
-def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: str) -> None:
+def require_last_batch(forward: Forward, train: Batches, valid: Batches, root: RootConfig) -> None:
     """Check that the model trains on one row where the last training batch has one, as batch norm cannot."""
-    rows, size = len(train.order), train.batch_size
+    rows, size, name = len(train.order), root.loader["batch_size"], root.model["name"]
     if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
         return
     xb = _on_device(_first_rows(next(valid.epoch(0))[0], 1), forward)
@@ -208,7 +208,10 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    with torch.no_grad(), refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb)):
+    with (
+        torch.no_grad(),
+        refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb, spec)),
+    ):
         pred = forward.predict(xb)
     leaves = nested.leaves(pred)
     given = describe.kind(pred) + (
@@ -238,8 +241,10 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
     return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
 
 
-def _remedy(xb: Nested) -> str:
+def _remedy(xb: Nested, spec: DataSpec) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
+        return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
