@@ -130,13 +130,17 @@ def test_a_loss_that_is_not_finite_leaves_lbfgs_weights_as_they_were() -> None:
     assert same(weights_of(runner.model), before)
 
 
-def test_lbfgs_clips_the_gradients_of_each_evaluation() -> None:
-    runner = maker("optim=lbfgs", "optim.max_iter=3", "+max_grad_norm=1e-3", model=PLAIN)()
+def test_lbfgs_clips_the_gradients_of_each_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = maker("optim=lbfgs", "optim.max_iter=3", "max_grad_norm=1e-3", model=PLAIN)()
     norms: list[float] = []
     clip = torch.nn.utils.clip_grad_norm_
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: (norms.append(given[1]), clip(*given))[1])
-        next(runner.train_steps(0))
+
+    def counted(params: Any, limit: float) -> Tensor:
+        norms.append(limit)
+        return clip(params, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", counted)
+    next(runner.train_steps(0))
     assert norms == [1e-3] * 3  # the first is not evaluated again
 
 
