@@ -129,7 +129,7 @@ def start() -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("name", options("optim"))
+@pytest.mark.parametrize("name", TORCHS)  # lbfgs: test_build_optimizer
 def test_every_option_of_optim_moves_weights_as_torchs_own(name: str) -> None:
     ours, theirs = start(), start()
     found = steps(optimiser(ours, option("optim", name)), ours)
