@@ -10,9 +10,8 @@ from torch import Tensor
 
 from experiments import seeds
 from experiments.components.datasets.synthetic import synthetic
-from experiments.config.check import configured
+from experiments.config.check import COMMON, configured
 from experiments.config.registry import Registry, register
-from experiments.config.root import LoaderSettings
 from experiments.data.splits import DataSpec
 from experiments.training import build
 from tests.components.test_components import option, options
@@ -98,14 +97,13 @@ def option_cases() -> list[Any]:
 
 
 def chosen(registry: Registry, name: str) -> dict[str, dict[str, Any]]:
-    """The components that an option names, each with its arguments; a loader's without what all loaders have."""
+    """The components that an option names, each with its arguments; without what all of the group have."""
     values = option(registry.group, name)
     if registry.many:
         return values
-    if registry.group == "loader":
-        settings = {key: values.pop(key) for key in LoaderSettings.model_fields}
-        LoaderSettings.model_validate(settings)
-    return {values.pop("name"): values}
+    if registry.common:
+        COMMON[registry.group].model_validate({key: values[key] for key in registry.common})
+    return {values["name"]: registry.own(values)}
 
 
 every_option = pytest.mark.parametrize(("registry", "name"), option_cases())

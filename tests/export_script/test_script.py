@@ -152,6 +152,12 @@ def test_every_transform_is_exported(name: str, workplace: Path) -> None:
         ["model=cnn_adaptive", "model.width=3", "loader=wrapped_dataloader"],
         ["seeds.noise=1", "model=mlp", "model.depth=2", "model.dropout=0.5", "loader=dataloader"],
         ["scheduler=one_cycle", "scheduler.warmup=0.5", "limit_batches=4"],
+        ["accumulate=2", "scheduler=one_cycle", "limit_batches=4", "model=mlp", "model.dropout=0.5"],
+        ["accumulate=3", "optim=lbfgs", "max_grad_norm=0.1"],
+        ["accumulate=2", "loader.drop_last=true", "scheduler=cosine", "loader.shuffle=false"],
+        ["optim=adamw", "optim.groups={lin.bias: {weight_decay: 0, lr: 0.1}}", "scheduler=one_cycle"],
+        ["optim=adamw", "optim.groups=no_decay", "optim.weight_decay=0.1"],
+        ["scheduler=plateau", "scheduler.monitor=train/loss", "scheduler.patience=0", "optim.lr=2.0"],
         ["dataset=digits", "model=cnn_adaptive", "~dataset.train", "~dataset.valid", "limit_batches=4"],
     ],
     ids=" ".join,
@@ -160,6 +166,11 @@ def test_a_setting_changes_the_script_as_it_changes_the_run(settings: list[str],
     small = [part for part in SMALL if f"~{part.partition('=')[0]}" not in settings and part != "dataset=synthetic"]
     dataset = [] if "dataset=digits" in settings else ["dataset=synthetic"]
     assert same_losses([*dataset, *small, *(part for part in settings if part[0] != "~")], workplace)
+
+
+def test_a_scheduler_that_watches_what_a_script_does_not_compute_is_refused(workplace: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match="watches valid/accuracy, which a script does not compute"):
+        export([*SMALL, "scheduler=plateau", "scheduler.monitor=valid/accuracy"])
 
 
 def test_real_targets_are_exported(workplace: Path) -> None:

@@ -229,6 +229,21 @@ def test_a_training_that_goes_on_is_identical_to_a_straight_one(at: int) -> None
     assert (verdict.verdict, verdict.steps) == ("identical", STEPS)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optim=lbfgs", "optim.max_iter=3"],
+        ["scheduler=plateau", "scheduler.patience=0", "optim.lr=2.0"],
+        ["accumulate=2", "loader.batch_size=4"],
+        ["optim=adamw", "optim.groups={*.bias: {lr: 0.01}}", "scheduler=one_cycle"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("at", [STEPS // 2, STEPS // 2 + 1])
+def test_what_surrounds_a_step_goes_on_identical(settings: list[str], at: int) -> None:
+    assert parity.resumed([*FLAT, *DROPOUT, *settings], at, steps=STEPS).verdict == "identical"
+
+
 @with_own
 def test_a_state_that_is_not_put_back_is_found_in_the_first_update_after() -> None:
     verdict = parity.resumed([*FLAT, "optim=amnesiac"], 4, steps=STEPS)

@@ -45,7 +45,7 @@ PAIRS = [
     if optim != "by_hand" or scheduler == "constant"  # the others steer an optimiser of torch
 ]
 FEW = ("limit_batches=2", "loader.valid_batch_size=10")  # where there are many of them: two steps, one evaluation
-MOMENTUM = {"sgd": ["optim.momentum=0.9", "optim.weight_decay=0.01"]}
+MOMENTUM = {"sgd": ["optim.momentum=0.9", "optim.weight_decay=0.01"], "lbfgs": ["optim.max_iter=2"]}
 CALLBACKS = {"early_stopping": ["callbacks.early_stopping.patience=1", "optim.lr=3.0"]}
 
 

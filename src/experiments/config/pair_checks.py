@@ -30,6 +30,10 @@ def faults(root: RootConfig) -> Iterator[Fault]:
             "init_only" if root.init_only else "init_match",
             "selects from the weights that init_from names; set init_from",
         )
+    if root.accumulate > 1 and root.device.graph:
+        yield Fault("accumulate", "a CUDA graph holds the pass of one batch; set device.graph=false")
+    if root.limit_batches and root.limit_batches % root.accumulate:
+        yield Fault("limit_batches", f"{root.limit_batches} is not a multiple of accumulate, {root.accumulate}")
     if root.device.graph and root.inspect.breakpoint:
         yield Fault("device.graph", "a debugger cannot stop within a graph; device.graph=false with debug=step")
     loss, model = register.loss.get(root.loss["name"]), register.model.get(root.model["name"])

@@ -138,6 +138,12 @@ class Registry:
         parameters = list(inspect.signature(component.factory).parameters.values())
         return {parameter.name: parameter for parameter in parameters[len(self.passed_to(component)) :]}
 
+    def own(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a component's own arguments in its configuration: without its name and the common settings."""
+        name = settings.get("name")
+        shared = {"name", *self.common} - set(self.arguments(name) if name in self.names else ())
+        return {key: value for key, value in settings.items() if key not in shared}
+
     def faults(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> list[Fault]:
         """Return everything wrong with a component's name and arguments; nothing is built."""
         try:
@@ -185,7 +191,7 @@ class Register:
         self.dataset = Registry("dataset", group="dataset")
         self.model = Registry("model", group="model", takes=("data",))
         self.loss = Registry("loss", group="loss", takes=("pred", "target"))
-        self.optim = Registry("optimiser", group="optim", takes=("params",))
+        self.optim = Registry("optimiser", group="optim", takes=("params",), common={"groups": None})
         batches: dict[str, Any] = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
         batches |= {"drop_last": False, "draw": None}
         takes = ("split", "batch_size", "order", "shape")

@@ -164,6 +164,7 @@ class RootConfig(_Strict):
     epochs: Positive
     limit_batches: Positive | None
     max_grad_norm: Annotated[float, Gt(0)] | None
+    accumulate: Positive = 1
     deterministic: bool
     init_from: str | None
     init_only: Annotated[list[Pattern], MinLen(1)] | None
@@ -194,6 +195,12 @@ class LoaderSettings(_Strict):
     draw: Literal["balanced"] | None
 
 
+class OptimSettings(_Strict):
+    """The settings of every optimiser beside its own arguments."""
+
+    groups: Literal["no_decay"] | dict[str, dict[str, Any]] | None = None
+
+
 def channels_last(root: RootConfig) -> bool:
     """Return whether the model's weights are stored channels-last: as configured, else as the model declares.
 
@@ -204,12 +211,14 @@ def channels_last(root: RootConfig) -> bool:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return values by dotted leaf keys (`optim.lr`); lists stay whole."""
+    """Return values by dotted leaf keys (`optim.lr`); lists stay whole, a mapping by patterns is one of pairs."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        elif not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             flat[path] = value
+        elif any(set("*?[") & set(str(part)) for part in value):  # the first match counts, so their order does
+            flat[path] = [[pattern, one] for pattern, one in value.items()]
+        else:
+            flat |= flatten(value, f"{path}.")
     return flat

@@ -18,7 +18,8 @@ from experiments.training import weights
 from experiments.training.transfer import is_partial
 
 # What two trainings must have in common to share one `fit`.
-SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+STEPPING = ("limit_batches", "max_grad_norm", "accumulate", "deterministic")
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", *STEPPING)
 
 
 def require_shared(training: Training, last: Training) -> None:

@@ -44,11 +44,8 @@ class Training:
 
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
         """Return the component chosen in a group of one, and its arguments."""
-        arguments = dict(getattr(self.root, group))
-        name = arguments.pop("name")
-        if group == "loader":
-            arguments = {key: value for key, value in arguments.items() if key not in LoaderSettings.model_fields}
-        return bound(getattr(register, group), name, arguments)
+        settings, registry = getattr(self.root, group), getattr(register, group)
+        return bound(registry, settings["name"], registry.own(settings))
 
 
 def bound(registry: Registry, name: str, arguments: Mapping[str, Any]) -> tuple[Component, dict[str, Any]]:

@@ -135,9 +135,16 @@ def require_watched(callbacks: Mapping[str, Callback], metrics: Iterable[str]) -
     _raise(faults)
 
 
-def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: str) -> None:
+def require_whole_steps(loader: Any, steps: int, root: RootConfig) -> None:
+    """Check that a loader's batches are a step's, which `accumulate` makes larger than those configured."""
+    if root.accumulate > 1 and len(loader) > steps:
+        problem = f"{root.loader['name']} yields {len(loader)} batches an epoch where {steps} are expected"
+        raise ConfigError(Fault("accumulate", f"{problem}; it needs a loader that follows its batch size"))
+
+
+def require_last_batch(forward: Forward, train: Batches, valid: Batches, root: RootConfig) -> None:
     """Check that the model trains on one row where the last training batch has one, as batch norm cannot."""
-    rows, size = len(train.order), train.batch_size
+    rows, size, name = len(train.order), root.loader["batch_size"], root.model["name"]
     if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
         return
     xb = _on_device(_first_rows(next(valid.epoch(0))[0], 1), forward)
