@@ -25,6 +25,15 @@ def faults(root: RootConfig) -> Iterator[Fault]:
     scheduler, optim = register.scheduler.get(root.scheduler["name"]), register.optim.get(root.optim["name"])
     if scheduler.metadata.get("steers", True) and not optim.metadata.get("schedulable", True):
         yield Fault("scheduler", f"{scheduler.name} steers a torch optimiser; optim {optim.name} is not one")
+    if root.step["name"] != "supervised":
+        switches = {
+            "graph": root.device.graph,
+            "compile": root.device.compile,
+            "precision": root.device.precision == "fp16",
+        }
+        for key in [f"device.{name}" for name, on in switches.items() if on]:
+            problem = f"step {root.step['name']} has its own forward passes and updates, which {key} does not cover"
+            yield Fault(key, f"{problem}; leave it out, or set step=supervised")
     if root.device.graph and root.inspect.breakpoint:
         yield Fault("device.graph", "a debugger cannot stop within a graph; device.graph=false with debug=step")
     loss, model = register.loss.get(root.loss["name"]), register.model.get(root.model["name"])
@@ -50,6 +59,8 @@ def ranks_faults(root: RootConfig) -> Iterator[Fault]:
     if root.device.graph:
         problem = "a CUDA graph holds the work of one card, but the processes exchange gradients in each step"
         yield Fault("device.graph", f"{problem}; set device.graph=false")
+    if root.step["name"] != "supervised":
+        yield Fault("step", f"{root.step['name']} updates on its own, and processes share only step=supervised")
     if root.inspect.breakpoint:
         problem = f"a debugger can stop in one process, not in {ranks.world()}; do not use torchrun"
         yield Fault("inspect.breakpoint", problem)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,6 +51,8 @@ class Registry:
         kind: their name in messages, e.g. "model".
         group: the configuration group they are chosen in.
         takes: the names of the values that the run passes first.
+        once: of these, those that a class may take first, which is made once and then called with `takes`; None where
+            classes are factories like functions.
         many: whether a run has any number of them, as a mapping by name (metrics, callbacks, transforms).
         common: settings of the run in the configuration of each component, with their defaults.
     """
@@ -60,10 +63,11 @@ class Registry:
         *,
         group: str,
         takes: tuple[str, ...] = (),
+        once: tuple[str, ...] | None = None,
         many: bool = False,
         common: Mapping[str, Any] | None = None,
     ) -> None:
-        self.kind, self.group, self.takes, self.many = kind, group, takes, many
+        self.kind, self.group, self.takes, self.once, self.many = kind, group, takes, once, many
         self.common = dict(common or {})
         self._components: dict[str, Component] = {}
 
@@ -83,7 +87,9 @@ class Registry:
             if known is not None and not _same_definition(known.factory, factory):
                 places = f"in {known.place} and in {component.place}"
                 raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
-            if problem := signature_fault(factory, self.takes, named=not self.many):
+            parameters = inspect.signature(factory).parameters
+            passed = self.passed(parameters, of_class=inspect.isclass(factory), **metadata)
+            if problem := signature_fault(factory, passed, named=not self.many):
                 raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
             self._components[name] = component
             return factory
@@ -112,10 +118,20 @@ class Registry:
             raise ConfigError(Fault(key or f"{self.group}.name", problem))
         return component
 
+    def passed(self, parameters: Iterable[str], *, of_class: bool, **metadata: Any) -> tuple[str, ...]:
+        """Return which values the run passes first to a factory with these parameters, a function or a class."""
+        if metadata.get("pairs"):
+            return ("xb", "yb", "data")
+        if self.once is None or not of_class:
+            return self.takes
+        return tuple(itertools.takewhile(self.once.__contains__, parameters))
+
     def arguments(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the configurable parameters of a component, by name."""
-        parameters = list(inspect.signature(self.get(name).factory).parameters.values())
-        return {parameter.name: parameter for parameter in parameters[len(self.takes) :]}
+        component = self.get(name)
+        parameters = inspect.signature(component.factory).parameters
+        passed = self.passed(parameters, of_class=inspect.isclass(component.factory), **component.metadata)
+        return dict(list(parameters.items())[len(passed) :])
 
     def faults(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> list[Fault]:
         """Return everything wrong with a component's name and arguments; nothing is built."""
@@ -161,7 +177,8 @@ class Register:
     def __init__(self) -> None:
         self.dataset = Registry("dataset", group="dataset")
         self.model = Registry("model", group="model", takes=("data",))
-        self.loss = Registry("loss", group="loss", takes=("pred", "target"))
+        self.loss = Registry("loss", group="loss", takes=("pred", "target"), once=("data", "counts"))
+        self.step = Registry("step", group="step", takes=("training", "xb", "yb"), once=("data",))
         self.optim = Registry("optimiser", group="optim", takes=("params",))
         batches = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
         takes = ("split", "batch_size", "order", "shape")

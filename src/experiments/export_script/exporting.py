@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from experiments.config import check
+from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault, UserError
@@ -27,7 +28,7 @@ from experiments.runs.fingerprint import differences, without_length
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivered
-from experiments.training import build
+from experiments.training import build, losses
 
 COMMAND = ("python", "-m", "experiments")
 ELSEWHERE = (
@@ -110,6 +111,7 @@ def of(
     splits = build.load_dataset(root.dataset)
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
+    weighted, loss_draws = _weighs(trainings[-1], splits)
     notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
     reads_rows = trainings[-1].plain_rows is None
     rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
@@ -124,7 +126,9 @@ def of(
         heading,
         trainings,
         splits.spec,
-        draws_noise=in_steps,
+        draws_noise=in_steps or loss_draws,
+        counts=splits.class_counts,
+        weighted=weighted,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     ).text()
@@ -160,6 +164,22 @@ def _trainings(
         yield from _trainings(first, overrides if run is None else run_in(run).overrides, spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
     yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
+
+
+def _weighs(training: Training, splits: Splits) -> tuple[bool, bool]:
+    """Return whether the loss returns its weight too, and whether more than the model may draw noise in a step."""
+    root, seeds, cpu = training.root, training.seeds, torch.device("cpu")
+    with noise_kept(), torch.no_grad():
+        model = build.build_model(root, splits.spec, seeds).eval()
+        loss = losses.made(register.loss, root.loss, splits, cpu, seeds.init)
+        xb, yb = next(build.batches(root, splits, "valid", cpu, seeds).epoch(0))
+        for transform, training_only in build.transforms(root, splits.spec):
+            xb = xb if training_only else transform(xb)
+        gradients = register.model.get(root.model["name"]).metadata.get("gradients", False)
+        with torch.set_grad_enabled(gradients):
+            weighted = isinstance(loss(model(xb), yb), tuple)
+    pairs = any(register.transform.get(name).metadata.get("pairs") for name in root.transforms)
+    return weighted, pairs or root.step["name"] != "supervised"
 
 
 def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:

@@ -16,7 +16,17 @@ from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
 
 # What two trainings must have in common to share one `fit`.
-SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+SHARED = (
+    "model",
+    "loss",
+    "step",
+    "loader",
+    "transforms",
+    "evaluation",
+    "limit_batches",
+    "max_grad_norm",
+    "deterministic",
+)
 
 
 def require_shared(training: Training, last: Training) -> None:

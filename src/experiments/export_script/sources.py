@@ -23,7 +23,24 @@ RESERVED = frozenset(
     {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "valid_order"}
     | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
 )
-LOOP = frozenset({"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"})
+LOOP = frozenset(
+    {
+        "epoch",
+        "epochs",
+        "scaler",
+        "total",
+        "count",
+        "xb",
+        "yb",
+        "loss",
+        "weight",
+        "summed",
+        "training",
+        "step",
+        "train_loss",
+        "valid_loss",
+    }
+)
 
 
 class Sources:
@@ -112,6 +129,10 @@ class Sources:
             code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
         self._take(name, code)
         return name, left
+
+    def add(self, name: str, code: str) -> None:
+        """Add a definition of the script's own."""
+        self._take(name, code)
 
     def _take(self, name: str, code: str) -> None:
         if self._definitions.setdefault(name, code) != code:

@@ -17,6 +17,7 @@ from experiments.runs.preparation import Preparation
 from experiments.seeds import noise_state, restore_noise
 from experiments.training import device as devices
 from experiments.training.checkpoint import State
+from experiments.training.losses import mean
 from experiments.training.runner import weights_of
 
 Noise = dict[str, Any]
@@ -97,6 +98,7 @@ class Trainee:
 
     def _all_steps(self, done: int) -> Generator[Step]:
         runner, first = self.runner, max(0, done - 1) // self.runner.steps
+        runner.hooks.call("on_begin", runner)
         for epoch in range(first, self.prepared.root.epochs):
             if epoch > first:
                 runner.step_scheduler("epoch")
@@ -106,7 +108,7 @@ class Trainee:
                 yield Step(
                     xb.detach().cpu().reshape(len(xb), -1),
                     yb.detach().cpu(),
-                    loss.detach().cpu(),
+                    mean(loss).detach().cpu(),
                     self._gradients,
                     weights_of(runner.model),
                 )

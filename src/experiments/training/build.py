@@ -19,7 +19,7 @@ from experiments.data.batches import Batches, Order
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision, protocols
+from experiments.training import build_step, checks, losses, own_step, precision, protocols
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
@@ -82,8 +82,9 @@ def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor]
     """Return the configured transforms of a batch, in order, each with whether it is for training only."""
     found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for name, given in root.transforms.items():
-        function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
-        found.append((function, bool(register.transform.get(name).metadata.get("training_only"))))
+        if not (metadata := register.transform.get(name).metadata).get("pairs"):
+            function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
+            found.append((function, bool(metadata.get("training_only"))))
     return found
 
 
@@ -116,13 +117,20 @@ def assemble(
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
-    forward = _forward(root, model, device, splits.spec, valid, metrics)
+    loss = losses.made(register.loss, root.loss, splits, device, seeds.init)
+    forward = _forward(root, model, loss, device, splits.spec, valid, metrics)
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
         checks.require_last_batch(forward, train, valid, root.model["name"])
-    steered = scheduler is not None
+    step = build_step.step(
+        *(root, forward, optimizer, train, splits, group, before_step),
+        seed=seeds.init,
+        steered=scheduler is not None,
+    )
+    if isinstance(step, own_step.OwnStep) and checkpoints is not None:
+        own_step.require_trains(step, valid, root.step["name"])
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
-        step=build_step.step(root, forward, optimizer, train, group, before_step, steered=steered),
+        step=step,
         train=train,
         valid=valid,
         scheduler=scheduler,
@@ -206,20 +214,38 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 
 def _forward(
-    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+    root: RootConfig,
+    model: Any,
+    loss: Any,
+    device: torch.device,
+    spec: DataSpec,
+    valid: Batches,
+    metrics: Mapping[str, Metric],
 ) -> Forward:
     """Return how predictions and losses are computed, after one batch of it."""
     found = transforms(root, spec)
+    pairs = {
+        name: functools.partial(_call_pair, register.transform.bind(name, given), spec)
+        for name, given in root.transforms.items()
+        if register.transform.get(name).metadata.get("pairs")
+    }
     forward = Forward(
         model=model,
-        loss=_bound(register.loss, root.loss),
+        loss=loss,
         device=device,
         compute=precision.computing(root.device, device),
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
+        pair_transforms=list(pairs.values()),
+        gradients=bool(register.model.get(root.model["name"]).metadata.get("gradients")),
     )
     checks.require_one_batch(forward, valid, metrics, root, spec)
+    checks.require_pairs(forward, valid, pairs)
     return compiled(forward, root.model["name"], valid) if root.device.compile else forward
+
+
+def _call_pair(transform: Callable[..., Any], spec: DataSpec, xb: Tensor, yb: Tensor) -> Any:
+    return transform(xb, yb, spec)
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:

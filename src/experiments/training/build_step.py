@@ -11,8 +11,9 @@ import torch
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
+from experiments.data.splits import Splits
 from experiments.errors import ConfigError, Fault
-from experiments.training import cuda_graph, precision
+from experiments.training import cuda_graph, losses, own_step, precision
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
 from experiments.training.step import EagerStep, Forward
@@ -35,12 +36,17 @@ def step(
     forward: Forward,
     optimizer: Any,
     train: Batches,
+    splits: Splits,
     group: Group | None,
     before_step: Callable[[], None] | None,
     *,
+    seed: int,
     steered: bool,
 ) -> EagerStep:
-    """Return the step: a process's share, a CUDA graph, or eager; `steered` is whether there is a scheduler."""
+    """Return the step: an own one, a process's share, a CUDA graph, or eager.
+
+    `seed` is what an own step may draw from as it is made; `steered` is whether there is a scheduler.
+    """
     model, chosen = forward.model, root.optim["name"]
     scaler = precision.scaler(root.device, forward.device, optimizer, chosen)
     make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
@@ -52,6 +58,9 @@ def step(
         scaler=scaler,
         before_step=before_step,
     )
+    if root.step["name"] != "supervised":
+        component = losses.made(register.step, root.step, splits, forward.device, seed)
+        return own_step.OwnStep(forward, update, component, splits.spec)
     if isinstance(update, joint.JointUpdate):
         joint.warn_of_batch_norm(model, root.model["name"])
         return joint.JointStep(forward, update, train)

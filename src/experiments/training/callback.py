@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +40,7 @@ class Training(Protocol):
 
 
 class Callback:
-    """Three hooks into a training, and a state for resuming; override what is needed.
+    """Hooks into a training, and a state for resuming; override what is needed, the others cost nothing.
 
     Args:
         watches: metrics of an epoch that it needs; checked before the run starts.
@@ -49,11 +50,24 @@ class Callback:
     watches: Sequence[str] = ()
     adds: Sequence[str] = ()
 
+    def on_begin(self, runner: Training) -> None:
+        """Run before everything else, and where a training resumes, after its state is restored: the place for hooks."""
+
     def on_fit_start(self, runner: Training) -> None:
         """Run before the first step, after the first evaluation; not where a training resumes."""
 
+    def on_step_end(self, runner: Training, step: int) -> None:
+        """Run after each update, in training mode; `step` counts from 0 through the whole training."""
+
+    def on_evaluation(self, runner: Training) -> AbstractContextManager[Any]:  # noqa: ARG002  # the hook's signature
+        """Return a context for evaluation, in which the model may have other weights, such as an average.
+
+        Evaluation, `on_epoch_end` and the best weights use it, and the finished model gets the weights inside it.
+        """
+        return nullcontext()
+
     def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
-        """Run after each epoch's evaluation; metrics added to `figures` are recorded with it."""
+        """Run after each epoch's evaluation, with its weights; metrics added to `figures` are recorded with it."""
 
     def on_fit_end(self, runner: Training) -> None:
         """Run after the last epoch; record metrics with `runner.record`."""

@@ -17,15 +17,17 @@ from torch import Tensor
 
 from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
+from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
+from experiments.training.losses import mean, require_mean
 from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
-from experiments.training.step import Forward
+from experiments.training.step import Forward, PairTransform
 
 
 def require_splits(value: Any, name: str) -> None:
@@ -113,27 +115,43 @@ def require_one_batch(
     measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
         with refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
-            value = function(pred, yb)
+            value = mean(function(pred, yb)) if key == "loss" else function(pred, yb)
         if not isinstance(value, Tensor) or value.ndim:
             raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+    require_mean(forward.loss, pred, yb, root.loss["name"])
     if not _learns(forward, xb[:2], yb[:2]):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
 
 
+def require_pairs(forward: Forward, valid: Batches, pairs: Mapping[str, PairTransform]) -> None:
+    """Check by one batch that each transform of pairs works, and that the loss takes its targets."""
+    xb, yb = (nested.apply(lambda part: part.to(forward.device), part) for part in next(valid.epoch(0)))
+    for name, pair in pairs.items():
+        problem = f"{name} or the loss cannot take this batch"
+        with refused(f"transforms.{name}", problem, (RuntimeError, ValueError, IndexError, TypeError, AttributeError)):
+            mixed, target = pair(xb, yb)
+            forward.mean_loss(forward.predict(mixed), target)
+
+
 def _learns(forward: Forward, xb: Tensor, yb: Tensor) -> bool:
     """Return whether the loss has a gradient in evaluation or, on a copy of the model, in training."""
     with torch.enable_grad():
-        loss = forward.loss(forward.predict(xb), yb)
-        return loss.requires_grad or forward.loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
+        loss = forward.mean_loss(forward.predict(xb), yb)
+        return loss.requires_grad or forward.mean_loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
 
 
 def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
     """Return the model's predictions, checked to be (rows, the dataset's outputs)."""
     forward.model.eval()
     problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}"
-    with torch.no_grad(), refused("model", problem):
-        pred = forward.predict(xb)
+    derives = f"{name} takes derivatives in evaluation, which needs gradients=True at its registration"
+    with torch.set_grad_enabled(forward.gradients), refused("model", problem):
+        try:
+            pred = forward.predict(xb)
+            pred = nested.apply(Tensor.detach, pred) if forward.gradients else pred
+        except RuntimeError as error:
+            raise (ConfigError(Fault("model", derives)) if "not require grad" in str(error) else error) from error
     expected = (len(xb), spec.outputs)
     if isinstance(pred, Tensor) and pred.shape == expected:
         return pred

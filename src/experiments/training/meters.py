@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.training.losses import mean
+
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 # Batches that a metric takes at once: it is a sum over rows, and one call costs as much as many.
@@ -43,12 +45,12 @@ class Sums:
         """Rows so far; of all processes, once the means are taken."""
         return int(sum(self._whole or self.sizes))
 
-    def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Add one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read."""
+    def add(self, pred: Tensor, target: Tensor, loss: Tensor | tuple[Tensor, Tensor]) -> None:
+        """Add one batch: its predictions, its targets, its loss (the mean, or sum and weight). Nothing is read."""
         if not len(target):  # another process has the rows of an epoch's last batch
             return
         self.sizes.append(len(target))
-        self._pending.append((pred, target, loss))
+        self._pending.append((pred, target, loss if isinstance(loss, Tensor) else torch.stack(loss)))
         if len(self._pending) == POOLED:
             self._pool()
 
@@ -79,17 +81,23 @@ class Sums:
         self._whole = whole = self.all_reduce(self.sizes)
         losses = torch.cat(self._losses).tolist()
         weights = self.sizes if self.by_rows else [size / rows for size, rows in zip(self.sizes, whole, strict=False)]
+        weighted = isinstance(losses[0], list)
+        if weighted:
+            sums_and_weights, losses = losses, [total / weight for total, weight in losses]
         sums = [sum(loss * weight for loss, weight in zip(losses, weights, strict=True))]
         for values in self._metrics.values():
             found = torch.stack(values).tolist()
             sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
         total = self.rows if self.by_rows else len(whole)
-        return {name: value / total for name, value in zip(("loss", *self.metrics), self.all_reduce(sums), strict=True)}
+        means = {name: s / total for name, s in zip(("loss", *self.metrics), self.all_reduce(sums), strict=True)}
+        if weighted and self.by_rows:
+            means["loss"] = sum(s for s, _ in sums_and_weights) / sum(weight for _, weight in sums_and_weights)
+        return means
 
     def recent(self) -> str:
         """Return the mean loss of the last batches in words, read from the device."""
         losses = torch.stack([loss for _, _, loss in self._pending]) if self._pending else self._losses[-1]
-        return f"loss {float(losses.mean()):.4f}"
+        return f"loss {float(losses.mean() if losses.ndim == 1 else mean(tuple(losses.sum(0)))):.4f}"
 
     def _pool(self) -> None:
         if not self._pending:

@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.data import nested
+from experiments.training.losses import mean
 from experiments.training.precision import Compute, call
 from experiments.training.update import Update
 
 Transform = Callable[[Tensor], Tensor]
+PairTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Taken = tuple[Tensor, Tensor, Any]  # predictions, targets, and what the loss returned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,32 +29,49 @@ class Forward:
 
     Args:
         model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
-        loss: (pred, target) -> scalar mean.
+        loss: (pred, target) -> scalar mean, or (sum, weight).
         device: where the model and batches are.
         compute: calls the model and the loss, in the run's precision.
         train_transforms: of each training batch, in order.
         valid_transforms: of each validation batch, in order.
+        pair_transforms: of each training batch and its targets, after those.
         compiled: the model's compiled call.
+        gradients: whether the model takes derivatives, in evaluation too.
     """
 
     model: Any
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Any]
     device: torch.device
     compute: Compute = call
     train_transforms: Sequence[Transform] = ()
     valid_transforms: Sequence[Transform] = ()
+    pair_transforms: Sequence[PairTransform] = ()
     compiled: Callable[[Tensor], Any] | None = None
+    gradients: bool = False
 
     @property
     def called(self) -> Callable[[Tensor], Any]:
         """The model, or its compiled call."""
         return self.compiled or self.model
 
-    def predict(self, xb: Tensor) -> Tensor:
-        """Return the model's output for a batch on its device, as in evaluation."""
+    def mean_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of a batch."""
+        result: Tensor = mean(self.loss(pred, target))
+        return result
+
+    def prepared(self, xb: Tensor) -> Tensor:
+        """Return a batch after the transforms of evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
-        pred: Tensor = self.compute(self.called, xb)
+        return xb
+
+    def evaluating(self) -> AbstractContextManager[Any]:
+        """Return autograd's mode in evaluation."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
+
+    def predict(self, xb: Tensor) -> Tensor:
+        """Return the model's output for a batch on its device, as in evaluation."""
+        pred: Tensor = self.compute(self.called, self.prepared(xb))
         return pred
 
 
@@ -58,21 +80,44 @@ class EagerStep:
 
     def __init__(self, forward: Forward, update: Update, *, pause: bool = False) -> None:
         self.forward, self.update, self.pause = forward, update, pause
+        self.component: Any = None  # of an own step
         # Looked up once: a small model's step takes no longer than a few of these.
-        self._transforms, self._compute = forward.train_transforms, forward.compute
+        self._transforms, self._pairs, self._compute = (
+            forward.train_transforms,
+            forward.pair_transforms,
+            forward.compute,
+        )
         self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step; return the predictions and the loss before its update, without gradients."""
-        for transform in self._transforms:
-            xb = transform(xb)
+    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> Taken:
+        """Take one step; return predictions, targets and the loss before its update, without gradients."""
+        target = yb
+        if self._transforms or self._pairs:
+            xb, target = self.transformed(xb, yb)
         pred = self._compute(self._called, xb)
-        loss = self._compute(self._loss_function, pred, yb)
+        returned = self._compute(self._loss_function, pred, target)
+        loss = mean(returned)
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
         self.update(loss, number)
         self._zero_grad()
-        return pred.detach(), loss.detach()
+        if target is not yb and target.is_floating_point() and not yb.is_floating_point():
+            target = target.argmax(1)  # of mixed labels, metrics take the strongest
+        return pred.detach(), target, nested.apply(Tensor.detach, returned)
+
+    def transformed(self, xb: Tensor, yb: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a training batch and its targets after the transforms."""
+        for transform in self._transforms:
+            xb = transform(xb)
+        for pair in self._pairs:
+            xb, yb = pair(xb, yb)
+        return xb, yb
+
+    def evaluate(self, xb: Tensor, yb: Tensor) -> Taken:
+        """Return predictions, targets and the loss of a batch on its device, as in evaluation, without gradients."""
+        pred = self.forward.predict(xb)
+        loss = self._compute(self.forward.loss, pred, yb)
+        return nested.apply(Tensor.detach, pred), yb, nested.apply(Tensor.detach, loss)
