@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.training.result import Metrics
 
 
@@ -20,7 +21,7 @@ class Training(Protocol):
     train: Batches
     valid: Batches
     model: Any  # on `device`
-    loss: Callable[[Tensor, Tensor], Tensor]  # (pred, target) -> scalar mean
+    loss: Callable[[Nested, Nested], Tensor]  # (pred, target) -> scalar mean
     optimizer: Any
     device: torch.device
     steps: int  # of one epoch
@@ -29,7 +30,7 @@ class Training(Protocol):
     record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
     stopped: str  # why the training stops after this epoch; empty where it does not
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
 
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:
@@ -51,7 +52,7 @@ class Callback:
     adds: Sequence[str] = ()
 
     def on_begin(self, runner: Training) -> None:
-        """Run before everything else, and where a training resumes, after its state is restored: the place for hooks."""
+        """Run before all else, and where a training resumes, after its state is restored: the place for hooks."""
 
     def on_fit_start(self, runner: Training) -> None:
         """Run before the first step, after the first evaluation; not where a training resumes."""

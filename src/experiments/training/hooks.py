@@ -59,7 +59,7 @@ class Hooks:
 
 
 def _hooked(runner: Training) -> list[tuple[str, int, int]]:
-    """Return what is hooked into the optimiser and the model: the attribute, how many there are, and of which object."""
+    """Return what hooks into the optimiser and the model: the attribute, how many, and of which object."""
     modules = runner.model.modules() if isinstance(runner.model, nn.Module) else [runner.model]
     attributes = [
         (f"{type(part).__name__}.{name}", value, id(part))

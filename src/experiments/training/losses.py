@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments import ranks
 from experiments.config.registry import Registry
 from experiments.data import nested
 from experiments.data.splits import Splits
@@ -59,6 +60,8 @@ def require_mean(loss: Callable[..., Any], pred: Any, target: Any, name: str) ->
     size = nested.rows(target)
     half = size // 2
     if half == 0 or isinstance(loss(pred, target), tuple):
+        if ranks.world() > 1 and half:
+            raise ConfigError(Fault("loss", f"{name} returns its weight, which processes do not share; train in one"))
         return
     try:
         whole, again, twice = of(slice(None)), of(slice(None)), of(slice(None), 2)

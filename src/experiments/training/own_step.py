@@ -90,10 +90,9 @@ def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
         model.train()
         trial = OwnStep(replace(step.forward, model=model), update, component, step.training.data)
         loss = mean(trial(xb, yb, 0)[2])
-        if not isinstance(loss, Tensor) or loss.ndim:
-            raise ValueError("its loss is not a scalar")
-        if not updates:
-            raise ValueError("it does not call training.update(loss)")
     except Exception as error:  # user code may raise anything
         problem = f"{name}, which returns predictions, targets and loss, failed on a batch"
         raise ConfigError(Fault("step", f"{problem}: {type(error).__name__}: {first_line(error)}")) from error
+    if not isinstance(loss, Tensor) or loss.ndim or not updates:
+        lacks = "does not call training.update(loss)" if not updates else "returned a loss that is not a scalar"
+        raise ConfigError(Fault("step", f"{name} {lacks}"))

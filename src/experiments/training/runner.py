@@ -20,6 +20,7 @@ from torch import Tensor
 from experiments import live
 from experiments.data import nested
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
@@ -31,7 +32,7 @@ from experiments.training.step import EagerStep
 from experiments.training.torch_private import mark_stepped
 
 Record = Callable[[Metrics, int], None]
-Trained = tuple[Tensor, Tensor, Tensor, Any]  # batch x, targets, predictions, loss
+Trained = tuple[Nested, Nested, Nested, Any]  # batch x, targets, predictions, loss
 
 
 @dataclass(kw_only=True)
@@ -165,7 +166,7 @@ class Runner:
         done, steps, step, hooked = self.progress.step, self.steps, self.step, bool(self.hooks.of["on_step_end"])
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
-                xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+                xb, yb = self.moved(xb), self.moved(yb)
             pred, target, loss = step(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
@@ -188,7 +189,7 @@ class Runner:
             self.model.eval()
             for xb, yb in (batches or self.valid).epoch(epoch):
                 if self.waits_for_device:
-                    xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+                    xb, yb = self.moved(xb), self.moved(yb)
                 pred, target, loss = self.step.evaluate(xb, yb)
                 sums.add(pred, target, loss)
                 if stoppable and self.stop_request.reason is not None:
@@ -197,7 +198,11 @@ class Runner:
             self._stop(self.stop_request.reason)
         return sums.means()
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def moved(self, value: Nested) -> Nested:
+        """Return a batch's x or y on the device."""
+        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
         forward = self.step.forward
         if not forward.gradients:
@@ -253,7 +258,7 @@ class Runner:
     def _sums(self, *, by_rows: bool = True) -> Sums:
         return Sums(self.metrics, by_rows=by_rows, all_reduce=self.all_reduce)
 
-    def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Nested, Nested]]:
         """Return the training batches of an epoch after those done, with the noise stream where it was."""
         batches = islice(self.train.epoch(epoch), self.steps)
         if done < self.steps:

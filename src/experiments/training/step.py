@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from experiments.data import nested
+from experiments.data.nested import Nested
 from experiments.training.losses import mean
 from experiments.training.precision import Compute, call
 from experiments.training.update import Update
 
-Transform = Callable[[Tensor], Tensor]
-PairTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Taken = tuple[Tensor, Tensor, Any]  # predictions, targets, and what the loss returned
+Transform = Callable[[Nested], Nested]
+PairTransform = Callable[[Nested, Nested], tuple[Nested, Nested]]
+Taken = tuple[Nested, Nested, Any]  # predictions, targets, and what the loss returned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +41,26 @@ class Forward:
     """
 
     model: Any
-    loss: Callable[[Tensor, Tensor], Any]
+    loss: Callable[[Nested, Nested], Any]
     device: torch.device
     compute: Compute = call
     train_transforms: Sequence[Transform] = ()
     valid_transforms: Sequence[Transform] = ()
     pair_transforms: Sequence[PairTransform] = ()
-    compiled: Callable[[Tensor], Any] | None = None
+    compiled: Callable[[Nested], Any] | None = None
     gradients: bool = False
 
     @property
-    def called(self) -> Callable[[Tensor], Any]:
+    def called(self) -> Callable[[Nested], Any]:
         """The model, or its compiled call."""
         return self.compiled or self.model
 
-    def mean_loss(self, pred: Tensor, target: Tensor) -> Tensor:
+    def mean_loss(self, pred: Nested, target: Nested) -> Tensor:
         """Return the mean loss of a batch."""
         result: Tensor = mean(self.loss(pred, target))
         return result
 
-    def prepared(self, xb: Tensor) -> Tensor:
+    def prepared(self, xb: Nested) -> Nested:
         """Return a batch after the transforms of evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
@@ -69,10 +70,9 @@ class Forward:
         """Return autograd's mode in evaluation."""
         return torch.enable_grad() if self.gradients else torch.inference_mode()
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
-        pred: Tensor = self.compute(self.called, self.prepared(xb))
-        return pred
+        return self.compute(self.called, self.prepared(xb))
 
 
 class EagerStep:
@@ -90,7 +90,7 @@ class EagerStep:
         self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> Taken:
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         """Take one step; return predictions, targets and the loss before its update, without gradients."""
         target = yb
         if self._transforms or self._pairs:
@@ -106,9 +106,9 @@ class EagerStep:
         self._zero_grad()
         if target is not yb and target.is_floating_point() and not yb.is_floating_point():
             target = target.argmax(1)  # of mixed labels, metrics take the strongest
-        return pred.detach(), target, nested.apply(Tensor.detach, returned)
+        return nested.apply(Tensor.detach, pred), target, nested.apply(Tensor.detach, returned)
 
-    def transformed(self, xb: Tensor, yb: Tensor) -> tuple[Tensor, Tensor]:
+    def transformed(self, xb: Nested, yb: Nested) -> tuple[Nested, Nested]:
         """Return a training batch and its targets after the transforms."""
         for transform in self._transforms:
             xb = transform(xb)
@@ -116,7 +116,7 @@ class EagerStep:
             xb, yb = pair(xb, yb)
         return xb, yb
 
-    def evaluate(self, xb: Tensor, yb: Tensor) -> Taken:
+    def evaluate(self, xb: Nested, yb: Nested) -> Taken:
         """Return predictions, targets and the loss of a batch on its device, as in evaluation, without gradients."""
         pred = self.forward.predict(xb)
         loss = self._compute(self.forward.loss, pred, yb)
