@@ -184,7 +184,7 @@ class Swa(Averaged):
     def in_place(self, runner: Training) -> Iterator[None]:
         """Replace the model's weights, with batch norm's statistics of the training rows."""
         with super().in_place(runner):
-            update_bn(((runner.step.forward.prepared(xb),) for xb, _ in runner.train.epoch(0)), runner.model)
+            update_bn(((runner.prepared(xb),) for xb, _ in runner.train.epoch(0)), runner.model)
             yield
 
 

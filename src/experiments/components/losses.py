@@ -61,6 +61,7 @@ class WeightedCrossEntropy(nn.Module):
         if len(chosen) != data.outputs:
             unread = "cannot be counted, since items are read one by one" if weights == "balanced" else f"are {weights}"
             raise ConfigError(Fault("loss.weights", f"{data.name} has {data.outputs} classes; their weights {unread}"))
+        self.weights: Tensor
         self.register_buffer("weights", torch.tensor(chosen))
 
     def forward(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -156,7 +156,7 @@ def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
                     registry, name = found
                     assert isinstance(decorator, ast.Call)
                     pairs = any(keyword.arg == "pairs" for keyword in decorator.keywords)
-                    yield registry, name, registry.as_preset(name, _defaults(node, registry, path, pairs=pairs))
+                    yield registry, name, registry.as_preset(name, _defaults(node, registry, path, takes_pairs=pairs))
 
 
 def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
@@ -170,7 +170,7 @@ def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
     return (vars(register)[kind], name.value) if kind in vars(register) else None
 
 
-def _defaults(node: Definition, registry: Registry, path: Path, *, pairs: bool) -> dict[str, Any]:
+def _defaults(node: Definition, registry: Registry, path: Path, *, takes_pairs: bool) -> dict[str, Any]:
     function, skip = node, 0
     if isinstance(node, ast.ClassDef):
         inits = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
@@ -180,7 +180,7 @@ def _defaults(node: Definition, registry: Registry, path: Path, *, pairs: bool) 
     assert isinstance(function, ast.FunctionDef)
     positional = [*function.args.posonlyargs, *function.args.args]
     names, of_class = [each.arg for each in positional[skip:]], isinstance(node, ast.ClassDef)
-    skip += len(registry.passed(names, of_class=of_class, pairs=pairs))
+    skip += len(registry.passed(names, of_class=of_class, pairs=takes_pairs))
     missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
     pairs = list(zip(positional, [*missing, *function.args.defaults], strict=True))[skip:]
     pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))

@@ -190,7 +190,8 @@ def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
         draws from numpy or random.
     """
     cpu = torch.device("cpu")
-    with noise_kept(), torch.no_grad():  # a training may be using the generators
+    gradients = bool(register.model.get(training.root.model["name"]).metadata.get("gradients"))
+    with noise_kept(), torch.set_grad_enabled(gradients):  # a training may be using the generators
         model = build.build_model(training.root, spec, training.seeds)
         states = [noise_state(cpu)]
         for trains in (True, False):

@@ -30,6 +30,9 @@ class Training(Protocol):
     record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
     stopped: str  # why the training stops after this epoch; empty where it does not
 
+    def prepared(self, xb: Nested) -> Nested:
+        """Return a batch on the device, after the transforms of evaluation."""
+
     def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
 

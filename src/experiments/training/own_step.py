@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,9 +42,9 @@ class StepTraining:
         self._update(loss, self.number)
         self._update.zero_grad()
 
-    def _group(self, name: str) -> list[Tensor]:
+    def _group(self, name: str) -> Sequence[Tensor]:
         children = self.model.named_children() if isinstance(self.model, nn.Module) else ()
-        groups = {child: list(module.parameters()) for child, module in children}
+        groups: dict[str, Sequence[Tensor]] = {child: list(module.parameters()) for child, module in children}
         groups |= {group["name"]: group["params"] for group in self._update.optimizer.param_groups if "name" in group}
         if name not in groups:
             raise TrainingError(f"no parameter group or part of the model is called {name!r}{suggestion(name, groups)}")

@@ -70,7 +70,8 @@ class Runner:
 
     def __post_init__(self) -> None:
         forward, self.steps = self.step.forward, len(self.train)
-        self.model, self.loss, self.device = forward.model, forward.mean_loss, forward.device
+        self.model, self.device = forward.model, forward.device
+        self.loss: Callable[[Nested, Nested], Tensor] = forward.mean_loss
         self.hooks = Hooks(self.callbacks)
         self.optimizer = self.step.update.optimizer
         self.waits_for_device = self.device.type != "cpu"
@@ -201,6 +202,10 @@ class Runner:
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
         return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+
+    def prepared(self, xb: Nested) -> Nested:
+        """Return a batch on the device, after the transforms of evaluation."""
+        return self.step.forward.prepared(self.moved(xb))
 
     def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
