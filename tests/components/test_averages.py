@@ -23,11 +23,11 @@ X, Y = torch.rand(6, 20, generator=torch.Generator().manual_seed(0)), torch.tens
 class Reference(Callback):
     """Averages as torch's own example does, beside the callback."""
 
-    def __init__(self, average: AveragedModel, every: int) -> None:
-        self.average, self.every = average, every
+    def __init__(self, average: AveragedModel, every: int, first: int | None = None) -> None:
+        self.average, self.every, self.first = average, every, every if first is None else first
 
     def on_step_end(self, runner: object, step: int) -> None:
-        if (step + 1) % self.every == 0 and step >= self.every:
+        if (step + 1) % self.every == 0 and step >= self.first:
             self.average.update_parameters(runner.model)  # type: ignore[attr-defined]
 
 
@@ -40,8 +40,7 @@ def test_ema_ends_with_the_weights_of_torchs_averaged_model() -> None:
     runner = make(callbacks=[Ema(decay=0.9, warmup=False)])
     reference = AveragedModel(copy.deepcopy(runner.model), multi_avg_fn=get_ema_multi_avg_fn(0.9))  # type: ignore[no-untyped-call]
     reference.n_averaged += 1  # it starts from the initial weights, as the callback does
-    plain = make(callbacks=[Reference(reference, 1)])
-    plain.hooks.of["on_step_end"][0].on_step_end = lambda run, _: reference.update_parameters(run.model)  # type: ignore[assignment,method-assign]
+    plain = make(callbacks=[Reference(reference, 1, first=0)])
     runner.fit(2)
     plain.fit(2)
     assert same(weights_of(runner.model), weights_of(reference.module))
@@ -50,7 +49,7 @@ def test_ema_ends_with_the_weights_of_torchs_averaged_model() -> None:
 def test_swa_ends_with_the_mean_of_epochs_and_its_own_statistics() -> None:
     runner, plain = make(model=normed(), callbacks=[Swa(start=1)]), make(model=normed())
     reference = AveragedModel(plain.model, multi_avg_fn=get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
-    plain.hooks.of["on_step_end"].append(Reference(reference, STEPS))
+    plain.callbacks = [Reference(reference, STEPS)]
     runner.fit(3)
     plain.fit(3)
     update_bn(((xb,) for xb, _ in plain_batches(0)), reference)
@@ -80,7 +79,7 @@ def test_early_stopping_restores_the_best_average() -> None:
         runner.fit(6)
         best = min(figures["valid/loss"] for figures in runner.history)
         assert runner.history[-1]["valid/loss"] > best
-        runner.hooks.of["on_evaluation"].clear()
+        runner.callbacks = []
         assert runner.evaluate(0)["loss"] == best
 
 

@@ -17,15 +17,8 @@ from experiments.runs.fingerprint import PLACES
 
 # What two trainings must have in common to share one `fit`.
 SHARED = (
-    "model",
-    "loss",
-    "step",
-    "loader",
-    "transforms",
-    "evaluation",
-    "limit_batches",
-    "max_grad_norm",
-    "deterministic",
+    *("model", "loss", "step", "loader", "transforms"),
+    *("evaluation", "limit_batches", "max_grad_norm", "deterministic"),
 )
 
 

@@ -24,22 +24,8 @@ RESERVED = frozenset(
     | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
 )
 LOOP = frozenset(
-    {
-        "epoch",
-        "epochs",
-        "scaler",
-        "total",
-        "count",
-        "xb",
-        "yb",
-        "loss",
-        "weight",
-        "summed",
-        "training",
-        "step",
-        "train_loss",
-        "valid_loss",
-    }
+    {"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"}
+    | {"pred", "target", "summed", "weight", "step", "training", "Training"}
 )
 
 

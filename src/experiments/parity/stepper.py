@@ -17,6 +17,7 @@ from experiments.parity.matching import Matching
 from experiments.runs.preparation import Preparation
 from experiments.seeds import noise_state, restore_noise
 from experiments.training import device as devices
+from experiments.training import hooks
 from experiments.training.checkpoint import State
 from experiments.training.losses import mean
 from experiments.training.runner import weights_of
@@ -99,7 +100,7 @@ class Trainee:
 
     def _all_steps(self, done: int) -> Generator[Step]:
         runner, first = self.runner, max(0, done - 1) // self.runner.steps
-        runner.hooks.call("on_begin", runner)
+        hooks.call("on_begin", runner)
         for epoch in range(first, self.prepared.root.epochs):
             if epoch > first:
                 runner.step_scheduler("epoch")

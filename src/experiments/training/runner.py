@@ -22,9 +22,9 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
+from experiments.training import hooks
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.hooks import Hooks
 from experiments.training.meters import Metric, Progress, Sums
 from experiments.training.result import Metrics, Result, lowest
 from experiments.training.signals import StopRequest
@@ -72,7 +72,7 @@ class Runner:
         forward, self.steps = self.step.forward, len(self.train)
         self.model, self.device = forward.model, forward.device
         self.loss: Callable[[Nested, Nested], Tensor] = forward.mean_loss
-        self.hooks = Hooks(self.callbacks)
+        self.in_evaluation = False  # whether callbacks' weights for evaluation are the model's
         self.optimizer = self.step.update.optimizer
         self.waits_for_device = self.device.type != "cpu"
         self.stop_request = StopRequest()
@@ -102,12 +102,12 @@ class Runner:
         return Result(self.model, self.untrained, self.history, stopped, self.folder)
 
     def _train(self, epochs: int) -> None:
-        self.hooks.call("on_begin", self)
+        hooks.call("on_begin", self)
         if not self.untrained:
             figures = self.evaluate(0, stoppable=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
-            self.hooks.call("on_fit_start", self)
+            hooks.call("on_fit_start", self)
         while len(self.history) < epochs and not self.stopped:
             epoch = len(self.history)
             self.bar.title = f"epoch {epoch} of {epochs}"
@@ -117,11 +117,11 @@ class Runner:
             if self.stop_request.reason is not None:
                 raise self.stop_request.reason
         self._restore_noise()
-        with self.hooks.evaluation(self) as others:
+        with hooks.evaluation(self) as others:
             weights = copy.deepcopy(self.model.state_dict()) if others else None
         if weights is not None:
             self.model.load_state_dict(weights)
-        self.hooks.call("on_fit_end", self)
+        hooks.call("on_fit_end", self)
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; return the epoch's metrics by name."""
@@ -138,8 +138,8 @@ class Runner:
         figures["best/valid_loss"] = lowest([*earlier, valid["valid/loss"]])
         figures["time/epoch_seconds"] = seconds
         figures["throughput/samples_per_second"] = rows / seconds
-        with self.hooks.evaluation(self):
-            self.hooks.call("on_epoch_end", self, epoch, figures)
+        with hooks.evaluation(self):
+            hooks.call("on_epoch_end", self, epoch, figures)
         self.start_epoch()
         return {name: float(value) for name, value in figures.items()}  # numpy's numbers are not plain values
 
@@ -164,7 +164,7 @@ class Runner:
     def train_steps(self, epoch: int) -> Iterator[Trained]:
         """Take the epoch's remaining training steps; yield after each its batch, predictions and loss."""
         self.model.train()
-        done, steps, step, hooked = self.progress.step, self.steps, self.step, bool(self.hooks.of["on_step_end"])
+        done, steps, step, hooked = self.progress.step, self.steps, self.step, bool(hooks.having(self, "on_step_end"))
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.moved(xb), self.moved(yb)
@@ -172,7 +172,7 @@ class Runner:
             self.step_scheduler("step")
             self.progress.step = index + 1
             if hooked:
-                self.hooks.call("on_step_end", self, epoch * steps + index)
+                hooks.call("on_step_end", self, epoch * steps + index)
             yield xb, target, pred, loss
 
     def step_scheduler(self, each: str) -> None:
@@ -186,7 +186,7 @@ class Runner:
         Only the loop's own is `stoppable`: within a callback the epoch is half done, and would be repeated.
         """
         sums = self._sums(by_rows=self.mean_over == "samples")
-        with self.hooks.evaluation(self), self.step.forward.evaluating():
+        with hooks.evaluation(self), self.step.forward.evaluating():
             self.model.eval()
             for xb, yb in (batches or self.valid).epoch(epoch):
                 if self.waits_for_device:
@@ -288,7 +288,7 @@ class Runner:
             return
         losses = [figures["valid/loss"] for figures in self.history]
         if losses[-1] == self.history[-1]["best/valid_loss"] and losses[-1] not in losses[:-1]:
-            with self.hooks.evaluation(self):
+            with hooks.evaluation(self):
                 self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
         if self.stop_request.reason is not None or self.checkpoints.due_after_epoch(len(self.history)):
             self._save()
