@@ -26,12 +26,9 @@ def faults(root: RootConfig) -> Iterator[Fault]:
     if scheduler.metadata.get("steers", True) and not optim.metadata.get("schedulable", True):
         yield Fault("scheduler", f"{scheduler.name} steers a torch optimiser; optim {optim.name} is not one")
     if root.step["name"] != "supervised":
-        switches = {
-            "graph": root.device.graph,
-            "compile": root.device.compile,
-            "precision": root.device.precision == "fp16",
-        }
-        for key in [f"device.{name}" for name, on in switches.items() if on]:
+        parts = {"device.graph": root.device.graph, "device.compile": root.device.compile}
+        parts |= {"device.precision": root.device.precision == "fp16", "inspect.breakpoint": root.inspect.breakpoint}
+        for key in [key for key, chosen in parts.items() if chosen]:
             problem = f"step {root.step['name']} has its own forward passes and updates, which {key} does not cover"
             yield Fault(key, f"{problem}; leave it out, or set step=supervised")
     if root.device.graph and root.inspect.breakpoint:

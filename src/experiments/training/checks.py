@@ -173,8 +173,8 @@ def require_one_batch(
 
 def require_pairs(forward: Forward, valid: Batches, pairs: Mapping[str, PairTransform]) -> None:
     """Check by one batch that each transform of pairs works, and that the loss takes its targets."""
-    xb, yb = (_on_device(part, forward) for part in next(valid.epoch(0)))
     for name, pair in pairs.items():
+        xb, yb = (_on_device(part, forward) for part in next(valid.epoch(0)))
         problem = f"{name} or the loss cannot take this batch"
         with refused(f"transforms.{name}", problem, (RuntimeError, ValueError, IndexError, TypeError, AttributeError)):
             mixed, target = pair(xb, yb)
