@@ -48,7 +48,7 @@ FUNCTIONS = [name for name in register.loss.names if inspect.isfunction(register
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_loss_is_a_scalar_mean_with_a_gradient(name: str) -> None:
-    target = TARGETS[register.loss.get(name).metadata["targets"].replace("input", "reals")]
+    target = TARGETS["classes" if register.loss.get(name).metadata["targets"] == "classes" else "reals"]
     pred = LOGITS.clone().requires_grad_()
     function = register.loss.bind(name, {})
     function(pred, target).backward()
