@@ -232,3 +232,7 @@ def test_a_mixed_batch_is_measured_by_its_stronger_labels() -> None:
     runner = runner_of([*MLP, "transforms=mixup"])
     (_, target, pred, loss), *_ = runner.train_steps(0)
     assert (target.dtype, target.shape) == (torch.int64, pred.shape[:1]) and math.isfinite(loss)
+
+
+def test_the_usual_step_does_not_identify_a_run() -> None:
+    assert not [name for name in preparation.prepare(configured(SMALL).root, ()).identity if "step" in name]

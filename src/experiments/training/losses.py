@@ -81,4 +81,4 @@ def require_mean(loss: Callable[..., Any], pred: Any, target: Any, name: str) ->
 
 
 def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-6)
+    return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-6)
