@@ -26,7 +26,8 @@ def transform(name: str, xb: Tensor, **arguments: Any) -> Tensor:
     return found
 
 
-every_transform = pytest.mark.parametrize("name", register.transform.names)
+PAIRS = [name for name in register.transform.names if register.transform.get(name).metadata.get("pairs")]
+every_transform = pytest.mark.parametrize("name", sorted({*register.transform.names} - {*PAIRS}))
 
 
 @every_transform
@@ -40,6 +41,17 @@ def test_a_transform_keeps_shape_and_type_and_leaves_its_input_alone(name: str) 
     found = transform(name, PICTURES)
     assert (found.shape, found.dtype) == (PICTURES.shape, PICTURES.dtype)
     assert torch.equal(PICTURES, before) and not torch.equal(found, before)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_transform_of_pairs_keeps_shape_and_type_and_treats_flat_rows_alike(name: str) -> None:
+    before, labels, found = PICTURES.clone(), torch.arange(6) % 3, []
+    for xb in (PICTURES, PICTURES.view(6, 40)):
+        torch.manual_seed(3)
+        mixed, target = register.transform.bind(name, {})(xb, labels, SPEC)
+        found.append(mixed.view(PICTURES.shape))
+        assert (mixed.shape, mixed.dtype, target.shape) == (xb.shape, xb.dtype, (6, 3))
+    assert torch.equal(PICTURES, before) and torch.equal(*found) and not torch.equal(found[0], before)
 
 
 def test_normalize_is_its_formula() -> None:

@@ -323,13 +323,13 @@ def test_no_metric_is_called_as_the_loss_is() -> None:
 def test_a_kind_that_does_not_exist_suggests_the_nearest() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = register.modell
-    kinds = "callback, dataset, loader, loss, metric, model, optim, scheduler, transform"
+    kinds = "callback, dataset, loader, loss, metric, model, optim, scheduler, step, transform"
     assert str(caught.value) == f"there is no register.modell; did you mean 'model'? available: {kinds}"
 
 
 def test_every_kind_has_a_group_of_its_own() -> None:
     groups = [registry.group for registry in register]
-    assert len(set(groups)) == len(groups) == 9
+    assert len(set(groups)) == len(groups) == 10
 
 
 def loose(  # type: ignore[no-untyped-def]

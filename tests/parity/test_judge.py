@@ -40,8 +40,8 @@ def test_an_optimiser_that_forgets_zero_grad_is_found_in_the_first_gradient_of_t
 
 
 @with_own
-def test_a_loss_that_sums_is_found_in_the_first_loss() -> None:
-    verdict = compare([], ["loss=summed"])
+def test_a_loss_of_another_scale_is_found_in_the_first_loss() -> None:
+    verdict = compare([], ["loss=eightfold"])
     assert found(verdict) == ("differs", 0, "loss")
     assert verdict.found is not None
     mean, total = (float(value) for value in verdict.found.detail.split(" and "))

@@ -75,10 +75,10 @@ class ByHand:
         self.moving = state["moving"]
 
 
-@register.loss("summed", targets="classes")
-def summed(pred, target):
-    """Sums where it should take the mean."""
-    return F.cross_entropy(pred, target, reduction="sum")
+@register.loss("eightfold", targets="classes")
+def eightfold(pred, target):
+    """Eight times the mean."""
+    return 8 * F.cross_entropy(pred, target)
 
 
 @register.loader("restless")

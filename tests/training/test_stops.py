@@ -121,13 +121,15 @@ def test_on_a_device_a_bad_first_step_leaves_the_initial_weights(optim: Optim) -
 def test_on_a_device_the_first_of_several_bad_steps_is_told_at_the_epochs_end() -> None:
     runner = on_a_device(make(loss=LossGoneBad("nan", at=3, until=5)))
     assert "at step 3 (epoch 0, batch 3)" in stop(runner)
-    assert isinstance(runner.loss, LossGoneBad) and runner.loss.step == STEPS - 1
+    loss = runner.step.forward.loss
+    assert isinstance(loss, LossGoneBad) and loss.step == STEPS - 1
 
 
 def test_on_the_cpu_no_step_follows_a_bad_one() -> None:
     runner = make(loss=LossGoneBad("nan", at=3))
     stop(runner)
-    assert isinstance(runner.loss, LossGoneBad) and runner.loss.step == 3
+    loss = runner.step.forward.loss
+    assert isinstance(loss, LossGoneBad) and loss.step == 3
 
 
 @pytest.mark.parametrize("optim", OPTIMS.values(), ids=OPTIMS)

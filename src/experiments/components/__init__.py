@@ -9,7 +9,19 @@ from experiments.components import (
     models,
     optimizers,
     schedulers,
+    steps,
     transforms,
 )
 
-__all__ = ["callbacks", "datasets", "loaders", "losses", "metrics", "models", "optimizers", "schedulers", "transforms"]
+__all__ = [
+    "callbacks",
+    "datasets",
+    "loaders",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "schedulers",
+    "steps",
+    "transforms",
+]

@@ -1,4 +1,4 @@
-"""Callbacks: `(**arguments)` returns a Callback, with hooks at a training's start, after each epoch and at its end.
+"""Callbacks: `(**arguments)` returns a Callback, whose hooks a training calls.
 
 A callback declares at its registration: `watches_only=True`, it changes nothing in a training, so that a script does
 without it; `stops_early=True`, it may end a training before its last epoch and restore earlier weights.
@@ -6,15 +6,17 @@ without it; `stops_early=True`, it may end a training before its last epoch and 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
 from experiments.config.registry import register
 from experiments.training.callback import Callback, Training
@@ -73,6 +75,117 @@ class EarlyStopping(Callback):
         if self.weights:
             runner.model.load_state_dict(self.weights)
             log.info("restored the weights of epoch %d, the best by %s", self.best_epoch, self.monitor)
+
+
+class Averaged(Callback):
+    """An average of the weights, which evaluation uses instead of them; buffers are averaged like weights.
+
+    Args:
+        evaluation: "averaged" evaluates and ends with the average; "both" adds its metrics as `NAME/valid_loss`.
+    """
+
+    label = ""
+
+    def __init__(self, evaluation: Literal["averaged", "both"]) -> None:
+        self.evaluation = evaluation
+        self.adds = () if evaluation == "averaged" else (f"{self.label}/valid_loss",)
+        self.average: dict[str, Tensor] = {}
+        self.number = 0  # of weights in the average
+
+    def on_begin(self, runner: Training) -> None:
+        """Start from the model's weights, or have those of a restored state on the device."""
+        self.average = {name: value.to(runner.device) for name, value in self.average.items()}
+        self.average = self.average or copy.deepcopy(runner.model.state_dict())
+
+    def add(self, runner: Training, average: Any) -> None:
+        """Add the present weights, by one of torch's averaging functions; whole numbers are copied."""
+        present = runner.model.state_dict()
+        floats = [name for name, value in present.items() if value.is_floating_point()]
+        average([self.average[name] for name in floats], [present[name] for name in floats], self.number)
+        for name in present.keys() - floats:
+            self.average[name].copy_(present[name])
+        self.number += 1
+
+    def on_evaluation(self, runner: Training) -> contextlib.AbstractContextManager[None]:
+        """Have the average as the model's weights."""
+        return self.in_place(runner) if self.evaluation == "averaged" and self.number else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def in_place(self, runner: Training) -> Iterator[None]:
+        """Replace the model's weights; restore them at the end."""
+        own = copy.deepcopy(runner.model.state_dict())
+        runner.model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            runner.model.load_state_dict(own)
+
+    def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
+        """Add the metrics of the average."""
+        if self.evaluation == "both":
+            with self.in_place(runner):
+                figures |= {f"{self.label}/valid_{name}": value for name, value in runner.evaluate(epoch).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average."""
+        return {"average": self.average, "number": self.number}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state_dict()."""
+        self.average, self.number = dict(state["average"]), state["number"]
+
+
+@register.callback("ema")
+class Ema(Averaged):
+    """An exponential moving average of the weights, after each update.
+
+    Args:
+        decay: the share that the average keeps.
+        warmup: whether it keeps less at first: (1 + n) / (10 + n) after n updates, while that is smaller.
+    """
+
+    label = "ema"
+
+    def __init__(
+        self,
+        *,
+        decay: Annotated[float, Ge(0), Lt(1)] = 0.999,
+        warmup: bool = True,
+        evaluation: Literal["averaged", "both"] = "averaged",
+    ) -> None:
+        super().__init__(evaluation)
+        self.decay, self.warmup = decay, warmup
+
+    def on_step_end(self, runner: Training, step: int) -> None:  # noqa: ARG002  # the hook's signature
+        """Move the average towards the weights."""
+        n = self.number + 1
+        decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        self.add(runner, get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+
+
+@register.callback("swa")
+class Swa(Averaged):
+    """The mean of the weights after each epoch from `start` on; batch norm's statistics are taken anew for it."""
+
+    label = "swa"
+
+    def __init__(
+        self, *, start: Annotated[int, Ge(0)] = 1, evaluation: Literal["averaged", "both"] = "averaged"
+    ) -> None:
+        super().__init__(evaluation)
+        self.start = start
+
+    def on_step_end(self, runner: Training, step: int) -> None:
+        """Add the weights of an epoch's end."""
+        if (step + 1) % runner.steps == 0 and step // runner.steps >= self.start:
+            self.add(runner, get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
+
+    @contextlib.contextmanager
+    def in_place(self, runner: Training) -> Iterator[None]:
+        """Replace the model's weights, with batch norm's statistics of the training rows."""
+        with super().in_place(runner):
+            update_bn(((runner.prepared(xb),) for xb, _ in runner.train.epoch(0)), runner.model)
+            yield
 
 
 @register.callback("weight_images", watches_only=True)

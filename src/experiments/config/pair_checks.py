@@ -34,6 +34,13 @@ def faults(root: RootConfig) -> Iterator[Fault]:
         yield Fault("accumulate", "a CUDA graph holds the pass of one batch; set device.graph=false")
     if root.limit_batches and root.limit_batches % root.accumulate:
         yield Fault("limit_batches", f"{root.limit_batches} is not a multiple of accumulate, {root.accumulate}")
+    if root.step["name"] != "supervised":
+        parts = {"device.graph": root.device.graph, "device.compile": root.device.compile}
+        parts |= {"device.precision": root.device.precision == "fp16", "inspect.breakpoint": root.inspect.breakpoint}
+        parts |= {"accumulate": root.accumulate > 1}
+        for key in [key for key, chosen in parts.items() if chosen]:
+            problem = f"step {root.step['name']} has its own forward passes and updates, which {key} does not cover"
+            yield Fault(key, f"{problem}; leave it out, or set step=supervised")
     if root.device.graph and root.inspect.breakpoint:
         yield Fault("device.graph", "a debugger cannot stop within a graph; device.graph=false with debug=step")
     loss, model = register.loss.get(root.loss["name"]), register.model.get(root.model["name"])
@@ -59,6 +66,8 @@ def ranks_faults(root: RootConfig) -> Iterator[Fault]:
     if root.device.graph:
         problem = "a CUDA graph holds the work of one card, but the processes exchange gradients in each step"
         yield Fault("device.graph", f"{problem}; set device.graph=false")
+    if root.step["name"] != "supervised":
+        yield Fault("step", f"{root.step['name']} updates on its own, and processes share only step=supervised")
     if root.inspect.breakpoint:
         problem = f"a debugger can stop in one process, not in {ranks.world()}; do not use torchrun"
         yield Fault("inspect.breakpoint", problem)

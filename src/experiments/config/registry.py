@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,8 @@ class Registry:
         kind: their name in messages, e.g. "model".
         group: the configuration group they are chosen in.
         takes: the names of the values that the run passes first.
+        once: of these, those that a class may take first, which is made once and then called with `takes`; None where
+            classes are factories like functions.
         many: whether a run has any number of them, as a mapping by name (metrics, callbacks, transforms).
         common: settings of the run in the configuration of each component, with their defaults.
     """
@@ -62,10 +65,11 @@ class Registry:
         *,
         group: str,
         takes: tuple[str, ...] = (),
+        once: tuple[str, ...] | None = None,
         many: bool = False,
         common: Mapping[str, Any] | None = None,
     ) -> None:
-        self.kind, self.group, self.takes, self.many = kind, group, takes, many
+        self.kind, self.group, self.takes, self.once, self.many = kind, group, takes, once, many
         self.common = dict(common or {})
         self._components: dict[str, Component] = {}
 
@@ -121,9 +125,13 @@ class Registry:
 
     def passed(self, positional: Sequence[str], metadata: Mapping[str, Any], *, of_class: bool) -> tuple[str, ...]:
         """Return which values the run passes first to a factory with these positional parameters."""
+        if metadata.get("pairs"):
+            return ("xb", "yb", "data")
         first = positional[0] if positional else None
         if metadata.get("over") == "pass" and (of_class or first in ("data", None)):  # it makes an object
             return ("data",) if first == "data" else ()
+        if self.once is not None and of_class:
+            return tuple(itertools.takewhile(self.once.__contains__, positional))
         return self.takes
 
     def passed_to(self, component: Component) -> tuple[str, ...]:
@@ -190,7 +198,8 @@ class Register:
     def __init__(self) -> None:
         self.dataset = Registry("dataset", group="dataset")
         self.model = Registry("model", group="model", takes=("data",))
-        self.loss = Registry("loss", group="loss", takes=("pred", "target"))
+        self.loss = Registry("loss", group="loss", takes=("pred", "target"), once=("data", "counts"))
+        self.step = Registry("step", group="step", takes=("training", "xb", "yb"), once=("data",))
         self.optim = Registry("optimiser", group="optim", takes=("params",), common={"groups": None})
         batches: dict[str, Any] = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
         batches |= {"drop_last": False, "draw": None}

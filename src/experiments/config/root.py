@@ -151,6 +151,7 @@ class RootConfig(_Strict):
     dataset: dict[str, Any]
     model: dict[str, Any]
     loss: dict[str, Any]
+    step: dict[str, Any]
     optim: dict[str, Any]
     loader: dict[str, Any]
     scheduler: dict[str, Any]

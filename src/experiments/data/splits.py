@@ -71,6 +71,14 @@ class Splits:
     valid: Split
     spec: DataSpec
     test: Split | None = None
+    counts: tuple[int, ...] = ()  # of the training rows that a model was trained on, where `train` are others
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The training rows of each class; none for real targets, or where each item would have to be read."""
+        if self.counts or not self.spec.classes or not is_arrays(self.train.dataset):
+            return self.counts
+        return tuple(torch.bincount(self.train.tensors[1].flatten(), minlength=self.spec.outputs).tolist())
 
     @classmethod
     def of(

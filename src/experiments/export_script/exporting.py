@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from experiments.config import check
+from experiments.config.registry import register
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault, UserError
@@ -27,7 +28,7 @@ from experiments.runs.fingerprint import differences, without_length
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivered
-from experiments.training import build
+from experiments.training import build, losses
 from experiments.training.transfer import frozen as select
 
 COMMAND = ("python", "-m", "experiments")
@@ -111,6 +112,7 @@ def of(
     splits = build.load_dataset(root.dataset, root.loss["name"])
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
+    weighted, loss_draws = _weighs(trainings[-1], splits)
     notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
     reads_rows = trainings[-1].plain_rows is None
     rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
@@ -125,7 +127,9 @@ def of(
         heading,
         trainings,
         splits.spec,
-        draws_noise=in_steps,
+        draws_noise=in_steps or loss_draws,
+        counts=splits.class_counts,
+        weighted=weighted,
         rows=rows,
         as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
     ).text()
@@ -167,6 +171,22 @@ def _trainings(
     yield Training(name, root, seeds, epochs or root.epochs, frozen)
 
 
+def _weighs(training: Training, splits: Splits) -> tuple[bool, bool]:
+    """Return whether the loss returns its weight too, and whether more than the model may draw noise in a step."""
+    root, seeds, cpu = training.root, training.seeds, torch.device("cpu")
+    with noise_kept(), torch.no_grad():
+        model = build.build_model(root, splits.spec, seeds).eval()
+        loss = losses.made(register.loss, root.loss, splits, cpu, seeds.init)
+        xb, yb = next(build.batches(root, splits, "valid", cpu, seeds).epoch(0))
+        for transform, training_only in build.transforms(root, splits.spec):
+            xb = xb if training_only else transform(xb)
+        gradients = register.model.get(root.model["name"]).metadata.get("gradients", False)
+        with torch.set_grad_enabled(gradients):
+            weighted = isinstance(loss(model(xb), yb), tuple)
+    pairs = any(register.transform.get(name).metadata.get("pairs") for name in root.transforms)
+    return weighted, pairs or root.step["name"] != "supervised"
+
+
 def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
     """Run the model and the transforms twice, and return where they draw noise.
 
@@ -175,7 +195,8 @@ def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
         draws from numpy or random.
     """
     cpu = torch.device("cpu")
-    with noise_kept(), torch.no_grad():  # a training may be using the generators
+    gradients = bool(register.model.get(training.root.model["name"]).metadata.get("gradients"))
+    with noise_kept(), torch.set_grad_enabled(gradients):  # a training may be using the generators
         model = build.build_model(training.root, spec, training.seeds)
         states = [noise_state(cpu)]
         for trains in (True, False):

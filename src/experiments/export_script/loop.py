@@ -35,6 +35,8 @@ class Loop:
         watched: the metric that the step() of schedulers takes; None where it takes none.
         closed: the class of optimisers whose step() takes a closure; None where it takes none.
         moves: whether batches are moved to a device.
+        weighted: whether the loss returns its sum and weight.
+        step: how an own step trains and evaluates; None for evaluation by the model and the loss.
     """
 
     training: Training
@@ -44,17 +46,21 @@ class Loop:
     watched: str | None
     closed: type | None
     moves: bool
+    weighted: bool = False
+    step: tuple[str, str | None] | None = None
 
     def text(self) -> str:
         """Return the definition of `fit`."""
         loader, scales = self.training.loader, self.training.root.device.precision == "fp16"
         rows = loader.batch_size * self.training.root.accumulate
         seed = epoch_seed(self.training.seeds.data_order, 0)
+        gradients = self.training.component("model")[0].metadata.get("gradients")
         order = f"generator=torch.Generator().manual_seed({seed} + epoch)"
         lines = [
             f"def fit(model, optimizer, {'scheduler, ' if self.scheduled else ''}epochs):",
             '    """Train, evaluate and print, epoch by epoch."""',
             *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
+            *(["    training = Training(model, optimizer)"] if self.step else []),
             "    for epoch in range(epochs):",
             *self._training_order(order),
             "        model.train()",
@@ -67,7 +73,7 @@ class Loop:
             *([f"        order = torch.randperm(len(x_valid), {order})"] if loader.valid_shuffle else []),
             "        model.eval()",
             "        total = count = 0",
-            "        with torch.no_grad():",
+            f"        with torch.{'enable_grad' if gradients else 'no_grad'}():",
             f"            for xb, yb in {self._batches('valid', loader.valid_batch_size, loader.valid_shuffle)}:",
             *(f"                {line}" for line in self._valid_lines()),
             "        valid_loss = total / count",
@@ -93,18 +99,23 @@ class Loop:
         ]
 
     def _train_lines(self) -> list[str]:
+        return [
+            *self._prepared(shuffled=self._ordered),
+            *(line for line, _ in self.transforms),
+            *(self._updated() if self.step is None else self._stepped(self.step[0])),
+            *(["scheduler.step()"] if self.scheduled == "step" else []),
+            *self._summed(by_rows=True, own=self.step is not None),
+        ]
+
+    def _updated(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
         gradients = [*self._backward(), *(["scaler.unscale_(optimizer)"] if scales else [])]
         gradients += [clip] if root.max_grad_norm is not None else []
         stepped = [*gradients, *(STEPPED if scales else ["optimizer.step()"])]
         return [
-            *self._prepared(shuffled=self._ordered),
-            *(line for line, _ in self.transforms),
             *(_closed(gradients, first=self.closed is not torch.optim.LBFGS) if self.closed else stepped),
             "optimizer.zero_grad()",
-            *(["scheduler.step()"] if self.scheduled == "step" else []),
-            *_summed(by_rows=True),
         ]
 
     def _backward(self) -> list[str]:
@@ -121,6 +132,12 @@ class Loop:
             "loss = sum(losses)",
         ]
 
+    def _stepped(self, call: str) -> list[str]:
+        """Return an own step's call, in the run's precision."""
+        line = f"pred, target, loss = {call}(training, xb, yb)"
+        dtype = AUTOCAST.get(self.training.root.device.precision)
+        return [line] if dtype is None else [f"with torch.autocast({self._kind}, dtype={dtype}):", f"    {line}"]
+
     def _watched(self) -> str:
         if self.watched not in (None, "train/loss", "valid/loss"):
             problem = f"it watches {self.watched}, which a script does not compute; it has train/loss and valid/loss"
@@ -128,16 +145,17 @@ class Loop:
         return (self.watched or "").replace("/", "_")
 
     def _valid_lines(self) -> list[str]:
+        own = None if self.step is None else self.step[1]
         return [
             *self._prepared(shuffled=self.training.loader.valid_shuffle),
             *(line for line, training_only in self.transforms if not training_only),
-            *self._forward(),
-            *_summed(by_rows=self.training.root.evaluation.mean == "samples"),
+            *(self._forward() if own is None else self._stepped(own)),
+            *self._summed(by_rows=self.training.root.evaluation.mean == "samples", own=own is not None),
         ]
 
     def _prepared(self, *, shuffled: bool) -> list[str]:
         """Move a batch, and copy one that is a view of the rows where user code may change it in place."""
-        parts = [self.training.component(group)[0] for group in ("model", "loss")]
+        parts = [self.training.component(group)[0] for group in ("model", "loss", "step")]
         parts += [register.transform.get(name) for name in self.training.root.transforms]
         own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
         views = self.training.component("loader")[0].metadata.get("views")
@@ -146,11 +164,21 @@ class Loop:
 
     def _forward(self, xb: str = "xb", yb: str = "yb") -> list[str]:
         """Return predictions and loss, in the run's precision."""
-        dtype = AUTOCAST.get(self.training.root.device.precision)
+        dtype, result = AUTOCAST.get(self.training.root.device.precision), "summed, weight" if self.weighted else "loss"
+        mean = ["loss = summed / weight"] if self.weighted else []
         if dtype is None:
-            return [f"loss = {self.loss}(model({xb}), {yb})"]
+            return [f"{result} = {self.loss}(model({xb}), {yb})", *mean]
         within = f"with torch.autocast({self._kind}, dtype={dtype}):"
-        return [within, f"    loss = {self.loss}(model({xb}).float(), {yb})"]
+        return [within, f"    {result} = {self.loss}(model({xb}).float(), {yb})", *mean]
+
+    def _summed(self, *, by_rows: bool, own: bool) -> list[str]:
+        """Return the sums of a pass, weighted by rows or as the loss has it, or each batch counting the same."""
+        if not by_rows:
+            return ["total += loss.item()", "count += 1"]
+        if self.weighted and not own:
+            return ["total += summed.item()", "count += weight.item()"]
+        rows = "len(target)" if own else "len(xb)"
+        return [f"total += loss.item() * {rows}", f"count += {rows}"]
 
     @property
     def _kind(self) -> str:
@@ -165,13 +193,6 @@ class Loop:
         if not most:
             return code
         return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
-
-
-def _summed(*, by_rows: bool) -> list[str]:
-    """Return the sums of a pass, weighted by rows, or each batch counting the same."""
-    if by_rows:
-        return ["total += loss.item() * len(xb)", "count += len(xb)"]
-    return ["total += loss.item()", "count += 1"]
 
 
 def _closed(gradients: Sequence[str], *, first: bool) -> list[str]:

@@ -18,7 +18,7 @@ from experiments.training import weights
 from experiments.training.transfer import is_partial
 
 # What two trainings must have in common to share one `fit`.
-STEPPING = ("limit_batches", "max_grad_norm", "accumulate", "deterministic")
+STEPPING = ("step", "limit_batches", "max_grad_norm", "accumulate", "deterministic")
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", *STEPPING)
 
 

@@ -6,6 +6,9 @@ import inspect
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+
+import torch
 
 from experiments.components import script_loaders
 from experiments.config.registry import register
@@ -20,6 +23,7 @@ from experiments.export_script.values import Text, literal
 from experiments.seeds import noise_kept
 from experiments.training import build, build_optimizer, param_groups
 
+TRAINING = Path(__file__).with_name("templates").joinpath("training.txt").read_text("utf-8").strip()
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
 DEVICES = {
     "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
@@ -47,6 +51,8 @@ class Script:
         draws_noise: whether a training step draws from torch's global generator.
         rows: the file with its rows, for a dataset that declares no plain form.
         as_bytes: whether the pixels in that file are bytes.
+        counts: the training rows of each class.
+        weighted: whether the loss returns its sum and weight.
     """
 
     def __init__(
@@ -58,9 +64,13 @@ class Script:
         draws_noise: bool,
         rows: str = "rows.npz",
         as_bytes: bool = False,
+        counts: Sequence[int] = (),
+        weighted: bool = False,
     ) -> None:
         self.heading, self.trainings, self.spec, self.draws_noise = heading, trainings, spec, draws_noise
-        self.rows, self.as_bytes = rows, as_bytes
+        self.rows, self.as_bytes, self.weighted = rows, as_bytes, weighted
+        self.passed = {"data": None, "counts": Text(repr(tuple(counts)))}
+        self.made: dict[str, str] = {}  # what the script makes before its training, by name
         self.last, self.root = trainings[-1], trainings[-1].root
         for training in trainings:
             require_shared(training, self.last)
@@ -73,13 +83,15 @@ class Script:
         body = [self._data()]
         model = self._made(self.last, "model", [None])
         body += self.sources.taken()
-        loss = self.sources.called(*self.last.component("loss"))
+        loss = self._called("loss", "loss_function")
         body += self.sources.taken()
         transforms = self._transforms()
+        step = self._step(loss) if self.root.step["name"] != "supervised" else None
         body += [*self.sources.taken(), *self._batches()]
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
         closed, watched = self._stepping()
-        loop = Loop(self.last, loss, transforms, self._scheduled_per(), watched, closed, self.moves)
+        given = (loss, transforms, self._scheduled_per(), watched, closed, self.moves, self.weighted, step)
+        loop = Loop(self.last, *given)
         if self.root.limit_batches is not None or self.last.loader.drop_last:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
@@ -99,12 +111,44 @@ class Script:
         return "\n".join(lines)
 
     def _transforms(self) -> list[tuple[str, bool]]:
-        found = []
+        found, pairs = [], []
         for name, given in self.root.transforms.items():
             component, arguments = bound(register.transform, name, given)
+            if component.metadata.get("pairs"):
+                pairs.append((f"xb, yb = {self.sources.called(component, arguments, spec_at=2)}(xb, yb)", True))
+                continue
             called = self.sources.called(component, arguments, spec_at=1)
             found.append((f"xb = {called}(xb)", bool(component.metadata.get("training_only"))))
-        return found
+        return [*found, *pairs]
+
+    def _called(self, group: str, name: str) -> str:
+        """Return how a loss or a step is called: a function, or an object that the script makes under a name."""
+        component, arguments = self.last.component(group)
+        if not inspect.isclass(component.factory):
+            return self.sources.called(component, arguments)
+        registry = getattr(register, group)
+        passed = registry.passed(inspect.signature(component.factory).parameters, of_class=True)
+        self.made[name] = str(self.sources.made(component, arguments, [self.passed[value] for value in passed]))
+        if group == "loss" and issubclass(component.factory, torch.nn.Module):
+            self.made[name] += ".eval()"
+        return name
+
+    def _step(self, loss: str) -> tuple[str, str | None]:
+        """Return how the own step trains and evaluates, and define the training that it gets."""
+        component, _ = self.last.component("step")
+        step = self._called("step", "step")
+        text = TRAINING.replace("{loss}", f"lambda *given: torch.div(*{loss}(*given))" if self.weighted else loss)
+        limit = self.root.max_grad_norm
+        clip = f"torch.nn.utils.clip_grad_norm_(self.model.parameters(), {limit})\n        " if limit else ""
+        text = text.replace("{clip}", clip).replace("{device}", "device" if self.moves else 'torch.device("cpu")')
+        text = text.replace(
+            "{data}", f"shape={self.spec.shape}, outputs={self.spec.outputs}, features={self.spec.features}"
+        )
+        self.sources.imports.add("from types import SimpleNamespace")
+        self.sources.add("Training", text)
+        if not inspect.isclass(component.factory):
+            return step, None
+        return "step.train", "step.evaluate" if hasattr(component.factory, "evaluate") else None
 
     @property
     def _flat(self) -> bool:
@@ -184,6 +228,9 @@ class Script:
         if self.moves:
             card = f'"cuda:{device.index or 0}"' if device.name == "cuda" else DEVICES.get(device.name, '"cpu"')
             lines += [f"device = torch.device({card})", "model.to(device)"]
+        for name, made in self.made.items() if first else ():
+            lines += [f"torch.manual_seed({training.seeds.init})", f"{name} = {made}"]
+            lines += [f"{name}.to(device)"] if self.moves else []
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
         modules, single = training.frozen

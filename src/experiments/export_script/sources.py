@@ -25,7 +25,7 @@ RESERVED = frozenset(
 )
 LOOP = frozenset(
     {"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"}
-    | {"closure", "evaluated", "losses", "part", "target"}
+    | {"closure", "evaluated", "losses", "part", "target", "pred", "summed", "weight", "step", "training", "Training"}
 )
 
 
@@ -115,6 +115,10 @@ class Sources:
             code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
         self._take(name, code)
         return name, left
+
+    def add(self, name: str, code: str) -> None:
+        """Add a definition of the script's own."""
+        self._take(name, code)
 
     def _take(self, name: str, code: str) -> None:
         if self._definitions.setdefault(name, code) != code:

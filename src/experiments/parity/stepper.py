@@ -18,7 +18,9 @@ from experiments.parity.matching import Matching
 from experiments.runs.preparation import Preparation
 from experiments.seeds import noise_state, restore_noise
 from experiments.training import device as devices
+from experiments.training import hooks
 from experiments.training.checkpoint import State
+from experiments.training.losses import mean
 from experiments.training.runner import weights_of
 
 Noise = dict[str, Any]
@@ -99,6 +101,7 @@ class Trainee:
 
     def _all_steps(self, done: int) -> Generator[Step]:
         runner, first = self.runner, max(0, done - 1) // self.runner.steps
+        hooks.call("on_begin", runner)
         for epoch in range(first, self.prepared.root.epochs):
             if epoch > first:
                 runner.step_scheduler("epoch", self.means() if runner.scheduler_watches else None)
@@ -108,7 +111,7 @@ class Trainee:
                 yield Step(
                     _flat(xb),
                     _flat(yb) if not isinstance(yb, Tensor) else yb.detach().cpu(),
-                    loss.detach().cpu(),
+                    mean(loss).detach().cpu(),
                     self._gradients,
                     weights_of(runner.model),
                 )

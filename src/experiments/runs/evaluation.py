@@ -51,7 +51,7 @@ def evaluate(
         rows = _rows(splits, split)
         _require_fit(root, load.data_spec(folder), splits.spec)
         # The rows replace the training rows too, which a loader might read.
-        measured = dataclasses.replace(splits, train=rows, valid=rows)
+        measured = dataclasses.replace(splits, train=rows, valid=rows, counts=splits.class_counts)
         runner, epoch = load.trained_runner(folder, root, measured, device, weights)
         # The epoch's number seeds the order of a shuffled validation.
         metrics = runner.evaluate(epoch)

@@ -23,8 +23,14 @@ WITHOUT_EFFECT = {
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
 LATER: Mapping[str, Any] = {
-    **{"loader.drop_last": False, "loader.draw": None, "accumulate": 1, "optim.groups": None},
-    **{"init_only": None, "init_match": "strict", "freeze": []},
+    "loader.drop_last": False,
+    "loader.draw": None,
+    "accumulate": 1,
+    "optim.groups": None,
+    "init_only": None,
+    "init_match": "strict",
+    "freeze": [],
+    "step.name": "supervised",
 }
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
@@ -52,6 +58,8 @@ def identity(
     for registry in register:
         chosen = settings[registry.group]
         for name in chosen if registry.many else [chosen["name"]]:
+            if LATER.get(f"{registry.group}.name") == name:
+                continue
             found[f"code of {registry.group}.{name}"] = source_hash.digest(registry.get(name).factory)
     found |= {f"seeds.{name}": seed for name, seed in seeds.items()}
     found |= {"content of dataset": digest, "content of init_from": init}

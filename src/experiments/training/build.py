@@ -21,7 +21,7 @@ from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_optimizer, build_step, checks, precision, protocols, transfer
+from experiments.training import build_optimizer, build_step, checks, losses, own_step, precision, protocols, transfer
 from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
@@ -90,8 +90,9 @@ def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor]
     """Return the configured transforms of a batch, in order, each with whether it is for training only."""
     found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for name, given in root.transforms.items():
-        function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
-        found.append((function, bool(register.transform.get(name).metadata.get("training_only"))))
+        if not (metadata := register.transform.get(name).metadata).get("pairs"):
+            function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
+            found.append((function, bool(metadata.get("training_only"))))
     return found
 
 
@@ -123,14 +124,21 @@ def assemble(
     metrics = run_metrics.made(root, splits.spec, device, group)
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
-    forward, target_shape = _forward(root, model, device, splits.spec, valid, metrics)
+    loss = losses.made(register.loss, root.loss, splits, device, seeds.init)
+    forward, target_shape = _forward(root, model, loss, device, splits.spec, valid, metrics)
     train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
         checks.require_last_batch(forward, train, valid, root)
-    steered = scheduler is not None
+    step = build_step.step(
+        *(root, forward, optimizer, train, splits, group, before_step),
+        seed=seeds.init,
+        steered=scheduler is not None,
+    )
+    if isinstance(step, own_step.OwnStep) and checkpoints is not None:
+        own_step.require_trains(step, valid, root.step["name"])
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
-        step=build_step.step(root, forward, optimizer, train, group, before_step, steered=steered),
+        step=step,
         train=train,
         valid=valid,
         scheduler=scheduler,
@@ -222,24 +230,42 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 
 def _forward(
-    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: run_metrics.Metrics
+    root: RootConfig,
+    model: Any,
+    loss: Any,
+    device: torch.device,
+    spec: DataSpec,
+    valid: Batches,
+    metrics: run_metrics.Metrics,
 ) -> tuple[Forward, tuple[int, ...] | None]:
     """Return how predictions and losses are computed, and the shape of a row's targets if it is the predictions'.
 
     One batch is tried.
     """
     found = transforms(root, spec)
+    pairs = {
+        name: functools.partial(_call_pair, register.transform.bind(name, given), spec)
+        for name, given in root.transforms.items()
+        if register.transform.get(name).metadata.get("pairs")
+    }
     forward = Forward(
         model=model,
-        loss=_bound(register.loss, root.loss),
+        loss=loss,
         device=device,
         compute=precision.computing(root.device, device),
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
+        pair_transforms=list(pairs.values()),
+        gradients=bool(register.model.get(root.model["name"]).metadata.get("gradients")),
     )
     shape, pred, target = checks.require_one_batch(forward, valid, root, spec)
     run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
+    checks.require_pairs(forward, valid, pairs)
     return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
+
+
+def _call_pair(transform: Callable[..., Any], spec: DataSpec, xb: Tensor, yb: Tensor) -> Any:
+    return transform(xb, yb, spec)
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:

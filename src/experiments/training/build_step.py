@@ -11,8 +11,9 @@ import torch
 from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
+from experiments.data.splits import Splits
 from experiments.errors import ConfigError, Fault
-from experiments.training import build_optimizer, cuda_graph, precision
+from experiments.training import build_optimizer, cuda_graph, losses, own_step, precision
 from experiments.training.distributed import sampler
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
@@ -36,12 +37,17 @@ def step(
     forward: Forward,
     optimizer: Any,
     train: Batches,
+    splits: Splits,
     group: Group | None,
     before_step: Callable[[], None] | None,
     *,
+    seed: int,
     steered: bool,
 ) -> EagerStep:
-    """Return the step: a process's share, a CUDA graph, or eager; `steered` is whether there is a scheduler."""
+    """Return the step: an own one, a process's share, a CUDA graph, or eager.
+
+    `seed` is what an own step may draw from as it is made; `steered` is whether there is a scheduler.
+    """
     model, chosen, world = forward.model, root.optim["name"], 1 if group is None else group.world
     scaler = precision.scaler(root.device, forward.device, optimizer, chosen)
     make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
@@ -54,11 +60,15 @@ def step(
         before_step=before_step,
     )
     parts = {} if root.accumulate == 1 else {"rows_at_once": sampler.size(root.loader["batch_size"], 0, world)}
+    own = root.step["name"] != "supervised"
     if build_optimizer.takes_closure(optimizer, chosen):
-        if group is not None or root.device.graph or scaler is not None:
-            problem = "evaluates a batch several times in a step: without device.graph, fp16 and torchrun"
+        if own or group is not None or root.device.graph or scaler is not None:
+            problem = "evaluates a batch several times in a step: without device.graph, fp16, torchrun and an own step"
             raise ConfigError(Fault("optim", f"{chosen} {problem}"))
         return ClosureStep(forward, update, pause=root.inspect.breakpoint, **parts)
+    if own:
+        component = losses.made(register.step, root.step, splits, forward.device, seed)
+        return own_step.OwnStep(forward, update, component, splits.spec)
     if isinstance(update, joint.JointUpdate):
         joint.warn_of_batch_norm(model, root.model["name"])
         return joint.JointStep(forward, update, train, **parts)

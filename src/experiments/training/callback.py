@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Training(Protocol):
     record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
     stopped: str  # why the training stops after this epoch; empty where it does not
 
+    def prepared(self, xb: Nested) -> Nested:
+        """Return a batch on the device, after the transforms of evaluation."""
+
     def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
 
@@ -49,7 +53,7 @@ def _callable_with(hook: Any, arguments: Iterable[str]) -> bool:
 
 
 class Callback:
-    """Three hooks into a training, and a state for resuming; override what is needed.
+    """Hooks into a training, and a state for resuming; override what is needed, the others cost nothing.
 
     Args:
         watches: metrics of an epoch that it needs; checked before the run starts.
@@ -74,11 +78,24 @@ class Callback:
                 expected = ", ".join(hooks[name].parameters)
                 raise RegistrationError(f"callback {cls.__name__}: {name} should take ({expected})")
 
+    def on_begin(self, runner: Training) -> None:
+        """Run before all else, and where a training resumes, after its state is restored: the place for hooks."""
+
     def on_fit_start(self, runner: Training) -> None:
         """Run before the first step, after the first evaluation; not where a training resumes."""
 
+    def on_step_end(self, runner: Training, step: int) -> None:
+        """Run after each update, in training mode; `step` counts from 0 through the whole training."""
+
+    def on_evaluation(self, runner: Training) -> AbstractContextManager[Any]:  # noqa: ARG002  # the hook's signature
+        """Return a context for evaluation, in which the model may have other weights, such as an average.
+
+        Evaluation, `on_epoch_end` and the best weights use it, and the finished model gets the weights inside it.
+        """
+        return nullcontext()
+
     def on_epoch_end(self, runner: Training, epoch: int, figures: Metrics) -> None:
-        """Run after each epoch's evaluation; metrics added to `figures` are recorded with it."""
+        """Run after each epoch's evaluation, with its weights; metrics added to `figures` are recorded with it."""
 
     def on_fit_end(self, runner: Training) -> None:
         """Run after the last epoch; record metrics with `runner.record`."""

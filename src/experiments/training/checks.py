@@ -29,8 +29,9 @@ from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
+from experiments.training.losses import mean, require_mean
 from experiments.training.runner import figure_names
-from experiments.training.step import Forward
+from experiments.training.step import Forward, PairTransform
 
 
 def require_splits(value: Any, name: str) -> None:
@@ -172,13 +173,27 @@ def require_one_batch(
     yb = yb if shape is None else yb.view(-1, *shape)
     name, given = root.loss["name"], f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
     with refused("loss", f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
-        value = forward.loss(pred, yb)
+        returned = forward.loss(pred, yb)
+    value = mean(returned)
     if not isinstance(value, Tensor) or value.ndim:
         raise ConfigError(Fault("loss", f"{name} returned {describe.kind(value)}; expected a scalar mean"))
+    if isinstance(returned, tuple) and root.accumulate > 1:
+        raise ConfigError(Fault("accumulate", f"loss {name} returns its weight, known after all batches of a step; 1"))
+    require_mean(forward.loss, pred, yb, name)
     if not _learns(forward, _first_rows(xb, 2), _first_rows(yb, 2)):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
     return shape, pred, yb
+
+
+def require_pairs(forward: Forward, valid: Batches, pairs: Mapping[str, PairTransform]) -> None:
+    """Check by one batch that each transform of pairs works, and that the loss takes its targets."""
+    for name, pair in pairs.items():
+        xb, yb = (_on_device(part, forward) for part in next(valid.epoch(0)))
+        problem = f"{name} or the loss cannot take this batch"
+        with refused(f"transforms.{name}", problem, (RuntimeError, ValueError, IndexError, TypeError, AttributeError)):
+            mixed, target = pair(xb, yb)
+            forward.mean_loss(forward.predict(mixed), target)
 
 
 def _on_device(value: Nested, forward: Forward) -> Nested:
@@ -200,8 +215,8 @@ def _target_shape(pred: Nested, yb: Nested) -> tuple[int, ...] | None:
 def _learns(forward: Forward, xb: Nested, yb: Nested) -> bool:
     """Return whether the loss has a gradient in evaluation or, on a copy of the model, in training."""
     with torch.enable_grad():
-        loss = forward.loss(forward.predict(xb), yb)
-        return loss.requires_grad or forward.loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
+        loss = forward.mean_loss(forward.predict(xb), yb)
+        return loss.requires_grad or forward.mean_loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
 
 
 def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested) -> Nested:
@@ -213,11 +228,15 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    with (
-        torch.no_grad(),
-        refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb, spec)),
-    ):
-        pred = forward.predict(xb)
+    errors, derives = (RuntimeError, ValueError, IndexError, TypeError), f"{name} takes derivatives in evaluation too"
+    with torch.set_grad_enabled(forward.gradients), refused("model", problem, errors, _remedy(xb, spec)):
+        try:
+            pred = forward.predict(xb)
+        except RuntimeError as error:
+            if "not require grad" not in str(error):
+                raise
+            raise ConfigError(Fault("model", f"{derives}; register it with gradients=True")) from error
+    pred = nested.apply(Tensor.detach, pred) if forward.gradients else pred
     leaves = nested.leaves(pred)
     given = describe.kind(pred) + (
         "" if isinstance(pred, Tensor) or not leaves else f" of the shapes {describe.shape(pred)}"

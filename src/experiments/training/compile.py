@@ -33,7 +33,7 @@ def compiled(forward: Forward, name: str, valid: Batches) -> Forward:
     torch.compiler.reset()
     call: Callable[[Tensor], Any] = torch.compile(forward.model, dynamic=True)
     forward = replace(forward, compiled=call)
-    with torch.inference_mode(), in_words():  # as in evaluation, which then reuses it
+    with forward.evaluating(), in_words():  # as in evaluation, which then reuses it
         xb, _ = next(valid.epoch(0))
         forward.predict(nested.apply(lambda tensor: tensor.to(forward.device), xb))
     return forward

@@ -19,7 +19,7 @@ from experiments.data import nested
 from experiments.data.nested import Nested
 from experiments.errors import Fault, TrainingError, first_line
 from experiments.seeds import noise_state, same_noise
-from experiments.training.step import EagerStep, Forward
+from experiments.training.step import EagerStep, Forward, Taken
 from experiments.training.update import Update
 
 KEY = "device.graph"
@@ -72,8 +72,8 @@ class GraphedStep(EagerStep):
         self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
-    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
-        """Take one step; return the predictions and the loss before its update.
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step; return predictions, targets and the loss before its update.
 
         Raises:
             TrainingError: the step cannot be captured, or a setting that the graph has fixed changed.
@@ -93,14 +93,15 @@ class GraphedStep(EagerStep):
         self._number.fill_(number)
         self._replay()
         # The next replay overwrites them.
-        return nested.apply(Tensor.clone, self._pred), self._loss.clone()
+        target = yb if self._target is self._yb else nested.apply(Tensor.clone, self._target)
+        return nested.apply(Tensor.clone, self._pred), target, nested.apply(Tensor.clone, self._loss)
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
         """The optimiser's, which load_state_dict replaces."""
         return getattr(self.update.optimizer, "param_groups", [])
 
-    def _step(self, xb: Nested, yb: Nested, number: int | Tensor, **settings: Any) -> tuple[Nested, Tensor]:
+    def _step(self, xb: Nested, yb: Nested, number: int | Tensor, **settings: Any) -> Taken:
         """Take the eager step, with the learning rates on the device and these settings of fused optimisers."""
         before = [dict(group) for group in self._groups]
         for group, rate in zip(self._groups, self._rates, strict=False):
@@ -113,12 +114,12 @@ class GraphedStep(EagerStep):
             for group, old in zip(self._groups, before, strict=True):
                 group.update({key: old[key] for key in ("lr", *settings) if key in old})
 
-    def _warm_up(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
+    def _warm_up(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         self.warmed_up += 1
         host = torch.device("cpu")
         before = noise_state(host)
         with self.capture.aside():
-            pred, loss = self._step(xb, yb, number)
+            taken = self._step(xb, yb, number)
         # In an earlier step the compiler may draw.
         drawn = self.warmed_up == WARM_UP and not same_noise(before, noise_state(host))
         if drawn and self.forward.device != host:
@@ -126,7 +127,7 @@ class GraphedStep(EagerStep):
                 f"{KEY}: a step draws from the CPU's generators, whose numbers a graph would repeat; "
                 f"draw on xb.device, or set {KEY}=false"
             )
-        return pred, loss
+        return taken
 
     def _captured(self, xb: Nested, yb: Nested) -> Callable[[], None]:
         """Return the captured step's replay, which reads the batch from own memory."""
@@ -145,7 +146,7 @@ class GraphedStep(EagerStep):
 
     def _work(self) -> None:
         # `capturable` changes nothing else of a fused optimiser, which warns of it outside a capture.
-        self._pred, self._loss = self._step(self._xb, self._yb, self._number, capturable=True)
+        self._pred, self._target, self._loss = self._step(self._xb, self._yb, self._number, capturable=True)
 
     def _require_unchanged(self) -> None:
         for group, fixed in zip(self._groups, self._fixed, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from experiments.data import nested
 from experiments.data.nested import Nested
+from experiments.training.losses import mean
 
 Metric = Callable[[Nested, Nested], Any]
 
@@ -65,8 +66,8 @@ class Sums:
         """Rows so far; of all processes, once the means are taken."""
         return int(sum(self._whole or self.sizes))
 
-    def add(self, pred: Nested, target: Nested, loss: Tensor) -> None:
-        """Add one batch: its predictions, its targets, its mean loss, without gradients. No sum is read."""
+    def add(self, pred: Nested, target: Nested, loss: Tensor | tuple[Tensor, Tensor]) -> None:
+        """Add one batch: its predictions, its targets, its loss (the mean, or sum and weight). No sum is read."""
         rows = nested.rows(target)
         if not rows:  # another process has the rows of an epoch's last batch
             return
@@ -76,7 +77,7 @@ class Sums:
         batch = (pred, target) if self.metrics else (None, None)
         if self._pending and _row_shapes(self._pending[-1][:2]) != _row_shapes(batch):
             self._pool()
-        self._pending.append((*batch, loss))
+        self._pending.append((*batch, loss if isinstance(loss, Tensor) else torch.stack(loss)))
         size = sum(part.nbytes for part in nested.leaves(batch)) * len(self._pending)
         several = not isinstance(batch[0], Tensor | None) or not isinstance(batch[1], Tensor | None)
         if len(self._pending) == POOLED or size >= POOLED_BYTES or several:
@@ -112,19 +113,24 @@ class Sums:
         self._whole = whole = self.all_reduce(self.sizes)
         losses = torch.cat(self._losses).tolist()
         weights = self.sizes if self.by_rows else [size / rows for size, rows in zip(self.sizes, whole, strict=False)]
+        weighted = isinstance(losses[0], list)
+        if weighted:
+            sums_and_weights, losses = losses, [total / weight for total, weight in losses]
         sums = [sum(loss * weight for loss, weight in zip(losses, weights, strict=True))]
         for values in self._metrics.values():
             found = torch.stack(values).tolist()
             sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
         total, sums = self.rows if self.by_rows else len(whole), self.all_reduce(sums)
         figures = {name: value / total for name, value in zip(("loss", *self.metrics), sums, strict=True)}
+        if weighted and self.by_rows:
+            figures["loss"] = sum(s for s, _ in sums_and_weights) / sum(weight for _, weight in sums_and_weights)
         figures |= {name: float(metric.compute()) for name, metric in self.over_pass.items()}
         return {name: figures[name] for name in self.names}
 
     def recent(self) -> str:
         """Return the mean loss of the last batches in words, read from the device."""
         losses = torch.stack([loss for _, _, loss in self._pending]) if self._pending else self._losses[-1]
-        return f"loss {float(losses.mean()):.4f}"
+        return f"loss {float(losses.mean() if losses.ndim == 1 else mean(tuple(losses.sum(0)))):.4f}"
 
     def _pool(self) -> None:
         if not self._pending:

@@ -6,6 +6,7 @@ reported at the epoch's end.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
+from experiments.training import hooks
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.meters import Metric, OverPass, Progress, Sums
@@ -30,7 +32,7 @@ from experiments.training.step import EagerStep
 from experiments.training.torch_private import mark_stepped
 
 Record = Callable[[Metrics, int], None]
-Trained = tuple[Nested, Nested, Nested, Tensor]  # batch x and y, predictions, loss
+Trained = tuple[Nested, Nested, Nested, Any]  # batch x, targets, predictions, loss
 
 
 @dataclass(kw_only=True)
@@ -70,7 +72,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         forward, self.steps = self.step.forward, len(self.train)
-        self.model, self.loss, self.device = forward.model, forward.loss, forward.device
+        self.model, self.device = forward.model, forward.device
+        self.loss: Callable[[Nested, Nested], Tensor] = forward.mean_loss
+        self.in_evaluation = False  # whether callbacks' weights for evaluation are the model's
         self.optimizer = self.step.update.optimizer
         self.waits_for_device = self.device.type != "cpu"
         self.stop_request = StopRequest()
@@ -100,12 +104,12 @@ class Runner:
         return Result(self.model, self.untrained, self.history, stopped, self.folder)
 
     def _train(self, epochs: int) -> None:
+        hooks.call("on_begin", self)
         if not self.untrained:
             figures = self.evaluate(0, stoppable=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
-            for callback in self.callbacks:
-                callback.on_fit_start(self)
+            hooks.call("on_fit_start", self)
         while len(self.history) < epochs and not self.stopped:
             epoch = len(self.history)
             self.bar.title = f"epoch {epoch} of {epochs}"
@@ -115,8 +119,11 @@ class Runner:
             if self.stop_request.reason is not None:
                 raise self.stop_request.reason
         self._restore_noise()
-        for callback in self.callbacks:
-            callback.on_fit_end(self)
+        with hooks.evaluation(self) as others:
+            weights = copy.deepcopy(self.model.state_dict()) if others else None
+        if weights is not None:
+            self.model.load_state_dict(weights)
+        hooks.call("on_fit_end", self)
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; return the epoch's metrics by name."""
@@ -133,8 +140,8 @@ class Runner:
         figures["best/valid_loss"] = lowest([*earlier, valid["valid/loss"]])
         figures["time/epoch_seconds"] = seconds
         figures["throughput/samples_per_second"] = rows / seconds
-        for callback in self.callbacks:
-            callback.on_epoch_end(self, epoch, figures)
+        with hooks.evaluation(self):
+            hooks.call("on_epoch_end", self, epoch, figures)
         self.start_epoch()
         return {name: float(value) for name, value in figures.items()}  # numpy's numbers are not plain values
 
@@ -159,14 +166,16 @@ class Runner:
     def train_steps(self, epoch: int) -> Iterator[Trained]:
         """Take the epoch's remaining training steps; yield after each its batch, predictions and loss."""
         self.model.train()
-        done, steps, step = self.progress.step, self.steps, self.step
+        done, steps, step, hooked = self.progress.step, self.steps, self.step, bool(hooks.having(self, "on_step_end"))
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
                 xb, yb = self.moved(xb), self.moved(yb)
-            pred, loss = step(xb, yb, epoch * steps + index)
+            pred, target, loss = step(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
-            yield xb, yb, pred, loss
+            if hooked:
+                hooks.call("on_step_end", self, epoch * steps + index)
+            yield xb, target, pred, loss
 
     def step_scheduler(self, each: str, figures: Mapping[str, float] | None = None) -> None:
         """Step the scheduler, if it is called each "step" or each "epoch", by the epoch's metric that it watches."""
@@ -174,30 +183,41 @@ class Runner:
             return
         self.scheduler.step(*([figures[self.scheduler_watches]] if figures and self.scheduler_watches else []))
 
-    @torch.inference_mode()
     def evaluate(self, epoch: int, batches: Batches | None = None, *, stoppable: bool = False) -> Metrics:
         """Return the loss and the metrics over the validation rows (or other batches), in evaluation mode.
 
         Only the loop's own is `stoppable`: within a callback the epoch is half done, and would be repeated.
         """
-        self.model.eval()
-        sums, compute = self._sums(by_rows=self.mean_over == "samples"), self.step.forward.compute
-        for xb, yb in (batches or self.valid).epoch(epoch):
-            if self.waits_for_device:
-                xb, yb = self.moved(xb), self.moved(yb)
-            pred = self.predict(xb)
-            sums.add(pred, yb, compute(self.step.forward.loss, pred, yb))
-            if stoppable and self.stop_request.reason is not None:
-                self._stop(self.stop_request.reason)
+        sums = self._sums(by_rows=self.mean_over == "samples")
+        with hooks.evaluation(self), self.step.forward.evaluating():
+            self.model.eval()
+            for xb, yb in (batches or self.valid).epoch(epoch):
+                if self.waits_for_device:
+                    xb, yb = self.moved(xb), self.moved(yb)
+                pred, target, loss = self.step.evaluate(xb, yb)
+                sums.add(pred, target, loss)
+                if stoppable and self.stop_request.reason is not None:
+                    break
+        if stoppable and self.stop_request.reason is not None:  # the model has its own weights again
+            self._stop(self.stop_request.reason)
         return sums.means()
 
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
         return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
 
+    def prepared(self, xb: Nested) -> Nested:
+        """Return a batch on the device, after the transforms of evaluation."""
+        return self.step.forward.prepared(self.moved(xb))
+
     def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
-        return self.step.forward.predict(xb)
+        forward = self.step.forward
+        if not forward.gradients:
+            return forward.predict(xb)
+        with torch.inference_mode(mode=False), torch.enable_grad():  # also within a caller's inference mode
+            pred: Tensor = nested.apply(Tensor.detach, forward.predict(nested.apply(Tensor.clone, xb)))
+        return pred
 
     def stop(self, reason: str) -> None:
         """Stop the training after this epoch; with an empty reason, let it continue."""
@@ -211,6 +231,7 @@ class Runner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "step": getattr(self.step.component, "state_dict", dict)(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "noise": self.progress.noise or noise_state(self.device),
             "progress": self.progress.state_dict(),
@@ -228,6 +249,8 @@ class Runner:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
             mark_stepped(self.optimizer)
+        if state.get("step"):
+            self.step.component.load_state_dict(state["step"])
         for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(own)
         self.progress.load_state_dict(state["progress"], self.device)
@@ -268,7 +291,8 @@ class Runner:
             return
         losses = [figures["valid/loss"] for figures in self.history]
         if losses[-1] == self.history[-1]["best/valid_loss"] and losses[-1] not in losses[:-1]:
-            self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
+            with hooks.evaluation(self):
+                self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
         if self.stop_request.reason is not None or self.checkpoints.due_after_epoch(len(self.history)):
             self._save()
 

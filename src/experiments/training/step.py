@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,13 @@ from torch import Tensor
 
 from experiments.data import nested
 from experiments.data.nested import Nested
+from experiments.training.losses import mean
 from experiments.training.precision import Compute, call
 from experiments.training.update import Update
 
 Transform = Callable[[Nested], Nested]
+PairTransform = Callable[[Nested, Nested], tuple[Nested, Nested]]
+Taken = tuple[Nested, Nested, Any]  # predictions, targets, and what the loss returned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,32 +31,49 @@ class Forward:
 
     Args:
         model: a callable with parameters(), train(), eval() and state_dict(), on `device`.
-        loss: (pred, target) -> scalar mean.
+        loss: (pred, target) -> scalar mean, or (sum, weight).
         device: where the model and batches are.
         compute: calls the model and the loss, in the run's precision.
         train_transforms: of each training batch, in order.
         valid_transforms: of each validation batch, in order.
+        pair_transforms: of each training batch and its targets, after those.
         compiled: the model's compiled call.
+        gradients: whether the model takes derivatives, in evaluation too.
     """
 
     model: Any
-    loss: Callable[[Nested, Nested], Tensor]
+    loss: Callable[[Nested, Nested], Any]
     device: torch.device
     compute: Compute = call
     train_transforms: Sequence[Transform] = ()
     valid_transforms: Sequence[Transform] = ()
+    pair_transforms: Sequence[PairTransform] = ()
     compiled: Callable[[Nested], Any] | None = None
+    gradients: bool = False
 
     @property
     def called(self) -> Callable[[Nested], Any]:
         """The model, or its compiled call."""
         return self.compiled or self.model
 
-    def predict(self, xb: Nested) -> Nested:
-        """Return the model's output for a batch on its device, as in evaluation."""
+    def mean_loss(self, pred: Nested, target: Nested) -> Tensor:
+        """Return the mean loss of a batch."""
+        result: Tensor = mean(self.loss(pred, target))
+        return result
+
+    def prepared(self, xb: Nested) -> Nested:
+        """Return a batch after the transforms of evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
-        return self.compute(self.called, xb)
+        return xb
+
+    def evaluating(self) -> AbstractContextManager[Any]:
+        """Return autograd's mode in evaluation."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
+
+    def predict(self, xb: Nested) -> Nested:
+        """Return the model's output for a batch on its device, as in evaluation."""
+        return self.compute(self.called, self.prepared(xb))
 
 
 class EagerStep:
@@ -65,22 +86,38 @@ class EagerStep:
 
     def __init__(self, forward: Forward, update: Update, *, pause: bool = False, rows_at_once: int = 0) -> None:
         self.forward, self.update, self.pause, self.rows_at_once = forward, update, pause, rows_at_once
+        self.component: Any = None  # of an own step
         # Looked up once: a small model's step takes no longer than a few of these.
-        self._transforms, self._compute = forward.train_transforms, forward.compute
+        self._transforms, self._pairs, self._compute = (
+            forward.train_transforms,
+            forward.pair_transforms,
+            forward.compute,
+        )
         self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
-    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
-        """Take one step; return the predictions and the loss before its update, without gradients."""
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step; return predictions, targets and the loss before its update, without gradients."""
+        target = yb
+        if self._transforms or self._pairs:
+            xb, target = self.transformed(xb, yb)
+        pred, loss = self.backward(xb, target)
+        self.update(mean(loss), number)
+        self._zero_grad()
+        if target is not yb and target.is_floating_point() and not yb.is_floating_point():
+            target = target.argmax(1)  # of mixed labels, metrics take the strongest
+        return pred, target, loss
+
+    def transformed(self, xb: Nested, yb: Nested) -> tuple[Nested, Nested]:
+        """Return a training batch and its targets after the transforms."""
         for transform in self._transforms:
             xb = transform(xb)
-        pred, loss = self.backward(xb, yb)
-        self.update(loss, number)
-        self._zero_grad()
-        return pred, loss
+        for pair in self._pairs:
+            xb, yb = pair(xb, yb)
+        return xb, yb
 
-    def backward(self, xb: Tensor, yb: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradients of the mean loss; return predictions and loss, without gradients."""
+    def backward(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
+        """Add the gradients of the mean loss; return predictions and what the loss returned, without gradients."""
         if not self.rows_at_once:
             return self._backward(xb, yb)
         rows, size = nested.rows(yb), self.rows_at_once
@@ -89,15 +126,22 @@ class EagerStep:
         preds, losses = zip(*done, strict=True)
         return nested.apply(lambda *each: torch.cat(each), *preds), sum(losses[1:], losses[0])
 
-    def _backward(self, xb: Tensor, yb: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _backward(self, xb: Nested, yb: Nested, share: float = 1.0) -> tuple[Nested, Any]:
         pred = self._compute(self._called, xb)
-        loss = self._compute(self._loss_function, pred, yb)
-        loss = loss if share == 1.0 else loss * share
+        returned = self._compute(self._loss_function, pred, yb)
+        returned = returned if share == 1.0 else returned * share
+        loss = mean(returned)
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
-        return nested.apply(Tensor.detach, pred), loss.detach()
+        return nested.apply(Tensor.detach, pred), nested.apply(Tensor.detach, returned)
+
+    def evaluate(self, xb: Nested, yb: Nested) -> Taken:
+        """Return predictions, targets and the loss of a batch on its device, as in evaluation, without gradients."""
+        pred = self.forward.predict(xb)
+        loss = self._compute(self.forward.loss, pred, yb)
+        return nested.apply(Tensor.detach, pred), yb, nested.apply(Tensor.detach, loss)
 
 
 class ClosureStep(EagerStep):
@@ -107,10 +151,10 @@ class ClosureStep(EagerStep):
         super().__init__(forward, update, **settings)
         self.update.step = self._step
 
-    def backward(self, xb: Tensor, yb: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
         """Compute the gradients that the optimiser starts from, and keep the batch."""
         pred, loss = super().backward(xb, yb)
-        self._batch, self._loss = (xb, yb), [loss]
+        self._batch, self._loss = (xb, yb), [mean(loss)]
         return pred, loss
 
     def _step(self) -> None:
@@ -123,10 +167,11 @@ class ClosureStep(EagerStep):
         def closure() -> Tensor:
             known, self._loss = self._loss, []
             if known and all(map(torch.equal, before, update.params)):  # nothing to evaluate again
-                return known[0]
+                return known[0]  # type: ignore[no-any-return]  # a loss
             self._zero_grad()
             _, loss = super(ClosureStep, self).backward(*self._batch)
             update.clipped()
-            return loss
+            result: Tensor = mean(loss)
+            return result
 
         update.optimizer.step(closure)

@@ -30,7 +30,7 @@ from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.result import Metrics
 from experiments.training.serializable import packed, unpacked
-from experiments.training.step import EagerStep, Forward
+from experiments.training.step import EagerStep, Forward, Taken
 from experiments.training.update import Update
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ class JointStep(EagerStep):
         assert isinstance(train.order, sampler.ShareOrder)
         self.rows, self.batch_size, self.steps = len(train.order.whole), train.batch_size, len(train)
 
-    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
-        """Take one step; return the share's predictions and loss before the update."""
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step; return the share's predictions, targets and loss before the update."""
         group, update = self.update.group, self.update
         whole = min(self.batch_size, self.rows - int(number) % self.steps * self.batch_size)
         expected = sampler.size(whole, group.rank, group.world)
@@ -113,7 +113,7 @@ class JointStep(EagerStep):
             update.scaler.scale(loss)  # initialises it
         update(loss, number)
         update.zero_grad()
-        return xb, loss
+        return xb, yb, loss
 
 
 class JointCheckpoints(Checkpoints):
