@@ -132,7 +132,7 @@ def report(splits: Splits, dtype: Any, said: Sequence[str]) -> None:
     log.info("%s: %s", spec.source, "; ".join([f"images of {shape}, {dtype} {scale}", f"{what}{names}", *said]))
     x = x[:1000]
     largest = float(x.abs().max()) if dtype != np.uint8 else 0
-    if largest > (1 if bool((x == x.round()).all()) else LARGE):
+    if largest > 1 and (largest > LARGE or bool((x == x.round()).all())):
         log.warning("x holds %s up to %g, taken as they are: divide x, or save pixels as uint8", dtype, largest)
     if spec.classes and (empty := sorted(set(range(spec.outputs)) - set(y.tolist()))):
         log.warning(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from experiments.data.items import arrays_of, channels_first
 from experiments.data.tensors import Shape, as_rows, as_targets, is_arrays, to_float
 from experiments.errors import DataError
 from experiments.seeds import fixed_noise
@@ -144,7 +145,7 @@ def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]
         return _map_style(value, shape, part)
     if len(value) != 2:
         raise DataError(f"the {part} split is a tuple of {len(value)}; (x, y) is expected")
-    x, found = as_rows(value[0], shape)
+    x, found = as_rows(channels_first(value[0], 4, part) if shape is None else value[0], shape)
     y = as_targets(value[1])
     if len(x) != len(y):
         raise DataError(f"the {part} split has {len(x)} rows in x and {len(y)} in y")
@@ -164,6 +165,8 @@ def _map_style(dataset: Any, shape: Shape | None, part: str) -> tuple[Split, Sha
     if not isinstance(item, tuple | list) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected")
+    if shape is None and (arrays := arrays_of(dataset, item[0], part)) is not dataset:
+        split, item = Split(arrays), arrays[0]
     return split, as_rows(torch.as_tensor(item[0])[None], shape)[1]
 
 

@@ -53,7 +53,7 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
 
 def data_spec(folder: Path) -> DataSpec:
     """Return the data spec of a run's dataset, without the dataset."""
-    told = run_in(folder).start.data
+    told = {key: value for key, value in run_in(folder).start.data.items() if key in DataSpec.__dataclass_fields__}
     return DataSpec(**{**told, "shape": tuple(told["shape"]), "labels": tuple(told["labels"])})
 
 

@@ -17,7 +17,7 @@ from experiments.data.preprocess import Seen
 from experiments.data.splits import DataSpec, Split, Splits
 from experiments.errors import ConfigError, DataError, Fault
 from experiments.runs import load, prediction, terminal
-from experiments.runs.find import folder_of
+from experiments.runs.find import folder_of, run_in
 from experiments.runs.prediction import Prediction
 from experiments.seeds import noise_kept
 from experiments.training.result import Result
@@ -35,7 +35,7 @@ class Reader:
         self.spec = load.data_spec(self.folder)
         self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
         self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
-        preprocess.require_pictures(self.spec.shape)
+        preprocess.require_pictures(self.spec.shape, self.metadata, run_in(self.folder).start.data.get("values"))
 
     def seen(self, path: Path) -> Seen:
         """Return an image file as the model gets it.
@@ -43,7 +43,10 @@ class Reader:
         Raises:
             DataError: it cannot be read.
         """
-        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.metadata)
+        image = images.read(path, self.spec.shape[0])
+        if "prepare" in self.metadata:
+            return preprocess.own(image, self.spec, self.metadata["prepare"])
+        return preprocess.fit(image, self.spec.shape, self.metadata)
 
     def readable(self, given: Sequence[Path]) -> tuple[list[Path], list[Seen], list[str]]:
         """Return the readable images among files and folders, each as the model gets it, and the others' problems."""
