@@ -128,7 +128,8 @@ import torch, mlflow, experiments.api
 def data():
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
 words = ["dataset=image_folder", f"dataset.root={root}/files", f"dataset.cache={root}/cache", f"output_root={root}/out"]
-quiet = ["tracking=none", "figures=false", "device=cpu", "device.threads=1", "model=logistic", "loader.valid_batch_size=64"]
+small = ["loader.batch_size=16", "loader.valid_batch_size=16"]
+quiet = ["tracking=none", "figures=false", "device=cpu", "device.threads=1", "model=logistic", *small]
 experiments.run(["dataset=digits", *quiet, "epochs=1", f"output_root={root}/warm"])
 resource.setrlimit(resource.RLIMIT_DATA, (data() + limit,) * 2)
 experiments.run([*words, *quiet, "epochs=2"])
