@@ -29,13 +29,23 @@ class AsArrays(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         x, y = self.dataset[index]
-        x = _moved(np.atleast_3d(np.array(images.flat(x)))) if isinstance(x, Image.Image) else channels_first(x, 3)
-        return x, y
+        return as_array(x), y
 
 
-def arrays_of(dataset: Any, x: Any, part: str) -> Any:
-    """Return a map-style dataset that gives arrays, by its first item's x; the same one if it does already."""
-    return AsArrays(dataset) if isinstance(x, Image.Image) or channels_first(x, 3, part) is not x else dataset
+def as_array(x: Any) -> Any:
+    """Return a Pillow image or an array of bytes as bytes (channels, height, width)."""
+    return _moved(np.atleast_3d(np.array(images.flat(x)))) if isinstance(x, Image.Image) else channels_first(x, 3)
+
+
+def arrays_of(dataset: Any, item: Any, part: str, *, kept: bool) -> tuple[Any, Any]:
+    """Return a map-style dataset that gives arrays with its first item (x, y): the same ones if they are so already.
+
+    Where arrays are `kept`, Pillow images alone are converted.
+    """
+    x = item[0]
+    if not isinstance(x, Image.Image) and (kept or channels_first(x, 3, part) is x):
+        return dataset, item
+    return AsArrays(dataset), (as_array(x), item[1])
 
 
 def channels_first(x: Any, axes: int, part: str | None = None) -> Any:

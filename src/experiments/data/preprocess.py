@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
 from torch import Tensor
-from torch.utils.data import Subset
 
+from experiments.data import nested
 from experiments.data.images import edge
-from experiments.data.splits import DataSpec, Split
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec
 from experiments.data.tensors import Shape, is_arrays, to_float
 from experiments.errors import ConfigError, DataError, Fault, first_line
+from experiments.seeds import fixed_noise
 
 Pixels = NDArray[np.uint8]
 FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink for the crop
 FAINTEST = 0.1  # the greatest number of training rows that are pixels from 0 to 1
-SAMPLE = 256  # rows, at least, whose range is kept with a run
+SAMPLE = 64  # rows, at least, whose range is kept with a run
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,21 @@ class Seen:
     how: tuple[str, ...]
 
 
-def require_pictures(shape: Sequence[int], metadata: Mapping[str, Any], values: Sequence[float] | None) -> None:
+def require_pictures(shape: Shape, values: Sequence[float] | None) -> None:
     """Check that images can be what a model was trained on.
 
     Args:
         shape: of a row.
-        metadata: the dataset's; with its own function, whatever that makes is taken.
         values: the least and the greatest number of its training rows; None if that is not known.
 
     Raises:
         ConfigError: the model takes another number of channels than image files have, or other numbers.
     """
-    if "prepare" in metadata:
-        return
-    if len(shape) != 3 or shape[0] not in (1, 3):  # grey; red, green, blue
-        what = f"{shape[0]} channels" if len(shape) == 3 else f"rows of the shape {tuple(shape)}"
+    if len(shape) != 3 or tuple(shape)[0] not in (1, 3):  # grey; red, green, blue
+        what = f"{shape[0]} channels" if isinstance(shape, tuple) and len(shape) == 3 else f"rows of the shape {shape}"
         raise ConfigError(Fault("model", f"it takes {what}; an image file has 1 (grey) or 3 (red, green, blue)"))
     if values is not None and not (values[0] >= 0 and FAINTEST <= values[1] <= 1):
-        problem = f"its training rows have values from {values[0]:.4g} to {values[1]:.4g}, an image file's are 0 to 1"
+        problem = f"its training rows hold numbers from {values[0]:.4g} to {values[1]:.4g}, an image file 0 to 1"
         remedy = "register the dataset with prepare=function, which makes a row of a Pillow image and the data spec"
         raise ConfigError(Fault("dataset", f"{problem}; {remedy}"))
 
@@ -69,11 +68,15 @@ def require_pictures(shape: Sequence[int], metadata: Mapping[str, Any], values: 
 def values(split: Split) -> tuple[float, float] | None:
     """Return the least and greatest number of evenly spaced rows' inputs; None where an input is several tensors."""
     rows = range(0, len(split), max(1, len(split) // SAMPLE))
-    known = is_arrays(split.dataset) or "tensors" in vars(split)
-    x = split.tensors[0] if known else Split(Subset(split.dataset, rows), split.shape).tensors[0]
+    if is_arrays(split.dataset) or "tensors" in vars(split):
+        x = nested.apply(lambda tensor: tensor[:: rows.step], split.tensors[0])
+    else:
+        with fixed_noise():
+            each = [split.row(split.dataset[row]) for row in rows]
+        x = torch.cat(each) if isinstance(each[0], Tensor) else None
     if not isinstance(x, Tensor):
         return None
-    low, high = to_float(torch.stack((x[:: rows.step] if known else x).aminmax())).tolist()
+    low, high = to_float(torch.stack(x.aminmax())).tolist()
     return low, high
 
 

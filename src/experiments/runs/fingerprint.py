@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {
 }
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
-LATER: Mapping[str, Any] = {}
+LATER: Mapping[str, Any] = {"loader.drop_last": False, "loader.draw": None}
 # Of the dataset, its content counts, not where it was read from; a registration names others with `places=`.
 PLACES = {"root", "source", "path"}
 

@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 from experiments.config.registry import register
 from experiments.data import images, preprocess
 from experiments.data.preprocess import Seen
-from experiments.data.splits import DataSpec, Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, DataError, Fault
 from experiments.runs import load, prediction, terminal
 from experiments.runs.find import folder_of, run_in
@@ -35,7 +36,9 @@ class Reader:
         self.spec = load.data_spec(self.folder)
         self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
         self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
-        preprocess.require_pictures(self.spec.shape, self.metadata, run_in(self.folder).start.data.get("values"))
+        self.own = self.metadata.get("prepare")
+        if self.own is None:
+            preprocess.require_pictures(self.spec.shape, run_in(self.folder).start.data.get("values"))
 
     def seen(self, path: Path) -> Seen:
         """Return an image file as the model gets it.
@@ -43,9 +46,9 @@ class Reader:
         Raises:
             DataError: it cannot be read.
         """
-        image = images.read(path, self.spec.shape[0])
-        if "prepare" in self.metadata:
-            return preprocess.own(image, self.spec, self.metadata["prepare"])
+        image = images.read(path, 1 if tuple(self.spec.shape)[:1] == (1,) else 3)
+        if self.own is not None:
+            return preprocess.own(image, self.spec, self.own)
         return preprocess.fit(image, self.spec.shape, self.metadata)
 
     def readable(self, given: Sequence[Path]) -> tuple[list[Path], list[Seen], list[str]]:
@@ -126,5 +129,5 @@ def as_data(spec: DataSpec, pixels: Tensor) -> Splits:
     """Return images in place of a dataset's rows, with targets that nobody reads."""
     count = len(pixels)
     targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
-    rows = Split(TensorDataset(pixels.reshape(count, -1), targets))
+    rows = Split(TensorDataset(pixels.reshape(count, -1), targets), spec.shape)
     return Splits(rows, rows, spec)

@@ -24,7 +24,7 @@ def arrays(
     seed: Annotated[int, Ge(0)] = 0,
     targets: Literal["auto", "labels", "reals"] = "auto",
     layout: Literal["auto", "channels_first", "channels_last"] = "auto",
-    shape: Annotated[list[Annotated[int, Ge(1)]], Len(3, 3)] | None = None,
+    shape: Annotated[list[Annotated[int, Ge(1)]], Len(1)] | None = None,
 ) -> Splits:
     """Read x, images or rows of numbers, and y, labels or real targets, as conf/dataset/arrays.yaml explains.
 
@@ -37,14 +37,18 @@ def arrays(
         for name in [name for name in content if name.startswith("x")]:
             content[name] = own_arrays.images(name, content[name], layout, shape, said)
         names = own_arrays.targets(content, targets, said)
-        splits = _splits(content, names, path, valid_fraction, seed)
+        splits = _splits(
+            content, names, path, valid_fraction, seed, None if shape is None or len(shape) == 3 else shape
+        )
     except DataError as error:
         raise DataError(f"dataset.path={path}: {error}") from None
     own_arrays.report(splits, content["x"].dtype, said)
     return splits
 
 
-def _splits(content: dict[str, Array], names: list[str], path: str, valid_fraction: float, seed: int) -> Splits:
+def _splits(
+    content: dict[str, Array], names: list[str], path: str, valid_fraction: float, seed: int, shape: list[int] | None
+) -> Splits:
     x, y = content["x"], content["y"]
     if len(x) != len(y):
         raise DataError(f"x has {len(x)} rows and y has {len(y)}")
@@ -57,7 +61,14 @@ def _splits(content: dict[str, Array], names: list[str], path: str, valid_fracti
         inside, outside = (stratified if y.dtype.kind in "biu" else plain)(y, fraction=valid_fraction, seed=seed)
         train, valid = (x[inside], y[inside]), (x[outside], y[outside])
     return Splits.of(
-        train=train, valid=valid, test=test, source=path, name="arrays", labels=names, classes=len(names) or None
+        train=train,
+        valid=valid,
+        test=test,
+        shape=shape,
+        source=path,
+        name="arrays",
+        labels=names,
+        classes=len(names) or None,
     )
 
 
