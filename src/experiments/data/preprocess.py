@@ -56,7 +56,7 @@ def require_pictures(shape: Shape, values: Sequence[float] | None) -> None:
     Raises:
         ConfigError: the model takes another number of channels than image files have, or other numbers.
     """
-    if len(shape) != 3 or tuple(shape)[0] not in (1, 3):  # grey; red, green, blue
+    if len(shape) != 3 or next(iter(shape)) not in (1, 3):  # grey; red, green, blue
         what = f"{shape[0]} channels" if isinstance(shape, tuple) and len(shape) == 3 else f"rows of the shape {shape}"
         raise ConfigError(Fault("model", f"it takes {what}; an image file has 1 (grey) or 3 (red, green, blue)"))
     if values is not None and not (values[0] >= 0 and FAINTEST <= values[1] <= 1):

@@ -58,7 +58,7 @@ def image_folder(
         splits = Splits.of(**rows, classes=len(classes), labels=classes, source=root, name="image_folder")
     except (DataError, OSError) as error:
         raise DataError(f"dataset.root={root}: {error}") from error
-    own_arrays.report(splits, np.uint8, ())
+    own_arrays.report(splits, np.dtype(np.uint8), ())
     return splits
 
 
