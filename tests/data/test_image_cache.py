@@ -126,9 +126,11 @@ import experiments
 root, limit = sys.argv[1], int(sys.argv[2])
 import torch, mlflow, experiments.api
 def data():
-    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
+    return next(
+        int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line
+    )
 words = ["dataset=image_folder", f"dataset.root={root}/files", f"dataset.cache={root}/cache", f"output_root={root}/out"]
-small = ["loader.batch_size=16", "loader.valid_batch_size=16"]
+small = ["loader.batch_size=4", "loader.valid_batch_size=4"]
 quiet = ["tracking=none", "figures=false", "device=cpu", "device.threads=1", "model=logistic", *small]
 experiments.run(["dataset=digits", *quiet, "epochs=1", f"output_root={root}/warm"])
 resource.setrlimit(resource.RLIMIT_DATA, (data() + limit,) * 2)
@@ -140,10 +142,14 @@ experiments.run([*words, *quiet, "epochs=2"])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
 def test_images_of_three_times_the_memory_train(tmp_path: Path) -> None:
     for label in "ab":
-        noise(tmp_path / "files" / label, 1500, side=256)
-    whole = 3000 * 256 * 256 * 3
+        noise(tmp_path / "files" / label, 1200, side=256)
+    whole = 2400 * 256 * 256 * 3
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), str(whole // 3)], capture_output=True, text=True, timeout=280
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(whole // 3)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     described = [json.loads(path.read_text()) for path in (tmp_path / "cache").glob(f"*/{DESCRIPTION}")]
