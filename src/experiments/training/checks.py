@@ -60,16 +60,21 @@ def require_input(model: Component, spec: DataSpec) -> None:
         problem = f'takes one input, dataset {spec.name} has several ({spec.shape}); register it with input="any"'
     elif kind == "image" and not is_image(spec.shape):
         problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
-        problem += 'models of any: logistic, mlp; where they are images, the dataset gives "shape": (1, height, width)'
+        problem += f'models of any: {_models("flat")}; where they are images, its "shape" is (1, height, width)'
     elif kind == "tokens" and spec.dtype in ("float32", "bool"):
         problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
     elif shape != spec.shape:
-        free = [name for name in register.model.names if "shape" not in register.model.get(name).metadata]
         problem = f"takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
-        problem += f"models of any shape: {', '.join(free)}"
+        problem += f"models of any shape: {_models('flat', 'image')}"
     else:
         return
     raise ConfigError(Fault("model", f"{model.name} {problem}"))
+
+
+def _models(*kinds: str) -> str:
+    """Return the models that take these kinds of input in any shape."""
+    known = {name: register.model.get(name).metadata for name in register.model.names}
+    return ", ".join(name for name, told in known.items() if told.get("input") in kinds and "shape" not in told)
 
 
 def class_weights(split: Split) -> Tensor:
