@@ -19,6 +19,7 @@ from experiments.data.sources import PACKED
 from experiments.export_script.exporting import export
 from tests.integration.test_stages import STAGES
 from tests.support import small_mnist
+from tests.support.models import IMAGES
 from tests.support.places import SHARED
 from tests.support.scripts import exported, measured, printed, run_script
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -116,7 +117,7 @@ def test_stage_5_loses_the_update_by_hand_and_changes_one_line(stages: dict[str,
     assert len(added) == 3  # beside that line, the import and the heading
 
 
-@pytest.mark.parametrize("name", register.model.names)
+@pytest.mark.parametrize("name", IMAGES)
 def test_every_model_is_exported(name: str, workplace: Path) -> None:
     loss = ["loss=nll_by_hand"] if register.model.get(name).metadata.get("output") == "log_probabilities" else []
     assert same_losses([*SMALL, f"model={name}", *loss], workplace)
@@ -144,6 +145,9 @@ def test_every_transform_is_exported(name: str, workplace: Path) -> None:
         ["max_grad_norm=0.1"],
         ["evaluation.mean=batches"],
         ["loader.shuffle=false"],
+        ["loader.drop_last=true"],
+        ["loader.drop_last=true", "loader.shuffle=false"],
+        ["loader.draw=balanced"],
         ["loader.valid_shuffle=true", "loader=dataloader"],
         ["model=cnn_adaptive", "model.width=3", "loader=wrapped_dataloader"],
         ["seeds.noise=1", "model=mlp", "model.depth=2", "model.dropout=0.5", "loader=dataloader"],

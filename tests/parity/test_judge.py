@@ -14,6 +14,7 @@ from experiments.config.registry import register
 from experiments.errors import ConfigError, TrainingError
 from experiments.parity.stage_pairs import ENOUGH, StageVerdict
 from experiments.parity.verdict import Verdict
+from tests.support.models import IMAGES
 from tests.support.places import MNIST, needs_mnist
 from tests.support.planted import FLAT, SMALL, STEPS, own  # noqa: F401  # a fixture
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -127,7 +128,7 @@ def test_a_first_training_that_is_not_finite_is_an_error() -> None:
 
 
 def every_component() -> list[list[str]]:
-    chosen = [["model", name] for name in register.model.names]
+    chosen = [["model", name] for name in IMAGES]
     chosen += [["optim", name] for name in register.optim.names]
     chosen += [["scheduler", name] for name in register.scheduler.names]
     chosen += [["loader", name] for name in register.loader.names]

@@ -30,6 +30,7 @@ from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
+from tests.support.models import IMAGES
 from tests.support.resuming import EPOCHS, alike, different, gone_on, interrupt, maker, outcome, points, undisturbed
 from tests.support.training import (
     on_a_device,
@@ -100,10 +101,7 @@ def test_a_checkpoint_has_as_many_objects_after_many_epochs() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [
-        pytest.param(n, marks=pytest.mark.slow if n.startswith(("cnn", "logistic_")) else ())
-        for n in register.model.names
-    ],
+    [pytest.param(n, marks=pytest.mark.slow if n.startswith(("cnn", "logistic_")) else ()) for n in IMAGES],
 )
 def test_it_goes_on_with_every_model(model: str, tmp_path: Path) -> None:
     splits = synthetic(shape=[1, 28, 28], classes=3, train=20, valid=10)

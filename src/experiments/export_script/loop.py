@@ -71,22 +71,18 @@ class Loop:
     @property
     def _ordered(self) -> bool:
         """Whether training rows come in another order than they are stored in."""
-        loader = self.training.loader
-        return loader.shuffle or loader.drop_last or loader.draw is not None
+        return self.training.loader.shuffle or self.training.loader.draw is not None
 
     def _training_order(self, generator: str) -> list[str]:
         """Return the lines that make an epoch's order of the training rows."""
         loader = self.training.loader
-        size = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else ""
-        if loader.draw is not None:
-            drawn = f"torch.multinomial(weights, {size or 'len(x_train)'}, replacement=True, {generator})"
-            return [
-                "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
-                f"        order = {drawn}",
-            ]
-        if not loader.shuffle:
-            return [f"        order = torch.arange({size})"] if size else []
-        return [f"        order = torch.randperm(len(x_train), {generator}){f'[: {size}]' if size else ''}"]
+        if loader.draw is None:
+            return [f"        order = torch.randperm(len(x_train), {generator})"] if loader.shuffle else []
+        rows = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else "len(x_train)"
+        return [
+            "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
+            f"        order = torch.multinomial(weights, {rows}, replacement=True, {generator})",
+        ]
 
     def _train_lines(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
@@ -135,7 +131,12 @@ class Loop:
     def _batches(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
         limit = self.training.root.limit_batches
-        return code if limit is None else f"islice({code}, {limit})"
+        most = [] if limit is None else [str(limit)]
+        if part == "train" and self.training.loader.drop_last:
+            most.append(f"len(x_train) // {batch_size}")
+        if not most:
+            return code
+        return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
 
 
 def _summed(*, by_rows: bool) -> list[str]:

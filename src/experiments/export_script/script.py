@@ -77,7 +77,7 @@ class Script:
         body += [*self.sources.taken(), *self._batches()]
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
         loop = Loop(self.last, loss, transforms, self._scheduled_per(), self.moves)
-        if self.root.limit_batches is not None:
+        if self.root.limit_batches is not None or self.last.loader.drop_last:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
         heading = '"""' + "\n".join(self.heading) + '\n"""'
@@ -119,7 +119,7 @@ class Script:
         function = component.metadata.get("plain")
         if function is not None:
             loader = self.last.loader
-            ordered = loader.shuffle or loader.valid_shuffle or loader.drop_last or loader.draw is not None
+            ordered = loader.shuffle or loader.valid_shuffle or loader.draw is not None
             known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")

@@ -17,7 +17,7 @@ from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
 from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
@@ -165,6 +165,8 @@ def batches(
     order, own = _order(settings, split, part, shuffle=shuffle, seed=seeds.data_order), size
     whole = len(order)
     if group is not None:
+        if is_stream(split):
+            raise ConfigError(Fault("dataset", "processes cannot share a stream; train it in one"))
         if len(split) < group.world:
             problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
             raise ConfigError(Fault("dataset", problem))

@@ -22,7 +22,7 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import is_arrays, is_image
 from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
 from experiments.seeds import noise_kept, noise_state, same_noise
@@ -60,16 +60,21 @@ def require_input(model: Component, spec: DataSpec) -> None:
         problem = f'takes one input, dataset {spec.name} has several ({spec.shape}); register it with input="any"'
     elif kind == "image" and not is_image(spec.shape):
         problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
-        problem += 'models of any: logistic, mlp; where they are images, the dataset gives "shape": (1, height, width)'
+        problem += f'models of any: {_models("flat")}; where they are images, its "shape" is (1, height, width)'
     elif kind == "tokens" and spec.dtype in ("float32", "bool"):
         problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
     elif shape != spec.shape:
-        free = [name for name in register.model.names if "shape" not in register.model.get(name).metadata]
         problem = f"takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
-        problem += f"models of any shape: {', '.join(free)}"
+        problem += f"models of any shape: {_models('flat', 'image')}"
     else:
         return
     raise ConfigError(Fault("model", f"{model.name} {problem}"))
+
+
+def _models(*kinds: str) -> str:
+    """Return the models that take these kinds of input in any shape."""
+    known = {name: register.model.get(name).metadata for name in register.model.names}
+    return ", ".join(name for name, told in known.items() if told.get("input") in kinds and "shape" not in told)
 
 
 def class_weights(split: Split) -> Tensor:
@@ -85,9 +90,12 @@ def class_weights(split: Split) -> Tensor:
 
 
 def require_fixed_items(split: Split, loader: Component) -> None:
-    """Check that a dataset whose items are drawn anew is not read once for all epochs."""
+    """Check that items which are others each time, or a stream's, are not read once for all epochs."""
     if is_arrays(split.dataset) or not loader.metadata.get("reads_once"):
         return
+    if is_stream(split):
+        problem = f"{loader.name} reads rows once, and this dataset is a stream"
+        raise ConfigError(Fault("loader", f"{problem}; loader=dataloader reads it in each pass"))
     cpu = torch.device("cpu")
     with noise_kept():
         before = noise_state(cpu)
@@ -201,7 +209,10 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    with torch.no_grad(), refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb)):
+    with (
+        torch.no_grad(),
+        refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb, spec)),
+    ):
         pred = forward.predict(xb)
     leaves = nested.leaves(pred)
     given = describe.kind(pred) + (
@@ -231,8 +242,10 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
     return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
 
 
-def _remedy(xb: Nested) -> str:
+def _remedy(xb: Nested, spec: DataSpec) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
+        return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
