@@ -96,7 +96,8 @@ def test_a_larger_picture_is_resized_by_its_shorter_side_and_its_middle_is_cut_o
     wide.paste("blue", (150, 0, 250, 100))  # the middle square
     for label in "ab":
         (tmp_path / "x" / label).mkdir(parents=True)
-        wide.save(tmp_path / "x" / label / "1.png"), wide.save(tmp_path / "x" / label / "2.png")
+        for name in "12":
+            wide.save(tmp_path / "x" / label / f"{name}.png")
     splits = load(tmp_path / "x", size=10)
     x = splits.train.tensors[0].reshape(-1, 3, 10, 10)
     assert splits.spec.shape == (3, 10, 10)
@@ -157,7 +158,8 @@ def one_class(root: Path) -> None:
 
 
 def empty_class(root: Path) -> None:
-    picture(root / "cat" / "a.png"), (root / "dog").mkdir()
+    picture(root / "cat" / "a.png")
+    (root / "dog").mkdir()
 
 
 def new_in_valid(root: Path) -> None:

@@ -80,7 +80,7 @@ def _folders(root: Path) -> dict[str, Path]:
     if "train" not in found:
         raise DataError(f"{', '.join(found)} without train; it should have train/, perhaps valid/ and test/")
     if ignored := sorted(inside.keys() - {path.name for path in found.values()}):
-        log.warning("%s: not read, since they are no splits with class folders: %s", root, ", ".join(ignored))
+        log.warning("%s: not read, not a split with class folders: %s", root, ", ".join(ignored))
     return found
 
 
