@@ -19,18 +19,16 @@ from PIL import Image, ImageOps
 from PIL.Image import Resampling
 from torch import Tensor
 
-from experiments.data import nested
 from experiments.data.images import edge
 from experiments.data.split import Split
 from experiments.data.splits import DataSpec
 from experiments.data.tensors import Shape, is_arrays, to_float
 from experiments.errors import ConfigError, DataError, Fault, first_line
-from experiments.seeds import fixed_noise
 
 Pixels = NDArray[np.uint8]
 FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink for the crop
 FAINTEST = 0.1  # the greatest number of training rows that are pixels from 0 to 1
-SAMPLE = 64  # rows, at least, whose range is kept with a run
+SAMPLE = 64  # rows, of which a run keeps the range
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,12 @@ def require_pictures(shape: Shape, values: Sequence[float] | None) -> None:
 
 
 def values(split: Split) -> tuple[float, float] | None:
-    """Return the least and greatest number of evenly spaced rows' inputs; None where an input is several tensors."""
-    rows = range(0, len(split), max(1, len(split) // SAMPLE))
-    if is_arrays(split.dataset) or "tensors" in vars(split):
-        x = nested.apply(lambda tensor: tensor[:: rows.step], split.tensors[0])
-    else:
-        with fixed_noise():
-            each = [split.row(split.dataset[row]) for row in rows]
-        x = torch.cat(each) if isinstance(each[0], Tensor) else None
+    """Return the least and greatest number of some rows' inputs; None where an input is several tensors."""
+    known = is_arrays(split.dataset) or "tensors" in vars(split)
+    x = split.tensors[0] if known else split.begin(min(SAMPLE, len(split)))[0]
     if not isinstance(x, Tensor):
         return None
-    low, high = to_float(torch.stack(x.aminmax())).tolist()
+    low, high = to_float(torch.stack(x[:: max(1, len(x) // SAMPLE)].aminmax())).tolist()
     return low, high
 
 

@@ -75,7 +75,7 @@ class Split:
         return self._rows([item])[0]
 
     def begin(self, most: int = 64) -> tuple[Nested, Nested]:
-        """Return x and y of a stream's first rows."""
+        """Return x and y of the first rows, which are not in memory."""
         with fixed_noise():
             return self._rows(list(islice(iter(self.dataset), most)))
 
@@ -172,7 +172,7 @@ def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, c
     if not isinstance(item, tuple | list) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected, or ((x1, x2), y)")
-    if collate is None:
+    if collate is None and not isinstance(dataset, IterableDataset):
         dataset, item = arrays_of(dataset, item, part, kept=shape is not None)
     x, _ = nested.tuples(collate([item])) if collate else nested.turned([tuple(item)])
     split = Split(dataset, as_rows(x, shape)[1], classes=classes, collate=collate)
