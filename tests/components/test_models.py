@@ -207,7 +207,7 @@ def test_a_fixed_cnn_refuses_other_pictures_and_names_the_one_that_fits(name: st
     with pytest.raises(ConfigError) as caught:
         build_model(root, spec(shape), Seeds(0, 0, 0))
     told = f"model: {name} takes images of shape (1, 28, 28), dataset some has {shape}; models of any shape: "
-    assert str(caught.value).startswith(f"{told}cnn_adaptive, ")
+    assert str(caught.value).startswith(told) and "cnn_adaptive, " in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(3, 17, 23), (1, 28, 28), (2, 1, 1), (1, 100, 3)])
