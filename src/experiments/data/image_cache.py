@@ -38,10 +38,7 @@ Named = tuple[str, Path | bytes]  # how messages call an image, and its file or 
 
 
 class Wanted(NamedTuple):
-    """How images are stored: their size as (height, width) or one number for both, and where.
-
-    Without a size all images must have the same. `folder` is that of all caches.
-    """
+    """How images are stored, by a dataset's settings; without a size all have the same. `folder` is of all caches."""
 
     size: int | Sequence[int] | None
     mode: Literal["RGB", "L"]

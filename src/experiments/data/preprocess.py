@@ -45,15 +45,7 @@ class Seen:
 
 
 def require_pictures(shape: Shape, values: Sequence[float] | None) -> None:
-    """Check that images can be what a model was trained on.
-
-    Args:
-        shape: of a row.
-        values: the least and the greatest number of its training rows; None if that is not known.
-
-    Raises:
-        ConfigError: the model takes another number of channels than image files have, or other numbers.
-    """
+    """Raise ConfigError where a model's rows have other channels or numbers (from, to, if known) than image files."""
     if len(shape) != 3 or next(iter(shape)) not in (1, 3):  # grey; red, green, blue
         what = f"{shape[0]} channels" if isinstance(shape, tuple) and len(shape) == 3 else f"rows of the shape {shape}"
         raise ConfigError(Fault("model", f"it takes {what}; an image file has 1 (grey) or 3 (red, green, blue)"))
@@ -74,11 +66,7 @@ def values(split: Split) -> tuple[float, float] | None:
 
 
 def own(image: Image.Image, spec: DataSpec, function: Callable[..., Any]) -> Seen:
-    """Return an image as a dataset's own function makes a row of it.
-
-    Raises:
-        DataError: the function fails, or makes something else than a row.
-    """
+    """Return an image as a dataset's own function makes a row of it; what goes wrong there is a DataError."""
     try:
         pixels = np.asarray(function(image, spec))
     except Exception as error:  # a user's function can raise anything
