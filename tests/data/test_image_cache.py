@@ -142,8 +142,8 @@ experiments.run([*words, *quiet, "epochs=2"])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
 def test_images_of_three_times_the_memory_train(tmp_path: Path) -> None:
     for label in "ab":
-        noise(tmp_path / "files" / label, 1200, side=256)
-    whole = 2400 * 256 * 256 * 3
+        noise(tmp_path / "files" / label, 2000, side=256)
+    whole = 4000 * 256 * 256 * 3
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), str(whole // 3)],
         capture_output=True,
