@@ -78,7 +78,7 @@ def test_accuracy_counts_the_right_rows() -> None:
     assert found.item() == sum(row.index(max(row)) == label for row, label in rows)
 
 
-@pytest.mark.parametrize("name", register.metric.names)
+@pytest.mark.parametrize("name", [n for n in register.metric.names if "over" not in register.metric.get(n).metadata])
 def test_a_metric_is_a_sum_over_rows(name: str) -> None:
     target = TARGETS[register.metric.get(name).metadata["targets"]]
     metric = register.metric.bind(name, {})

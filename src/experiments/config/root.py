@@ -25,6 +25,13 @@ def _one_line(name: str) -> str:
     return name
 
 
+def _pattern(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise PydanticCustomError("pattern", "it should be a name of tensors or a pattern; a number as text: ['0.1']")
+    return str(value)
+
+
+Pattern = Annotated[str, BeforeValidator(_pattern)]  # of the names of tensors; the first module of a sequence is 0
 # Of a run or an experiment, in MLflow too.
 Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
 
@@ -159,6 +166,9 @@ class RootConfig(_Strict):
     max_grad_norm: Annotated[float, Gt(0)] | None
     deterministic: bool
     init_from: str | None
+    init_only: Annotated[list[Pattern], MinLen(1)] | None
+    init_match: Literal["strict", "shapes"]
+    freeze: list[Pattern]
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     sweep: SweepConfig

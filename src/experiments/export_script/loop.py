@@ -51,6 +51,7 @@ class Loop:
             "    for epoch in range(epochs):",
             *self._training_order(order),
             "        model.train()",
+            *(f'        model.get_submodule("{name}").eval()' for name in self.training.frozen[0]),
             "        total = count = 0",
             f"        for xb, yb in {self._batches('train', loader.batch_size, self._ordered)}:",
             *(f"            {line}" for line in self._train_lines()),

@@ -167,7 +167,11 @@ class Script:
             lines += [f"device = torch.device({card})", "model.to(device)"]
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
-        lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
+        modules, single = training.frozen
+        parameters = "[p for p in model.parameters() if p.requires_grad]" if modules + single else "model.parameters()"
+        lines += [f'model.get_submodule("{name}").requires_grad_(False)  # is not trained' for name in modules]
+        lines += [f'model.get_parameter("{name}").requires_grad_(False)  # is not trained' for name in single]
+        lines += [f"optimizer = {self._made(training, 'optim', [Text(parameters)])}"]
         scheduler = self._schedulers[self.trainings.index(training)]
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.config.registry import Component, Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.seeds import Seeds
+from experiments.training.transfer import Frozen
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Training:
         root: its configuration.
         seeds: its random streams.
         epochs: how many it trains; for a run that ended early, fewer than are configured.
+        frozen: the modules and parameters that it does not train.
     """
 
     name: str
     root: RootConfig
     seeds: Seeds
     epochs: int
+    frozen: Frozen = ([], [])
 
     @property
     def loader(self) -> LoaderSettings:

@@ -23,6 +23,7 @@ WITHOUT_EFFECT = {
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
 LATER: Mapping[str, Any] = {"loader.drop_last": False, "loader.draw": None}
+LATER = {**LATER, "init_only": None, "init_match": "strict", "freeze": []}
 # Of the dataset, its content counts, not where it was read from; a registration names others with `places=`.
 PLACES = {"root", "source", "path"}
 

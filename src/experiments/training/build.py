@@ -21,14 +21,14 @@ from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision, protocols
+from experiments.training import build_step, checks, precision, protocols, transfer
+from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
-from experiments.training.meters import Metric
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
@@ -69,6 +69,7 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
+    transfer.freeze(model, root.freeze, name)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         which = "only frozen parameters" if list(model.parameters()) else "no parameters"
         raise ConfigError(Fault("model", f"{name} has {which}, so there is nothing to train"))
@@ -117,10 +118,11 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
+    trained = [each for each in model.parameters() if each.requires_grad] if root.freeze else model.parameters()
     with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
-        optimizer = _made(register.optim, root.optim, model.parameters())
+        optimizer = _made(register.optim, root.optim, trained)
     scheduler = _scheduler(root, optimizer, len(train))
-    metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
+    metrics = run_metrics.made(root, splits.spec, device, group)
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward, target_shape = _forward(root, model, device, splits.spec, valid, metrics)
@@ -229,7 +231,7 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 
 def _forward(
-    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: run_metrics.Metrics
 ) -> tuple[Forward, tuple[int, ...] | None]:
     """Return how predictions and losses are computed, and the shape of a row's targets if it is the predictions'.
 
@@ -244,7 +246,8 @@ def _forward(
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
     )
-    shape = checks.require_one_batch(forward, valid, metrics, root, spec)
+    shape, pred, target = checks.require_one_batch(forward, valid, root, spec)
+    run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
     return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
 
 

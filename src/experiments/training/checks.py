@@ -29,7 +29,6 @@ from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
-from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
 from experiments.training.step import Forward
 
@@ -149,12 +148,13 @@ def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: s
 
 
 def require_one_batch(
-    forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
-) -> tuple[int, ...] | None:
-    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together.
+    forward: Forward, valid: Batches, root: RootConfig, spec: DataSpec
+) -> tuple[tuple[int, ...] | None, Nested, Nested]:
+    """Check by one batch, without a backward pass, that data, model and loss fit together.
 
     Returns:
-        the shape of a row's real targets, where the predictions have as many numbers in another shape; else None.
+        the shape of a row's real targets, where the predictions have as many numbers in another shape, else None; the
+        predictions; the targets.
     """
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
     with refused("loader", problem, (TypeError, ValueError, DataError)):
@@ -163,18 +163,15 @@ def require_one_batch(
     pred = _predictions(forward, root, spec, xb)
     shape = _target_shape(pred, yb)
     yb = yb if shape is None else yb.view(-1, *shape)
-    measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
-    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
-    for key, (name, function, expected) in measured.items():
-        given = f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
-        with refused(key, f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
-            value = function(pred, yb)
-        if not isinstance(value, Tensor) or value.ndim:
-            raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+    name, given = root.loss["name"], f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
+    with refused("loss", f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
+        value = forward.loss(pred, yb)
+    if not isinstance(value, Tensor) or value.ndim:
+        raise ConfigError(Fault("loss", f"{name} returned {describe.kind(value)}; expected a scalar mean"))
     if not _learns(forward, _first_rows(xb, 2), _first_rows(yb, 2)):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
-    return shape
+    return shape, pred, yb
 
 
 def _on_device(value: Nested, forward: Forward) -> Nested:

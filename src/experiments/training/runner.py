@@ -23,7 +23,7 @@ from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.meters import Metric, Progress, Sums
+from experiments.training.meters import Metric, OverPass, Progress, Sums
 from experiments.training.result import Metrics, Result, lowest
 from experiments.training.signals import StopRequest
 from experiments.training.step import EagerStep
@@ -43,7 +43,7 @@ class Runner:
         valid: the validation rows.
         scheduler: with step(); None for a constant learning rate.
         step_scheduler_each: "step" or "epoch".
-        metrics: by name, (pred, target) -> sum over the batch's rows.
+        metrics: by name, (pred, target) -> sum over the batch's rows, or a metric over a pass.
         callbacks: called in this order.
         mean_over: "samples" or "batches", of the validation.
         all_reduce: adds numbers over all processes that train together, each on its share of the rows.
@@ -56,7 +56,7 @@ class Runner:
     valid: Batches
     scheduler: Any = None
     step_scheduler_each: str = "epoch"
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    metrics: Mapping[str, Metric | OverPass] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
     mean_over: str = "samples"
     all_reduce: Callable[[Sequence[float]], list[float]] = list

@@ -1,4 +1,4 @@
-"""Trained weights: stored in a run's folder, whole or not at all."""
+"""Trained weights: stored in a run's folder, whole or not at all; and those of other files, tensors by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from experiments.errors import ConfigError, Fault, command, first_line
-from experiments.files import replacing
+from experiments.files import expanded, replacing
 
 FILE = "weights.pt"
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+ENTRIES = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps the weights among other things
 
 State = dict[str, Tensor]
 
@@ -36,15 +38,36 @@ def load(folder: Path, *, key: str = "init_from") -> State:
     if not path.is_file():
         problem = f"{folder} has no {FILE}, so no run finished there; resume it with {command('resume')}"
         raise ConfigError(Fault(key, problem))
+    return read(path, key=key)[0]
+
+
+def named(name: str) -> Path | None:
+    """Return the file of weights that a name means by its ending; None for anything else."""
+    path = expanded(name)
+    return path if path.suffix in SUFFIXES and not path.is_dir() else None
+
+
+def read(path: Path, *, key: str = "init_from") -> tuple[State, str]:
+    """Return the tensors of a file, on the CPU, and the name of the entry that holds them; empty for the whole file.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else, at `key`.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # torch's reader may raise any error on other bytes
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # an optional package
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # a reader may raise any error on other bytes, or be missing
         raise ConfigError(Fault(key, f"{path} cannot be read: {first_line(error)}")) from None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ConfigError(Fault(key, f"{path} holds something else than tensors by name"))
-    return state
+    inner = {entry: content.get(entry) for entry in ENTRIES} if isinstance(content, dict) else {}
+    for entry, state in {"": content, **inner}.items():
+        if isinstance(state, dict) and state and all(isinstance(tensor, Tensor) for tensor in state.values()):
+            return state, entry
+    problem = f"{path} holds something else than tensors by name; torch.save(model.state_dict(), FILE) writes them"
+    raise ConfigError(Fault(key, problem))
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -65,5 +88,7 @@ def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "in
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
-        problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split())}"
+        problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split()).rstrip('.')}"
+        if key == "init_from":
+            problem += "; init_match=shapes takes the tensors that fit, init_only=[PATTERN] those that are named"
         raise ConfigError(Fault(key, problem)) from None
