@@ -53,7 +53,7 @@ def dataset() -> Iterator[Callable[..., None]]:
             return {"train": Photos(), "valid": Photos(), "classes": 2, "labels": ["dark", "light"]}
 
     yield make
-    register.dataset.forget(__name__)
+    register.dataset._components.pop("photos", None)
 
 
 def trained(folder: Path, *words: str) -> Path:
