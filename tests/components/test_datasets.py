@@ -24,7 +24,7 @@ discovery.load()
 def alone(name: str) -> bool:
     """Whether a dataset needs neither a file nor the network."""
     parameters = inspect.signature(register.dataset.get(name).factory).parameters
-    return not {"source", "path"} & parameters.keys()
+    return not {"source", "path", "root"} & parameters.keys()
 
 
 ALONE = [name for name in register.dataset.names if alone(name)]

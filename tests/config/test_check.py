@@ -246,6 +246,8 @@ def _options() -> list[str]:
 # What an option needs beside it.
 WITH = {
     "dataset=arrays": ("dataset.path=pictures.npz",),
+    "dataset=hf": ("dataset.path=saved",),
+    "dataset=image_folder": ("dataset.root=pets",),
     "loss=nll_by_hand": ("model=logistic_tensors",),
 }
 

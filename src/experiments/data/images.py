@@ -6,7 +6,10 @@ transparent parts become a plain ground, and the result is bytes of grey or of r
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,19 +48,34 @@ def read(path: Path, channels: int) -> Image.Image:
         DataError: it cannot be read as an image.
     """
     _require_file(path)
+    with quiet():
+        return decoded(path, channels, str(path))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings of details in a file that change no pixel; not for threads, so it is outside `decoded`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def decoded(source: Path | bytes, channels: int, name: str) -> Image.Image:
+    """Return the image in a file, or in a file's bytes, as `read` does; an error has its name."""
+    empty = False
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of details in a file that change no pixel
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+            empty = not file.read(1)
             with Image.open(file, formats=FORMATS) as image:
-                return _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+                return flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
-        problem = f"not an image ({', '.join(FORMATS)})" if path.stat().st_size else "an empty file"
+        problem = "an empty file" if empty else f"not an image ({', '.join(FORMATS)})"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         problem = f"an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels, which may be meant to fill the memory"
     except Exception as error:  # noqa: BLE001  # foreign bytes can raise anything
         problem = f"cannot be read as an image: {first_line(error)}"
-    raise DataError(f"{path}: {problem}")
+    raise DataError(f"{name}: {problem}")
 
 
 def _require_file(path: Path) -> None:
@@ -80,7 +98,7 @@ def edge(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def flat(image: Image.Image) -> Image.Image:
     """Return an image with eight bits a channel and no transparency."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _eight_bits(np.nan_to_num(np.asarray(image, dtype=np.float64)), real=image.mode == "F")

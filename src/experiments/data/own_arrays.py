@@ -137,7 +137,7 @@ def report(splits: Splits, dtype: Any, said: Sequence[str]) -> None:
         spec.source,
         "; ".join([f"{kind} of {shape}, {dtype} {scale}", f"{what}{names}", *said]),
     )
-    x = x[:1000].float()
+    x = x[: 0 if pixels else 1000].float()
     largest = 0 if pixels or spec.dtype == "int64" else float(x.abs().max())
     if largest > (1 if bool((x == x.round()).all()) else LARGE):
         log.warning("x holds %s up to %g, taken as they are: divide x, or save pixels as uint8", dtype, largest)

@@ -2,26 +2,33 @@
 
 MNIST's makers scaled each digit to fit 20x20, keeping its aspect, and put its centre of mass in the middle of 28x28
 (http://yann.lecun.com/exdb/mnist). A dataset declares at its registration that its images are light on dark
-(`light_on_dark=True`), and that they are centred like that (`centred=20 / 28`: the share of the frame for the ink).
+(`light_on_dark=True`), and that they are centred like that (`centred=20 / 28`: the share of the frame for the ink); or
+it names the function that makes a row of an image: `prepare=function`, called with a Pillow image and the data spec.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
+from torch import Tensor
 
 from experiments.data.images import edge
-from experiments.data.tensors import Shape
-from experiments.errors import ConfigError, Fault
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec
+from experiments.data.tensors import Shape, is_arrays, to_float
+from experiments.errors import ConfigError, DataError, Fault, first_line
 
 Pixels = NDArray[np.uint8]
 FAINT = 0.1  # of the ink's peak: what is fainter does not count as ink for the crop
+FAINTEST = 0.1  # the greatest number of training rows that are pixels from 0 to 1
+SAMPLE = 64  # rows, of which a run keeps the range
 
 
 @dataclass(frozen=True)
@@ -29,19 +36,45 @@ class Seen:
     """An image as a model gets it.
 
     Args:
-        pixels: (channels, height, width).
+        pixels: (channels, height, width), bytes, or what the dataset's own function made.
         how: the changes that were made, in words.
     """
 
-    pixels: Pixels
+    pixels: NDArray[Any]
     how: tuple[str, ...]
 
 
-def require_pictures(shape: Shape) -> None:
-    """Raise ConfigError where a model takes another number of channels than image files have."""
-    if shape[0] not in (1, 3):  # grey; red, green, blue
-        problem = f"it takes {shape[0]} channels; an image file has 1 (grey) or 3 (red, green, blue)"
-        raise ConfigError(Fault("model", problem))
+def require_pictures(shape: Shape, values: Sequence[float] | None) -> None:
+    """Raise ConfigError where a model's rows have other channels or numbers (from, to, if known) than image files."""
+    if len(shape) != 3 or next(iter(shape)) not in (1, 3):  # grey; red, green, blue
+        what = f"{shape[0]} channels" if isinstance(shape, tuple) and len(shape) == 3 else f"rows of the shape {shape}"
+        raise ConfigError(Fault("model", f"it takes {what}; an image file has 1 (grey) or 3 (red, green, blue)"))
+    if values is not None and not (values[0] >= 0 and FAINTEST <= values[1] <= 1):
+        problem = f"its training rows hold numbers from {values[0]:.4g} to {values[1]:.4g}, an image file 0 to 1"
+        remedy = "register the dataset with prepare=function, which makes a row of a Pillow image and the data spec"
+        raise ConfigError(Fault("dataset", f"{problem}; {remedy}"))
+
+
+def values(split: Split) -> tuple[float, float] | None:
+    """Return the least and greatest number of some rows' inputs; None where an input is several tensors."""
+    known = is_arrays(split.dataset) or "tensors" in vars(split)
+    x = split.tensors[0] if known else split.begin(min(SAMPLE, len(split)))[0]
+    if not isinstance(x, Tensor):
+        return None
+    low, high = to_float(torch.stack(x[:: max(1, len(x) // SAMPLE)].aminmax())).tolist()
+    return low, high
+
+
+def own(image: Image.Image, spec: DataSpec, function: Callable[..., Any]) -> Seen:
+    """Return an image as a dataset's own function makes a row of it; what goes wrong there is a DataError."""
+    try:
+        pixels = np.asarray(function(image, spec))
+    except Exception as error:  # a user's function can raise anything
+        raise DataError(f"prepare= of dataset {spec.name} failed: {first_line(error)}") from error
+    if pixels.shape != tuple(spec.shape) or pixels.dtype.kind not in "biuf":
+        made = f"made {pixels.dtype} of the shape {pixels.shape}; a row has the shape {tuple(spec.shape)}"
+        raise DataError(f"prepare= of dataset {spec.name} {made}")
+    return Seen(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32), ())
 
 
 def fit(image: Image.Image, shape: Shape, metadata: Mapping[str, Any]) -> Seen:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from experiments.data import nested
+from experiments.data.items import arrays_of, channels_first
 from experiments.data.nested import Nested
 from experiments.data.tensors import Rows, Shape, as_input, as_rows, as_targets, is_arrays
 from experiments.errors import DataError
@@ -74,7 +75,7 @@ class Split:
         return self._rows([item])[0]
 
     def begin(self, most: int = 64) -> tuple[Nested, Nested]:
-        """Return x and y of a stream's first rows."""
+        """Return x and y of the first rows, which are not in memory."""
         with fixed_noise():
             return self._rows(list(islice(iter(self.dataset), most)))
 
@@ -137,7 +138,7 @@ def split_of(value: Any, shape: Shape | None, part: str, *, classes: bool, colla
         return _map_style(value, shape, part, classes=classes, collate=collate)
     if len(value) != 2:
         raise DataError(f"the {part} split is a tuple of {len(value)}; (x, y) is expected, or ((x1, x2), y)")
-    x, found = as_rows(value[0], shape)
+    x, found = as_rows(channels_first(value[0], 4, part) if shape is None else value[0], shape)
     y = as_targets(value[1], classes=classes)
     counts = [*{len(leaf) for leaf in nested.leaves(x)}, *{len(leaf) for leaf in nested.leaves(y)}]
     if len(set(counts)) > 1:
@@ -171,6 +172,8 @@ def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, c
     if not isinstance(item, tuple | list) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected, or ((x1, x2), y)")
+    if collate is None and not isinstance(dataset, IterableDataset):
+        dataset, item = arrays_of(dataset, item, part, kept=shape is not None)
     x, _ = nested.tuples(collate([item])) if collate else nested.turned([tuple(item)])
     split = Split(dataset, as_rows(x, shape)[1], classes=classes, collate=collate)
     vars(split)["item"] = tuple(item)

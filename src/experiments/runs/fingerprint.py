@@ -32,7 +32,7 @@ LATER: Mapping[str, Any] = {
     "freeze": [],
     "step.name": "supervised",
 }
-# Of the dataset, its content counts, not where it was read from.
+# Of the dataset, its content counts, not where it was read from; a registration names others with `places=`.
 PLACES = {"root", "source", "path"}
 
 Identity = dict[str, Any]
@@ -53,7 +53,8 @@ def identity(
     counts: sums are rounded differently, and noise differs.
     """
     settings = root.model_dump(exclude=WITHOUT_EFFECT | RESOLVED)
-    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in PLACES}
+    places = PLACES.union(register.dataset.get(settings["dataset"]["name"]).metadata.get("places", ()))
+    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key not in places}
     found = {name: value for name, value in flatten(settings).items() if LATER.get(name, ...) != value}
     for registry in register:
         chosen = settings[registry.group]

@@ -53,8 +53,10 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
 
 def data_spec(folder: Path) -> DataSpec:
     """Return the data spec of a run's dataset, without the dataset."""
-    told = run_in(folder).start.data
-    kept = {name: _tuples(told[name]) for name in ("shape", "labels", "places", "dtype") if name in told}
+    told = {key: value for key, value in run_in(folder).start.data.items() if key in DataSpec.__dataclass_fields__}
+    kept: dict[str, Any] = {
+        name: _tuples(told[name]) for name in ("shape", "labels", "places", "dtype") if name in told
+    }
     return DataSpec(**{**told, **kept})
 
 

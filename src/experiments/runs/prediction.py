@@ -28,14 +28,14 @@ class Prediction:
         path: the image's file.
         outputs: the probability of each class; for real targets, the model's outputs.
         labels: the classes' names; empty for real targets.
-        seen: the model's input, bytes (channels, height, width).
+        seen: the model's input (channels, height, width), bytes or what the dataset's own function made.
         how: the changes made to the image, in words.
     """
 
     path: Path
     outputs: tuple[float, ...]
     labels: tuple[str, ...]
-    seen: NDArray[np.uint8]
+    seen: NDArray[Any]
     how: tuple[str, ...]
 
     @property
@@ -100,11 +100,15 @@ def printable(text: object) -> str:
 
 def _show(axes: Any, prediction: Prediction, left: float, top: float) -> None:
     """Draw the image, one unit high, under its file's name."""
-    _, height, width = prediction.seen.shape
+    seen = prediction.seen
+    if seen.dtype != np.uint8:  # from black, the least, to white, the greatest
+        seen = np.interp(seen, (seen.min(), seen.max()), (0, 255)).astype(np.uint8)
+    height, width = (1, 1, *seen.shape)[-2:]
+    seen = seen.reshape(-1, height, width)
     larger = max(height, width)
     place = (left, left + width / larger, top + height / larger, top)
     # Grey is drawn by its first channel; a colour's scale is its own.
-    pixels = prediction.seen[0] if len(prediction.seen) == 1 else prediction.seen.transpose(1, 2, 0)
+    pixels = seen.transpose(1, 2, 0) if len(seen) == 3 else seen[0]
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=place, interpolation="nearest")
     _write(axes, left, top - 0.04, _short(prediction.path.name), va="bottom", fontsize=8)
 

@@ -18,7 +18,7 @@ from experiments.data.split import Split
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, DataError, Fault
 from experiments.runs import load, prediction, terminal
-from experiments.runs.find import folder_of
+from experiments.runs.find import folder_of, run_in
 from experiments.runs.prediction import Prediction
 from experiments.seeds import noise_kept
 from experiments.training.result import Result
@@ -36,7 +36,9 @@ class Reader:
         self.spec = load.data_spec(self.folder)
         self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
         self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
-        preprocess.require_pictures(self.spec.shape)
+        self.own = self.metadata.get("prepare")
+        if self.own is None:
+            preprocess.require_pictures(self.spec.shape, run_in(self.folder).start.data.get("values"))
 
     def seen(self, path: Path) -> Seen:
         """Return an image file as the model gets it.
@@ -44,7 +46,10 @@ class Reader:
         Raises:
             DataError: it cannot be read.
         """
-        return preprocess.fit(images.read(path, self.spec.shape[0]), self.spec.shape, self.metadata)
+        image = images.read(path, 1 if tuple(self.spec.shape)[:1] == (1,) else 3)
+        if self.own is not None:
+            return preprocess.own(image, self.spec, self.own)
+        return preprocess.fit(image, self.spec.shape, self.metadata)
 
     def readable(self, given: Sequence[Path]) -> tuple[list[Path], list[Seen], list[str]]:
         """Return the readable images among files and folders, each as the model gets it, and the others' problems."""

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import secrets
 from experiments.config.store_uri import experiment, masked, store_uri
+from experiments.data import preprocess
 from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.files import UNWRITABLE
 from experiments.runs import metadata, place, references, sweep_plan
@@ -54,7 +55,7 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
         "params": metadata.params(values),
         "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),
-        "data": asdict(prepared.splits.spec),
+        "data": asdict(prepared.splits.spec) | {"values": preprocess.values(prepared.splits.train)},
         "parent": str(sweep_plan.begin(job.sweep, root.tracking)) if job.sweep else None,
         "varied": list(job.varied),
         "overrides": list(job.overrides),
