@@ -4,6 +4,6 @@ A dataset declares at its registration how a user's images must look (see data/p
 `centred=20 / 28` for digits whose ink fits that share of the frame and has its centre of mass in the middle.
 """
 
-from experiments.components.datasets import arrays, digits, fashion_mnist, mnist, mnist_5k, synthetic
+from experiments.components.datasets import arrays, digits, fashion_mnist, mnist, mnist_5k, synthetic, table, text
 
-__all__ = ["arrays", "digits", "fashion_mnist", "mnist", "mnist_5k", "synthetic"]
+__all__ = ["arrays", "digits", "fashion_mnist", "mnist", "mnist_5k", "synthetic", "table", "text"]
