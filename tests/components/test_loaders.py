@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, TensorDataset
 from experiments.components import loaders
 from experiments.config.registry import register
 from experiments.data.batches import Batches, Order
-from experiments.data.splits import Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import Splits
 
 LOADERS = register.loader
 BATCH, SIZE, SHAPE = 4, 30, (2, 3, 5)

@@ -14,7 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from experiments.components.loaders import in_memory
 from experiments.data.batches import Batches, Order
-from experiments.data.splits import Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import Splits
 from experiments.training.cuda_graph import GraphedStep
 from experiments.training.runner import Record, Runner
 from experiments.training.step import EagerStep, Forward

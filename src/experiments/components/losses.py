@@ -28,3 +28,15 @@ def cross_entropy(pred: Tensor, target: Tensor) -> Tensor:
 def mse(pred: Tensor, target: Tensor) -> Tensor:
     """The mean squared error of real targets (batch, columns)."""
     return F.mse_loss(pred, target)
+
+
+@register.loss("binary_cross_entropy", targets="reals")
+def binary_cross_entropy(pred: Tensor, target: Tensor) -> Tensor:
+    """The mean over rows and labels, of logits (batch, labels) and targets 0 .. 1 (batch, labels)."""
+    return F.binary_cross_entropy_with_logits(pred, target)
+
+
+@register.loss("reconstruction", targets="input")
+def reconstruction(pred: Tensor, target: Tensor) -> Tensor:
+    """The mean squared error of what a model makes of its input, from the input itself."""
+    return F.mse_loss(pred, target)

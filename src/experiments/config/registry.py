@@ -163,7 +163,8 @@ class Register:
         self.model = Registry("model", group="model", takes=("data",))
         self.loss = Registry("loss", group="loss", takes=("pred", "target"))
         self.optim = Registry("optimiser", group="optim", takes=("params",))
-        batches = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
+        batches: dict[str, Any] = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
+        batches |= {"drop_last": False, "draw": None}
         takes = ("split", "batch_size", "order", "shape")
         self.loader = Registry("loader", group="loader", takes=takes, common=batches)
         self.scheduler = Registry("scheduler", group="scheduler", takes=("optimizer", "epochs", "steps"))

@@ -180,6 +180,8 @@ class LoaderSettings(_Strict):
     valid_batch_size: Positive
     shuffle: bool
     valid_shuffle: bool
+    drop_last: bool
+    draw: Literal["balanced"] | None
 
 
 def channels_last(root: RootConfig) -> bool:

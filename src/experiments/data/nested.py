@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Nested = Any  # Tensor | tuple[Nested, ...] | Mapping[str, Nested]
@@ -36,3 +38,31 @@ def leaves(value: Nested) -> list[Tensor]:
 def rows(value: Nested) -> int:
     """Return the number of rows, which all tensors share."""
     return value.shape[0] if isinstance(value, Tensor) else leaves(value)[0].shape[0]
+
+
+def split(value: Nested, size: int) -> Iterator[Nested]:
+    """Yield consecutive parts of `size` rows; the last may have fewer."""
+    if isinstance(value, Tensor):
+        yield from torch.split(value, size)
+        return
+    for start in range(0, rows(value), size):
+        yield apply(operator.itemgetter(slice(start, start + size)), value)
+
+
+def turned(items: Sequence[Any]) -> Any:
+    """Return items of one structure as that structure of lists: [(1, 2), (3, 4)] as ([1, 3], [2, 4])."""
+    first = items[0]
+    if isinstance(first, Mapping):
+        return {key: turned([item[key] for item in items]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(turned(part) for part in zip(*items, strict=True))
+    return list(items)
+
+
+def tuples(value: Any) -> Any:
+    """Return lists of tensors as tuples, which torch's own collate makes lists."""
+    if isinstance(value, Mapping):
+        return {key: tuples(part) for key, part in value.items()}
+    if isinstance(value, tuple) or (isinstance(value, list) and value and isinstance(value[0], Tensor | list | dict)):
+        return tuple(map(tuples, value))
+    return value

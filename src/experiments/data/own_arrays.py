@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data.splits import Splits
+from experiments.data.tensors import is_image
 from experiments.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -54,23 +55,23 @@ def named(files: Sequence[str], said: list[str]) -> dict[str, str]:
 
 
 def images(name: str, x: Array, layout: str, shape: Sequence[int] | None, said: list[str]) -> Array:
-    """Return images as (n, height, width) or (n, channels, height, width); `shape` is of one, channels first."""
+    """Return rows of any shape, images as (n, height, width) or (n, channels, height, width); `shape` is of one."""
     if shape is not None:
         if x[:1].size != math.prod(shape) and len(x):
             raise DataError(
                 f"{name} has the shape {x.shape}; dataset.shape={list(shape)} needs {math.prod(shape)} numbers"
             )
-        x = x.reshape(len(x), *([*shape[1:], shape[0]] if layout == "channels_last" else shape))
-    elif x.ndim not in (3, 4):
-        side, rows = math.isqrt(math.prod(x.shape[1:])), math.prod(x.shape[1:])
-        example = f"[1,{side},{side}]" if side * side == rows else f"[1,1,{rows}]"
-        remedy = f"or set dataset.shape=[channels,height,width], such as {example}"
-        raise DataError(
-            f"{name} has the shape {x.shape}; it should be (n, height, width) or (n, channels, height, width), {remedy}"
-        )
+        x = x.reshape(len(x), *([*shape[1:], shape[0]] if layout == "channels_last" and len(shape) == 3 else shape))
+    elif x.ndim < 3:
+        side, size = math.isqrt(math.prod(x.shape[1:])), math.prod(x.shape[1:])
+        example = f"; if they are images: dataset.shape=[1,{side},{side}]" if side * side == size > 1 else ""
+        said.append(f"{name} {x.shape} is rows of numbers{example}")
+        return x
     elif layout == "auto" and x.ndim == 4 and x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS:
         said.append(f"{name} {x.shape} has its channels last (if not: dataset.layout=channels_first)")
         layout = "channels_last"
+    if x.ndim > 2 and x.dtype.kind in "iub" and x.dtype != np.uint8:  # pixels, which a model takes as float32
+        x = x.astype(np.float32)
     return np.ascontiguousarray(np.moveaxis(x, 3, 1)) if layout == "channels_last" and x.ndim == 4 else x
 
 
@@ -125,13 +126,19 @@ def _column(name: str, y: Array, kind: str, said: list[str]) -> Array:
 def report(splits: Splits, dtype: Any, said: Sequence[str]) -> None:
     """Log what the data was read as, in one line, and warn of pixels that are not scaled and classes without rows."""
     spec, (x, y) = splits.spec, splits.train.tensors
-    scale = "pixels / 256" if dtype == np.uint8 else "as they are"
+    kind = "images" if is_image(spec.shape) else "rows"
+    pixels = kind == "images" and dtype == np.uint8
+    scale = "pixels / 256" if pixels else "as they are"
     what = f"{spec.outputs} {'classes' if spec.classes else 'real targets'}"
     names = f" ({', '.join(spec.labels[:10])}{', ...' if len(spec.labels) > 10 else ''})" if spec.labels else ""
     shape = "x".join(map(str, spec.shape))
-    log.info("%s: %s", spec.source, "; ".join([f"images of {shape}, {dtype} {scale}", f"{what}{names}", *said]))
-    x = x[:1000]
-    largest = float(x.abs().max()) if dtype != np.uint8 else 0
+    log.info(
+        "%s: %s",
+        spec.source,
+        "; ".join([f"{kind} of {shape}, {dtype} {scale}", f"{what}{names}", *said]),
+    )
+    x = x[:1000].float()
+    largest = 0 if pixels or spec.dtype == "int64" else float(x.abs().max())
     if largest > (1 if bool((x == x.round()).all()) else LARGE):
         log.warning("x holds %s up to %g, taken as they are: divide x, or save pixels as uint8", dtype, largest)
     if spec.classes and (empty := sorted(set(range(spec.outputs)) - set(y.tolist()))):

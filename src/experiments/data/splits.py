@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
 
-from experiments.data.tensors import Shape, as_rows, as_targets, is_arrays, to_float
+from experiments.data import nested
+from experiments.data.split import Collate, Split, inputs_alone, split_of
+from experiments.data.tensors import IGNORED, Shape, features, is_arrays
 from experiments.errors import DataError
-from experiments.seeds import fixed_noise
+
+log = logging.getLogger(__name__)
 
 # A label is an output of the model; a larger number is something else (an id, a time).
 MOST_CLASSES = 99_999
-Pair = tuple[Any, Any]
-Source = Pair | Dataset[Any]
+Source = Any  # (x, y), or a map-style dataset of such rows
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class DataSpec:
     """What a dataset declares before a model is built; models receive it as their first argument.
 
     Args:
-        shape: (channels, height, width) of one image.
-        outputs: numbers that a model gives for one image: the classes, or the columns of real targets.
+        shape: of one row, (channels, height, width) for an image; of each input, where there are several.
+        outputs: numbers that a model gives for a row, or for each of its places: the classes, or the columns of real
+            targets.
         classes: whether targets are class labels 0 .. outputs-1 (else real numbers).
         sizes: rows of each split.
         digest: identifies the content.
         labels: the names of the classes.
+        places: the shape of one row's labels, (height, width) in a segmentation; () for one label a row.
+        dtype: of x as it is stored: uint8, int64, bool or float32; of each input, where there are several.
+        extra: plain values for models, such as the size of a vocabulary.
     """
 
     name: str
@@ -45,40 +50,14 @@ class DataSpec:
     digest: str
     source: str = ""
     labels: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+    dtype: Any = "float32"
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def features(self) -> int:
-        """The numbers of one image: channels * height * width."""
-        return math.prod(self.shape)
-
-
-class Split:
-    """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows.
-
-    Args:
-        shape: of one image, needed where the dataset's items are flat.
-    """
-
-    def __init__(self, dataset: Dataset[Any], shape: Shape | None = None) -> None:
-        self.dataset, self.shape = dataset, shape
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length, a map-style one has it
-
-    @cached_property
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """X (n, features) uint8 or float32 and y (n,) int64 or (n, columns) float32; every item is read once."""
-        if is_arrays(self.dataset):
-            x, y = self.dataset.tensors
-            return x, y
-        with fixed_noise():
-            items = [self.dataset[index] for index in range(len(self))]
-        return as_rows([x for x, _ in items], self.shape)[0], as_targets([y for _, y in items])
-
-    def floats(self) -> tuple[Tensor, Tensor]:
-        """Return x as float32 and y; a byte is a pixel value times 256, so the conversion is exact."""
-        x, y = self.tensors
-        return to_float(x), y
+        """The numbers of one row: of an image, channels * height * width."""
+        return features(self.shape)
 
 
 @dataclass(frozen=True)
@@ -99,6 +78,10 @@ class Splits:
         test: Source | None = None,
         shape: Shape | None = None,
         classes: int | None = None,
+        outputs: int | None = None,
+        targets: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        collate: Collate | None = None,
         digest: str | None = None,
         source: str = "",
         labels: Sequence[str] = (),
@@ -106,93 +89,119 @@ class Splits:
     ) -> Splits:
         """Return splits of (x, y) arrays or of map-style datasets of such rows.
 
-        x is (n, height, width), (n, channels, height, width), or flat rows (n, features) with `shape`, which is
-        (channels, height, width); y is whole-number labels (n,), or real targets (n,) or (n, columns). Where `classes`
-        is None, they are counted, which reads every item of a Dataset once; where `digest` is None, the content is
-        hashed. `labels` names the classes.
+        x has n rows of any shape: (n, features) numbers, (n, length) tokens, (n, height, width) or (n, channels,
+        height, width) images, or flat rows with `shape`, which is that of one. A tuple or mapping of such is several
+        inputs. y is whole-number labels (n,), with `classes` one for each of a row's places (n, places ...); real
+        targets (n,) or (n, columns ...); or 0 and 1 in columns, several labels a row.
+
+        Args:
+            train: the training rows, and so `valid` and `test` theirs.
+            valid: see `train`.
+            test: see `train`.
+            shape: of one row; None for that of the data.
+            classes: how many; None to count them, which reads every item of a Dataset once.
+            outputs: what a model gives for a row, where that is neither the classes nor the targets' columns.
+            targets: "input" where x alone is given, and a model's target is its input.
+            extra: plain values for models.
+            collate: makes a batch (x, y) of a list of items, as a DataLoader's does.
+            digest: identifies the content; None to hash it.
+            source: where the rows are from, in words.
+            labels: the names of the classes.
+            name: of the dataset; empty for that of its registration.
 
         Raises:
             DataError: the rows do not fit together.
         """
-        splits, shapes = {}, set()
+        _require_plain(extra or {})
+        if targets not in (None, "input"):
+            raise DataError(f'targets is {targets!r}; "input" makes the input the target')
+        splits: dict[str, Split] = {}
         for part, value in {"train": train, "valid": valid, "test": test}.items():
             if value is not None:
-                splits[part], found = _split(value, shape, part)
-                shapes.add(found)
-        if len(shapes) > 1:
-            raise DataError(f"the splits hold images of different shapes: {sorted(shapes)}")
-        found = shapes.pop()
-        labelled, outputs = _targets(splits, classes)
+                make = split_of if targets is None else inputs_alone
+                splits[part] = make(value, shape, part, classes=classes is not None, collate=collate)
+        shapes = [split.shape for split in splits.values()]
+        if any(found != shapes[0] for found in shapes):
+            raise DataError(f"the splits hold rows of different shapes: {sorted(shapes)}")
+        whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits.values()]
+        if any(kinds != whole[0] for kinds in whole):
+            raise DataError("the splits hold whole numbers here and real ones there; give x in one type")
+        labelled, counted, places = _targets(splits, classes)
         spec = DataSpec(
             name=name,
-            shape=found,
-            outputs=outputs,
+            shape=shapes[0],
+            outputs=outputs or counted,
             classes=labelled,
             sizes={part: len(split) for part, split in splits.items()},
-            digest=digest or _digest(splits, found),
+            digest=digest or _digest(splits, shapes[0]),
             source=source,
             labels=tuple(labels),
+            places=places,
+            dtype=nested.apply(lambda tensor: str(tensor.dtype).removeprefix("torch."), splits["train"].first),
+            extra=dict(extra or {}),
         )
         return cls(splits["train"], splits["valid"], spec, splits.get("test"))
 
-
-def _split(value: Source, shape: Shape | None, part: str) -> tuple[Split, Shape]:
-    if is_arrays(value):
-        x, y = value.tensors
-        value = (x, y)
-    if not isinstance(value, tuple):
-        return _map_style(value, shape, part)
-    if len(value) != 2:
-        raise DataError(f"the {part} split is a tuple of {len(value)}; (x, y) is expected")
-    x, found = as_rows(value[0], shape)
-    y = as_targets(value[1])
-    if len(x) != len(y):
-        raise DataError(f"the {part} split has {len(x)} rows in x and {len(y)} in y")
-    if len(x) == 0:
-        raise DataError(f"the {part} split has no rows")
-    return Split(TensorDataset(x, y)), found
+    def with_input_targets(self) -> Splits:
+        """Return the same rows with the input as the target, for an autoencoder."""
+        if not isinstance(self.spec.dtype, str):
+            raise DataError(f"dataset {self.spec.name} has several inputs; one alone can be the target")
+        turned = {part: getattr(self, part).with_input_targets() for part in self.spec.sizes}
+        spec = replace(self.spec, outputs=self.spec.features, classes=False, labels=(), places=())
+        return Splits(turned["train"], turned["valid"], spec, turned.get("test"))
 
 
-def _map_style(dataset: Any, shape: Shape | None, part: str) -> tuple[Split, Shape]:
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        kind = type(dataset).__name__
-        raise DataError(f"the {part} split is a {kind}; (x, y) or a map-style Dataset with a length is expected")
-    split = Split(dataset, shape)
-    if len(split) == 0:
-        raise DataError(f"the {part} split has no rows")
-    item = dataset[0]
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
-        raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected")
-    return split, as_rows(torch.as_tensor(item[0])[None], shape)[1]
+def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int, tuple[int, ...]]:
+    """Return whether the targets are labels, their outputs and a row's places; a Dataset of known classes is not read.
 
-
-def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int]:
-    """Return whether the targets are labels, and their outputs; a Dataset of known classes is not read."""
+    Targets of several parts are the user's own loss's matter.
+    """
     read = [split for split in splits.values() if classes is None or is_arrays(split.dataset)]
     targets = [split.tensors[1] for split in read]
+    if targets and not isinstance(targets[0], Tensor):
+        return False, sum(leaf[0].numel() for leaf in nested.leaves(targets[0])), ()
     kinds = {(y.dtype, *y.shape[1:]) for y in targets}
     if len(kinds) > 1:
         raise DataError("the splits hold different targets: labels here and real numbers there, or other columns")
     if targets and targets[0].is_floating_point():
         if classes is not None:
             raise DataError(f"y holds real numbers; labels of {classes} classes are whole ones")
-        return False, targets[0].shape[1]
+        if all(bool((y.sum(dim=1) == 1).all() and (y * y == y).all()) for y in targets) and targets[0].shape[1] > 1:
+            log.warning("y holds a single 1 in each row, read as several labels; y.argmax(1) gives one label a row")
+        return False, targets[0].shape[1], ()
     for y in targets:
-        low, high = int(y.min()), int(y.max())
-        if classes is None and high > MOST_CLASSES:
-            raise DataError(f"y holds the label {high}; labels are 0 .. {MOST_CLASSES} at most, one for each class")
-        if low < 0:
-            raise DataError(f"y holds the label {low}; labels start at 0")
-        if classes is not None and high >= classes:
-            raise DataError(f"y holds the label {high}; the labels of {classes} classes end at {classes - 1}")
-    return True, classes or max(int(y.max()) for y in targets) + 1
+        _require_labels(y, classes)
+    if not targets:
+        y = splits["train"].targets(nested.turned([splits["train"].item])[1])
+        return True, classes or 0, tuple(y.shape[1:])
+    return True, classes or max(int(y.max()) for y in targets) + 1, tuple(targets[0].shape[1:])
+
+
+def _require_labels(y: Tensor, classes: int | None) -> None:
+    """Check that labels are those of the classes; of places, some may be left out."""
+    low, high = int((y[y != IGNORED] if y.ndim > 1 else y).min()), int(y.max())
+    if classes is None and high > MOST_CLASSES:
+        raise DataError(f"y holds the label {high}; labels are 0 .. {MOST_CLASSES} at most, one for each class")
+    if low < 0:
+        raise DataError(f"y holds the label {low}; labels start at 0")
+    if classes is not None and high >= classes:
+        raise DataError(f"y holds the label {high}; the labels of {classes} classes end at {classes - 1}")
+
+
+def _require_plain(extra: Mapping[str, Any]) -> None:
+    """Check that these values are the same once they are read from a run's journal."""
+    try:
+        same = json.loads(json.dumps(extra)) == extra
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise DataError("extra should hold plain values: numbers, text, lists, and dicts whose keys are text")
 
 
 def _digest(splits: Mapping[str, Split], shape: Shape) -> str:
     digest = hashlib.sha256(str(shape).encode())
     for part, split in sorted(splits.items()):
-        for tensor in split.tensors:
+        for tensor in nested.leaves(split.tensors):
             digest.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(np.ascontiguousarray(tensor.numpy()).data)
     return digest.hexdigest()

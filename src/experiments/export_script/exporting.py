@@ -107,7 +107,7 @@ def of(
         epochs: how many the run trained; None for all that are configured.
         notes: further ones.
     """
-    splits = build.load_dataset(root.dataset)
+    splits = build.load_dataset(root.dataset, root.loss["name"])
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
     in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
     notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]

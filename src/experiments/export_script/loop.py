@@ -49,10 +49,10 @@ class Loop:
             '    """Train, evaluate and print, epoch by epoch."""',
             *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
             "    for epoch in range(epochs):",
-            *([f"        order = torch.randperm(len(x_train), {order})"] if loader.shuffle else []),
+            *self._training_order(order),
             "        model.train()",
             "        total = count = 0",
-            f"        for xb, yb in {self._batches('train', loader.batch_size, loader.shuffle)}:",
+            f"        for xb, yb in {self._batches('train', loader.batch_size, self._ordered)}:",
             *(f"            {line}" for line in self._train_lines()),
             "        train_loss = total / count",
             "",
@@ -68,11 +68,31 @@ class Loop:
         ]
         return "\n".join(lines)
 
+    @property
+    def _ordered(self) -> bool:
+        """Whether training rows come in another order than they are stored in."""
+        loader = self.training.loader
+        return loader.shuffle or loader.drop_last or loader.draw is not None
+
+    def _training_order(self, generator: str) -> list[str]:
+        """Return the lines that make an epoch's order of the training rows."""
+        loader = self.training.loader
+        size = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else ""
+        if loader.draw is not None:
+            drawn = f"torch.multinomial(weights, {size or 'len(x_train)'}, replacement=True, {generator})"
+            return [
+                "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
+                f"        order = {drawn}",
+            ]
+        if not loader.shuffle:
+            return [f"        order = torch.arange({size})"] if size else []
+        return [f"        order = torch.randperm(len(x_train), {generator}){f'[: {size}]' if size else ''}"]
+
     def _train_lines(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
         return [
-            *self._prepared(shuffled=self.training.loader.shuffle),
+            *self._prepared(shuffled=self._ordered),
             *(line for line, _ in self.transforms),
             *self._forward(),
             *(SCALED if scales else ["loss.backward()"]),

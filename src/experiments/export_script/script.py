@@ -118,7 +118,8 @@ class Script:
         shape = (self.spec.features,) if self._flat else self.spec.shape
         function = component.metadata.get("plain")
         if function is not None:
-            ordered = self.last.loader.shuffle or self.last.loader.valid_shuffle
+            loader = self.last.loader
+            ordered = loader.shuffle or loader.valid_shuffle or loader.drop_last or loader.draw is not None
             known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
@@ -132,7 +133,8 @@ class Script:
     @cached_property
     def _schedulers(self) -> list[str | None]:
         """The expression that makes the scheduler of each training; None where it has none."""
-        steps = -(-self.spec.sizes["train"] // self.last.loader.batch_size)
+        rows, size = self.spec.sizes["train"], self.last.loader.batch_size
+        steps = rows // size if self.last.loader.drop_last else -(-rows // size)
         steps = min(steps, self.root.limit_batches or steps)
         return [
             self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(steps))])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from experiments.data import nested
 from experiments.parity.differences import Step
 from experiments.parity.matching import Matching
 from experiments.runs.preparation import Preparation
@@ -104,8 +105,8 @@ class Trainee:
             for xb, yb, pred, loss in runner.train_steps(epoch):
                 runner.progress.sums.add(pred, yb, loss)
                 yield Step(
-                    xb.detach().cpu().reshape(len(xb), -1),
-                    yb.detach().cpu(),
+                    _flat(xb),
+                    _flat(yb) if not isinstance(yb, Tensor) else yb.detach().cpu(),
                     loss.detach().cpu(),
                     self._gradients,
                     weights_of(runner.model),
@@ -154,3 +155,9 @@ def _memory(trainee: Trainee) -> dict[str, dict[str, Any]] | None:
         return {name: optimizer.state[p] for p, name in named if p in optimizer.state}
     remembers = any(isinstance(value, Tensor | list | dict) for value in optimizer.state_dict().values())
     return None if remembers else {}
+
+
+def _flat(value: nested.Nested) -> Tensor:
+    """Return a batch's x (rows, numbers) on the CPU; of several inputs side by side, as float64."""
+    leaves = [leaf.detach().cpu().reshape(len(leaf), -1) for leaf in nested.leaves(value)]
+    return leaves[0] if len(leaves) == 1 else torch.cat([leaf.double() for leaf in leaves], dim=1)

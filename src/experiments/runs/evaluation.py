@@ -9,11 +9,13 @@ from typing import Literal
 
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
-from experiments.data.splits import DataSpec, Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec, Splits
+from experiments.data.tensors import is_image
 from experiments.errors import ConfigError, Fault
 from experiments.runs import load
 from experiments.runs.find import folder_of
-from experiments.training import build
+from experiments.training import build, describe
 from experiments.training import device as devices
 from experiments.training.result import Result
 
@@ -45,7 +47,7 @@ def evaluate(
     build.forget_dataset()
     with devices.settings_kept():
         device = devices.prepare(root.device, deterministic=root.deterministic)
-        splits = build.load_dataset(root.dataset)
+        splits = build.load_dataset(root.dataset, root.loss["name"])
         rows = _rows(splits, split)
         _require_fit(root, load.data_spec(folder), splits.spec)
         # The rows replace the training rows too, which a loader might read.
@@ -71,7 +73,7 @@ def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
         return f"{spec.outputs} {'classes' if spec.classes else 'real targets'}"
 
     def size(spec: DataSpec) -> str:
-        return "x".join(map(str, spec.shape))
+        return describe.size(spec.shape)
 
     if (trained.classes, trained.outputs) != (now.classes, now.outputs):
         problem = f"{now.name} has {targets(now)}; the run's model was trained for {targets(trained)} ({trained.name})"
@@ -80,6 +82,9 @@ def _require_fit(root: RootConfig, trained: DataSpec, now: DataSpec) -> None:
         problem = f"{now.name} has the classes {', '.join(now.labels)}; the run's model {', '.join(trained.labels)}"
         raise ConfigError(Fault("dataset", f"{problem}; an array `labels` in the file sets them"))
     flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
-    if trained.shape[0] != now.shape[0] or (flat and trained.features != now.features):
-        problem = f"{now.name} has images of {size(now)}; the run's model was trained on {size(trained)}"
+    images = all(isinstance(spec.dtype, str) and is_image(spec.shape) for spec in (trained, now))
+    same = trained.shape[0] == now.shape[0] if images else trained.shape == now.shape
+    if not same or (flat and trained.features != now.features):
+        what = "images" if images else "rows"
+        problem = f"{now.name} has {what} of {size(now)}; the run's model was trained on {size(trained)}"
         raise ConfigError(Fault("dataset", problem))

@@ -22,12 +22,7 @@ WITHOUT_EFFECT = {
 }
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
-LATER: Mapping[str, Any] = {
-    "dataset.test_fraction": 0.0,
-    "dataset.stratify": None,
-    "dataset.folds": None,
-    "dataset.fold": None,
-}
+LATER: Mapping[str, Any] = {"loader.drop_last": False, "loader.draw": None}
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
 

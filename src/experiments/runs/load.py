@@ -54,7 +54,15 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
 def data_spec(folder: Path) -> DataSpec:
     """Return the data spec of a run's dataset, without the dataset."""
     told = run_in(folder).start.data
-    return DataSpec(**{**told, "shape": tuple(told["shape"]), "labels": tuple(told["labels"])})
+    kept = {name: _tuples(told[name]) for name in ("shape", "labels", "places", "dtype") if name in told}
+    return DataSpec(**{**told, **kept})
+
+
+def _tuples(value: Any) -> Any:
+    """Return lists as tuples, which JSON does not have, at any depth."""
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def load(run: str | Path | Result, *, output_root: str | Path = "outputs") -> Any:

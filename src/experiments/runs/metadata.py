@@ -122,7 +122,7 @@ def note(tutorial: Mapping[str, Any] | None, language: str) -> str:
 def inputs(spec: DataSpec) -> list[dict[str, str]]:
     """Return the dataset's splits as MLflow dataset inputs."""
     profile = {
-        "shape": list(spec.shape),
+        "shape": spec.shape,
         "outputs": spec.outputs,
         "classes": spec.classes,
         "sha256": spec.digest,

@@ -45,7 +45,8 @@ class Served(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the model's outputs."""
-        return self.predict(images.flatten(1) if self.flat else images)
+        outputs: Tensor = self.predict(images.flatten(1) if self.flat else images)
+        return outputs
 
 
 def export(folder: Path, which: load.Which) -> Exported:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from experiments.data.batches import Batches
-from experiments.data.splits import Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import Splits
 from experiments.data.tensors import to_float
 from experiments.training.runner import Runner
 

@@ -109,7 +109,7 @@ def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = No
     """
     state = _starting_weights(root, overrides, group)
     device = devices.prepare(root.device, deterministic=root.deterministic)
-    load = partial(build.load_dataset, root.dataset)
+    load = partial(build.load_dataset, root.dataset, root.loss["name"])
     splits = load() if group is None else group.after_first_here(load)
     prepared = Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state, group)
     if group is not None:

@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 from experiments.config.registry import register
 from experiments.data import images, preprocess
 from experiments.data.preprocess import Seen
-from experiments.data.splits import DataSpec, Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, DataError, Fault
 from experiments.runs import load, prediction, terminal
 from experiments.runs.find import folder_of
@@ -123,5 +124,5 @@ def as_data(spec: DataSpec, pixels: Tensor) -> Splits:
     """Return images in place of a dataset's rows, with targets that nobody reads."""
     count = len(pixels)
     targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
-    rows = Split(TensorDataset(pixels.reshape(count, -1), targets))
+    rows = Split(TensorDataset(pixels.reshape(count, -1), targets), spec.shape)
     return Splits(rows, rows, spec)

@@ -50,12 +50,11 @@ def show(rows: Sequence[Mapping[str, str]], *, best: bool = False, least: Sequen
 
 def opening(name: str, device: torch.device, spec: DataSpec, runner: Runner, processes: int = 1) -> None:
     """Print what is trained on which data and device, and where a resumed training continues."""
-    channels, height, width = spec.shape
     rows = ", ".join(f"{size:,} {part}" for part, size in spec.sizes.items() if part != "test")
     where = str(device) if processes == 1 else f"{processes} x {device.type}"
-    from experiments.training.describe import parameters  # torch is here by now
+    from experiments.training import describe  # torch is here by now
 
-    shape, count = f"{channels}x{height}x{width}", f"{parameters(runner.model):,} parameters"
+    shape, count = describe.size(spec.shape), f"{describe.parameters(runner.model):,} parameters"
     log.info("%s: %s (%s; %s) on %s, %s", name, spec.name, shape, rows, where, count, extra={"breaks": " "})
     if runner.untrained:
         log.info("resumes at epoch %d, step %d", len(runner.history), runner.progress.step)

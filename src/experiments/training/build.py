@@ -16,7 +16,9 @@ from torch import Tensor
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
-from experiments.data.splits import DataSpec, Split, Splits
+from experiments.data.split import Split
+from experiments.data.splits import DataSpec, Splits
+from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
 from experiments.training import build_step, checks, precision, protocols
@@ -34,14 +36,15 @@ from experiments.training.step import Forward
 _loaded: dict[str, Splits] = {}
 
 
-def load_dataset(settings: Mapping[str, Any]) -> Splits:
-    """Return the configured dataset; the last one is kept for a sweep's next job.
+def load_dataset(settings: Mapping[str, Any], loss: str = "") -> Splits:
+    """Return the configured dataset, with the targets that a loss takes; the last one is kept for a sweep's next job.
 
     Raises:
         ConfigError: its factory returned no splits.
         DataError: it is not available.
     """
-    key = json.dumps(dict(settings), sort_keys=True)
+    own_input = bool(loss) and register.loss.get(loss).metadata.get("targets") == "input"
+    key = json.dumps([dict(settings), own_input], sort_keys=True)
     if key not in _loaded:
         _loaded.clear()
         name = settings["name"]
@@ -51,7 +54,7 @@ def load_dataset(settings: Mapping[str, Any]) -> Splits:
             splits = made if isinstance(made, Splits) else Splits.of(**made)
         if not splits.spec.name:
             splits = dataclasses.replace(splits, spec=dataclasses.replace(splits.spec, name=name))
-        _loaded[key] = splits
+        _loaded[key] = splits.with_input_targets() if own_input else splits
     return _loaded[key]
 
 
@@ -63,7 +66,7 @@ def forget_dataset() -> None:
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """Return the model with its initial weights, on the CPU: the same ones for every device."""
     name = root.model["name"]
-    checks.require_shape(register.model.get(name), spec)
+    checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -72,10 +75,14 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     return model
 
 
-def input_shape(root: RootConfig, spec: DataSpec) -> tuple[int, ...]:
-    """Return the shape of one input as the configured model takes it."""
-    flat = register.model.get(root.model["name"]).metadata.get("input") == "flat"
-    return (spec.features,) if flat else spec.shape
+def input_kind(root: RootConfig) -> str:
+    """Return what the configured model takes: image, flat, tokens or any."""
+    return str(register.model.get(root.model["name"]).metadata.get("input", "any"))
+
+
+def input_shape(root: RootConfig, spec: DataSpec) -> Shape:
+    """Return the shape of one input as the configured model takes it; of each, where there are several."""
+    return (spec.features,) if input_kind(root) == "flat" else spec.shape
 
 
 def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
@@ -116,7 +123,8 @@ def assemble(
     metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
-    forward = _forward(root, model, device, splits.spec, valid, metrics)
+    forward, target_shape = _forward(root, model, device, splits.spec, valid, metrics)
+    train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
         checks.require_last_batch(forward, train, valid, root.model["name"])
     steered = scheduler is not None
@@ -148,12 +156,14 @@ def batches(
     """
     given = dict(root.loader)
     settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
-    split: Split = getattr(splits, part)
+    split: Split = getattr(splits, part).given_as(input_kind(root))
     size, shuffle = settings.batch_size, settings.shuffle
     if part == "valid":
         size, shuffle = settings.valid_batch_size, settings.valid_shuffle
     shape = input_shape(root, splits.spec)
-    order, own = Order(len(split), shuffle=shuffle, seed=seeds.data_order), size
+    checks.require_fixed_items(split, register.loader.get(given["name"]))
+    order, own = _order(settings, split, part, shuffle=shuffle, seed=seeds.data_order), size
+    whole = len(order)
     if group is not None:
         if len(split) < group.world:
             problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
@@ -164,8 +174,19 @@ def batches(
     if register.loader.get(given["name"]).metadata.get("on_device"):
         loader.to(device)
     if group is not None and part == "train":
-        loader = sampler.EveryBatch(loader, math.ceil(len(split) / size))
+        loader = sampler.EveryBatch(loader, math.ceil(whole / size))
     return Batches(loader, order, split, size, shape, root.limit_batches)
+
+
+def _order(settings: LoaderSettings, split: Split, part: str, *, shuffle: bool, seed: int) -> Order:
+    """Return the order of a split's rows; only the training's leaves out rows or draws them."""
+    rows, trains = len(split), part == "train"
+    size = rows // settings.batch_size * settings.batch_size if trains and settings.drop_last else rows
+    if size == 0:
+        problem = f"the {rows} training rows do not fill one batch of {settings.batch_size}, and no other is kept"
+        raise ConfigError(Fault("loader.drop_last", problem))
+    weights = checks.class_weights(split) if trains and settings.draw == "balanced" else None
+    return Order(size, shuffle=shuffle, seed=seed, rows=rows, weights=weights)
 
 
 def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -207,8 +228,11 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 def _forward(
     root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
-) -> Forward:
-    """Return how predictions and losses are computed, after one batch of it."""
+) -> tuple[Forward, tuple[int, ...] | None]:
+    """Return how predictions and losses are computed, and the shape of a row's targets if it is the predictions'.
+
+    One batch is tried.
+    """
     found = transforms(root, spec)
     forward = Forward(
         model=model,
@@ -218,8 +242,8 @@ def _forward(
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
     )
-    checks.require_one_batch(forward, valid, metrics, root, spec)
-    return compiled(forward, root.model["name"], valid) if root.device.compile else forward
+    shape = checks.require_one_batch(forward, valid, metrics, root, spec)
+    return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
 
 
 def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:

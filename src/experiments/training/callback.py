@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.training.result import Metrics
 
 
@@ -19,7 +20,7 @@ class Training(Protocol):
     train: Batches
     valid: Batches
     model: Any  # on `device`
-    loss: Callable[[Tensor, Tensor], Tensor]  # (pred, target) -> scalar mean
+    loss: Callable[[Nested, Nested], Tensor]  # (pred, target) -> scalar mean
     optimizer: Any
     device: torch.device
     steps: int  # of one epoch
@@ -28,7 +29,7 @@ class Training(Protocol):
     record: Callable[[Metrics, int], None]  # records metrics at a step, the epoch
     stopped: str  # why the training stops after this epoch; empty where it does not
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
 
     def evaluate(self, epoch: int, batches: Batches | None = None) -> Metrics:

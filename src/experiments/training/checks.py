@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -17,9 +18,14 @@ from torch import Tensor
 
 from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig
+from experiments.data import nested
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
+from experiments.data.split import Split
 from experiments.data.splits import DataSpec, Splits
+from experiments.data.tensors import is_arrays, is_image
 from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
+from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
@@ -46,22 +52,56 @@ def require_metric_names(names: Iterable[str], key: str) -> None:
     _raise([Fault(key, f"{name!r} is not allowed as a metric's name: {RULE}") for name in names if not is_valid(name)])
 
 
-def require_shape(model: Component, spec: DataSpec) -> None:
-    """Check that a model registered for images of one `shape` gets such images."""
-    shape = model.metadata.get("shape", spec.shape)
-    if shape != spec.shape:
+def require_input(model: Component, spec: DataSpec) -> None:
+    """Check that a model that takes images, of one `shape` perhaps, or one input gets such rows."""
+    kind, shape = model.metadata.get("input"), model.metadata.get("shape", spec.shape)
+    several = not isinstance(spec.dtype, str)
+    if kind in ("image", "flat") and several:
+        problem = f'takes one input, dataset {spec.name} has several ({spec.shape}); register it with input="any"'
+    elif kind == "image" and not is_image(spec.shape):
+        problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
+        problem += 'models of any: logistic, mlp; where they are images, the dataset gives "shape": (1, height, width)'
+    elif kind == "tokens" and spec.dtype in ("float32", "bool"):
+        problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
+    elif shape != spec.shape:
         free = [name for name in register.model.names if "shape" not in register.model.get(name).metadata]
-        problem = (
-            f"{model.name} takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
-            f"models of any shape: {', '.join(free)}"
-        )
-        raise ConfigError(Fault("model", problem))
+        problem = f"takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
+        problem += f"models of any shape: {', '.join(free)}"
+    else:
+        return
+    raise ConfigError(Fault("model", f"{model.name} {problem}"))
+
+
+def class_weights(split: Split) -> Tensor:
+    """Return how likely each row is drawn so that each class comes as often; for labels, one a row.
+
+    Raises:
+        ConfigError: the targets are something else.
+    """
+    y = split.tensors[1]
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.ndim > 1:
+        raise ConfigError(Fault("loader.draw", "balanced draws rows by their label; this dataset has other targets"))
+    return 1 / torch.bincount(y).double()[y]
+
+
+def require_fixed_items(split: Split, loader: Component) -> None:
+    """Check that a dataset whose items are drawn anew is not read once for all epochs."""
+    if is_arrays(split.dataset) or not loader.metadata.get("reads_once"):
+        return
+    cpu = torch.device("cpu")
+    with noise_kept():
+        before = noise_state(cpu)
+        one, other = (nested.leaves(split.row(split.dataset[0])) for _ in range(2))
+        drawn = not same_noise(before, noise_state(cpu)) or not all(map(torch.equal, one, other))
+    if drawn:
+        problem = f"{loader.name} reads each item once, and an item of this dataset is another each time it is read"
+        raise ConfigError(Fault("loader", f"{problem}; loader=dataloader reads them each epoch"))
 
 
 def require_targets(root: RootConfig, spec: DataSpec) -> None:
     """Check that the loss, the metrics and the callbacks take the dataset's kind of target."""
     has = "classes" if spec.classes else "reals"
-    words = {"classes": "class labels", "reals": "real targets"}
+    words = {"classes": "class labels", "reals": "real targets", "input": "the input"}
     losses = [name for name in register.loss.names if register.loss.get(name).metadata.get("targets") == has]
     chosen = [("loss", register.loss.get(root.loss["name"]), f"losses that do: {', '.join(losses)}")]
     for registry, names in ((register.metric, root.metrics), (register.callback, root.callbacks)):
@@ -70,7 +110,7 @@ def require_targets(root: RootConfig, spec: DataSpec) -> None:
     faults = []
     for key, component, remedy in chosen:
         takes = component.metadata.get("targets", has)
-        if takes != has:
+        if takes not in (has, "input"):
             problem = f"{component.name} takes {words[takes]}, dataset {spec.name} has {words[has]}; {remedy}"
             faults.append(Fault(key, problem))
     _raise(faults)
@@ -90,69 +130,132 @@ def require_watched(callbacks: Mapping[str, Callback], metrics: Iterable[str]) -
 
 def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: str) -> None:
     """Check that the model trains on one row where the last training batch has one, as batch norm cannot."""
-    rows, size = len(train.split), train.batch_size
+    rows, size = len(train.order), train.batch_size
     if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
         return
-    xb = next(valid.epoch(0))[0][:1].to(forward.device)
+    xb = _on_device(_first_rows(next(valid.epoch(0))[0], 1), forward)
     other = next(other for other in count(size + 1) if rows % other != 1)
     problem = f"{rows:,} training rows in batches of {size} leave one row for the last, which {name} cannot train on"
-    with refused("loader.batch_size", f"{problem} (try {other})", (ValueError,)):
+    with refused("loader.batch_size", f"{problem} (try {other}, or loader.drop_last=true)", (ValueError,)):
         forward.compute(copy.deepcopy(forward.model).train(), xb)
 
 
 def require_one_batch(
     forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
-) -> None:
-    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together."""
+) -> tuple[int, ...] | None:
+    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together.
+
+    Returns:
+        the shape of a row's real targets, where the predictions have as many numbers in another shape; else None.
+    """
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
     with refused("loader", problem, (TypeError, ValueError, DataError)):
         xb, yb = next(valid.epoch(0))
-    xb, yb = xb.to(forward.device), yb.to(forward.device)
-    pred = _predictions(forward, root.model["name"], spec, xb)
+    xb, yb = _on_device(xb, forward), _on_device(yb, forward)
+    pred = _predictions(forward, root, spec, xb)
+    shape = _target_shape(pred, yb)
+    yb = yb if shape is None else yb.view(-1, *shape)
     measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
     measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
     for key, (name, function, expected) in measured.items():
-        with refused(key, f"{name} cannot take predictions {tuple(pred.shape)}, targets {tuple(yb.shape)}"):
+        given = f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
+        with refused(key, f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
             value = function(pred, yb)
         if not isinstance(value, Tensor) or value.ndim:
             raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
-    if not _learns(forward, xb[:2], yb[:2]):
+    if not _learns(forward, _first_rows(xb, 2), _first_rows(yb, 2)):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
+    return shape
 
 
-def _learns(forward: Forward, xb: Tensor, yb: Tensor) -> bool:
+def _on_device(value: Nested, forward: Forward) -> Nested:
+    return nested.apply(lambda tensor: tensor.to(forward.device), value)
+
+
+def _first_rows(value: Nested, count: int) -> Nested:
+    return nested.apply(lambda tensor: tensor[:count], value)
+
+
+def _target_shape(pred: Nested, yb: Nested) -> tuple[int, ...] | None:
+    """Return the predictions' shape of a row, where real targets have as many numbers; of the first that has."""
+    if not isinstance(yb, Tensor) or not yb.is_floating_point():
+        return None
+    shapes = [tuple(leaf.shape[1:]) for leaf in nested.leaves(pred) if leaf.numel() == yb.numel()]
+    return None if not shapes or shapes[0] == tuple(yb.shape[1:]) else shapes[0]
+
+
+def _learns(forward: Forward, xb: Nested, yb: Nested) -> bool:
     """Return whether the loss has a gradient in evaluation or, on a copy of the model, in training."""
     with torch.enable_grad():
         loss = forward.loss(forward.predict(xb), yb)
         return loss.requires_grad or forward.loss(copy.deepcopy(forward.model).train()(xb), yb).requires_grad
 
 
-def _predictions(forward: Forward, name: str, spec: DataSpec, xb: Tensor) -> Tensor:
-    """Return the model's predictions, checked to be (rows, the dataset's outputs)."""
+def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested) -> Nested:
+    """Return the model's predictions, checked to have the batch's rows.
+
+    A loss or metric that declares its targets takes (rows, outputs, places ...) for labels, and as many numbers as a
+    row's real targets have.
+    """
     forward.model.eval()
-    problem = f"{name} cannot take dataset {spec.name}, batches of {tuple(xb.shape)}"
-    with torch.no_grad(), refused("model", problem):
+    name, rows = root.model["name"], nested.rows(xb)
+    problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
+    with torch.no_grad(), refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb)):
         pred = forward.predict(xb)
-    expected = (len(xb), spec.outputs)
-    if isinstance(pred, Tensor) and pred.shape == expected:
+    leaves = nested.leaves(pred)
+    given = describe.kind(pred) + (
+        "" if isinstance(pred, Tensor) or not leaves else f" of the shapes {describe.shape(pred)}"
+    )
+    if not leaves or any(leaf.shape[:1] != (rows,) for leaf in leaves):
+        problem = f"expected a tensor, or a tuple or mapping of tensors, of {rows} rows"
+        raise ConfigError(Fault("model", f"{name} returned {given}; {problem}"))
+    chosen = [register.loss.get(root.loss["name"]), *map(register.metric.get, root.metrics)]
+    strict = next((each for each in chosen if each.metadata.get("targets")), None)
+    expected = (rows, spec.outputs, *spec.places)
+    if strict is None or _fits(pred, expected, spec):
         return pred
     kind = "classes" if spec.classes else "target columns"
-    problem = f"dataset {spec.name} has {spec.outputs} {kind}, so expected shape {expected} for {len(xb)} rows"
-    raise ConfigError(Fault("model", f"{name} returned {describe.kind(pred)}; {problem}"))
+    problem = f"dataset {spec.name} has {spec.outputs} {kind}, so {strict.kind} {strict.name} takes predictions of the "
+    problem += f"shape {expected} for {rows} rows"
+    if isinstance(pred, Tensor) and pred.shape == (rows, *spec.places, spec.outputs):
+        problem += "; return them with .movedim(-1, 1), and take loss=cross_entropy"
+    elif isinstance(pred, Tensor) and pred.numel() == rows * spec.outputs:
+        problem += "; end the model with nn.Flatten()"
+    raise ConfigError(Fault("model", f"{name} returned {given}; {problem}"))
+
+
+def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
+    if not isinstance(pred, Tensor):
+        return False
+    return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
+
+
+def _remedy(xb: Nested) -> str:
+    """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
+        return (
+            '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
+        )
+    if any(leaf.ndim == 4 and leaf.shape[1] == 1 for leaf in nested.leaves(xb)):
+        return '; if the rows are not images, the dataset gives their "shape", such as (length, features)'
+    return ""
 
 
 @contextlib.contextmanager
 def refused(
-    key: str, problem: str, errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError)
+    key: str,
+    problem: str,
+    errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError),
+    remedy: str = "",
 ) -> Iterator[None]:
-    """Turn errors of a component into a ConfigError that starts with the problem."""
+    """Turn errors of a component into a ConfigError that starts with the problem and ends with the remedy."""
     try:
         yield
     except ConfigError:
         raise
     except errors as error:
-        raise ConfigError(Fault(key, f"{problem}: {first_line(error)}")) from error
+        raise ConfigError(Fault(key, f"{problem}: {first_line(error)}{remedy}")) from error
 
 
 def _raise(faults: Sequence[Fault]) -> None:

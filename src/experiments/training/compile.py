@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.errors import ConfigError, Fault
 from experiments.training.step import Forward
@@ -34,7 +35,7 @@ def compiled(forward: Forward, name: str, valid: Batches) -> Forward:
     forward = replace(forward, compiled=call)
     with torch.inference_mode(), in_words():  # as in evaluation, which then reuses it
         xb, _ = next(valid.epoch(0))
-        forward.predict(xb.to(forward.device))
+        forward.predict(nested.apply(lambda tensor: tensor.to(forward.device), xb))
     return forward
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from experiments.config.registry import Component
+from experiments.data import nested
+from experiments.data.nested import Nested
 from experiments.errors import Fault, TrainingError, first_line
 from experiments.seeds import noise_state, same_noise
 from experiments.training.step import EagerStep, Forward
@@ -70,7 +72,7 @@ class GraphedStep(EagerStep):
         self._fixed: list[dict[str, Any]] = []
         self._replay: Callable[[], None] | None = None
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
         """Take one step; return the predictions and the loss before its update.
 
         Raises:
@@ -78,28 +80,27 @@ class GraphedStep(EagerStep):
         """
         for group, rate in zip(self._groups, self._rates, strict=False):
             rate.fill_(group["lr"])
-        if len(xb) != self.batch_size:
+        if nested.rows(xb) != self.batch_size:
             return self._step(xb, yb, number)
         if self.warmed_up < WARM_UP:
             return self._warm_up(xb, yb, number)
         if self._replay is None:
             self._replay = self._captured(xb, yb)
-        if (xb.shape, yb.shape) != (self._xb.shape, self._yb.shape):
+        if _shapes((xb, yb)) != _shapes((self._xb, self._yb)):
             return self._step(xb, yb, number)
         self._require_unchanged()
-        self._xb.copy_(xb)
-        self._yb.copy_(yb)
+        nested.apply(Tensor.copy_, (self._xb, self._yb), (xb, yb))
         self._number.fill_(number)
         self._replay()
         # The next replay overwrites them.
-        return self._pred.clone(), self._loss.clone()
+        return nested.apply(Tensor.clone, self._pred), self._loss.clone()
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
         """The optimiser's, which load_state_dict replaces."""
         return getattr(self.update.optimizer, "param_groups", [])
 
-    def _step(self, xb: Tensor, yb: Tensor, number: int | Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+    def _step(self, xb: Nested, yb: Nested, number: int | Tensor, **settings: Any) -> tuple[Nested, Tensor]:
         """Take the eager step, with the learning rates on the device and these settings of fused optimisers."""
         before = [dict(group) for group in self._groups]
         for group, rate in zip(self._groups, self._rates, strict=False):
@@ -112,7 +113,7 @@ class GraphedStep(EagerStep):
             for group, old in zip(self._groups, before, strict=True):
                 group.update({key: old[key] for key in ("lr", *settings) if key in old})
 
-    def _warm_up(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+    def _warm_up(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
         self.warmed_up += 1
         host = torch.device("cpu")
         before = noise_state(host)
@@ -127,10 +128,10 @@ class GraphedStep(EagerStep):
             )
         return pred, loss
 
-    def _captured(self, xb: Tensor, yb: Tensor) -> Callable[[], None]:
+    def _captured(self, xb: Nested, yb: Nested) -> Callable[[], None]:
         """Return the captured step's replay, which reads the batch from own memory."""
-        self._xb, self._yb = xb.clone(), yb.clone()
-        self._number = torch.zeros((), dtype=torch.int64, device=xb.device)
+        self._xb, self._yb = nested.apply(Tensor.clone, (xb, yb))
+        self._number = torch.zeros((), dtype=torch.int64, device=self.forward.device)
         loose = ("params", "lr") if self._rates else ("params",)
         self._fixed = [{key: value for key, value in group.items() if key not in loose} for group in self._groups]
         try:
@@ -152,6 +153,10 @@ class GraphedStep(EagerStep):
                 if group[key] != value:
                     problem = f"{KEY}: the optimiser's {key} was {value!r} when its step was captured"
                     raise TrainingError(f"{problem}, and is {group[key]!r} now. Set {KEY}=false to change it")
+
+
+def _shapes(value: Nested) -> list[torch.Size]:
+    return [leaf.shape for leaf in nested.leaves(value)]
 
 
 def faults(optimizer: Any, component: Component, *, scaled: bool) -> list[Fault]:

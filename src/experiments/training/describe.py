@@ -21,6 +21,15 @@ def kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
+def shape(value: Any) -> str:
+    """Return the shape of a tensor, of each in a tuple or mapping, or the type of anything else."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {shape(part)}" for key, part in value.items()) + "}"
+    return f"({', '.join(map(shape, value))})" if isinstance(value, list | tuple) else type(value).__name__
+
+
 def parameters(model: Any, **options: bool) -> int:
     """Return how many numbers a model's parameters hold."""
     return sum(parameter.numel() for parameter in model.parameters(**options))
@@ -69,3 +78,12 @@ def _shape(value: Any) -> str:
     if isinstance(value, Mapping):
         value = tuple(value.values())
     return f"({', '.join(map(_shape, value))})" if isinstance(value, list | tuple) else type(value).__name__
+
+
+def size(shape: Any) -> str:
+    """Return a row's shape in words: 1x28x28, or 8 and 1x4x4 where it has several inputs."""
+    if isinstance(shape, Mapping):
+        shape = tuple(shape.values())
+    if all(isinstance(length, int) for length in shape):
+        return "x".join(map(str, shape))
+    return " and ".join(map(size, shape))

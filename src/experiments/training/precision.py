@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from experiments.config.device import DeviceConfig
+from experiments.data import nested
 from experiments.errors import ConfigError, Fault
 
 # Calls a model or a loss, (function, *arguments), in the run's precision.
@@ -32,7 +32,7 @@ class Autocast:
         """Return the function's result, in float32."""
         with self.context:
             result = function(*given)
-        return result.float() if isinstance(result, Tensor) else result
+        return nested.apply(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, result)
 
 
 def computing(config: DeviceConfig, device: torch.device) -> Compute:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from experiments import live
+from experiments.data import nested
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
@@ -28,7 +30,7 @@ from experiments.training.step import EagerStep
 from experiments.training.torch_private import mark_stepped
 
 Record = Callable[[Metrics, int], None]
-Trained = tuple[Tensor, Tensor, Tensor, Tensor]  # batch x and y, predictions, loss
+Trained = tuple[Nested, Nested, Nested, Tensor]  # batch x and y, predictions, loss
 
 
 @dataclass(kw_only=True)
@@ -158,7 +160,7 @@ class Runner:
         done, steps, step = self.progress.step, self.steps, self.step
         for index, (xb, yb) in enumerate(self._batches_from(epoch, done), done):
             if self.waits_for_device:
-                xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+                xb, yb = self.moved(xb), self.moved(yb)
             pred, loss = step(xb, yb, epoch * steps + index)
             self.step_scheduler("step")
             self.progress.step = index + 1
@@ -179,14 +181,18 @@ class Runner:
         sums, compute = self._sums(by_rows=self.mean_over == "samples"), self.step.forward.compute
         for xb, yb in (batches or self.valid).epoch(epoch):
             if self.waits_for_device:
-                xb, yb = xb.to(self.device, non_blocking=True), yb.to(self.device, non_blocking=True)
+                xb, yb = self.moved(xb), self.moved(yb)
             pred = self.predict(xb)
             sums.add(pred, yb, compute(self.step.forward.loss, pred, yb))
             if stoppable and self.stop_request.reason is not None:
                 self._stop(self.stop_request.reason)
         return sums.means()
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def moved(self, value: Nested) -> Nested:
+        """Return a batch's x or y on the device."""
+        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
         return self.step.forward.predict(xb)
 
@@ -234,7 +240,7 @@ class Runner:
     def _sums(self, *, by_rows: bool = True) -> Sums:
         return Sums(self.metrics, by_rows=by_rows, all_reduce=self.all_reduce)
 
-    def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches_from(self, epoch: int, done: int) -> Iterator[tuple[Nested, Nested]]:
         """Return the training batches of an epoch after those done, with the noise stream where it was."""
         batches = islice(self.train.epoch(epoch), self.steps)
         if done < self.steps:

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.data import nested
+from experiments.data.nested import Nested
 from experiments.training.precision import Compute, call
 from experiments.training.update import Update
 
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Nested], Nested]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +35,23 @@ class Forward:
     """
 
     model: Any
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Nested, Nested], Tensor]
     device: torch.device
     compute: Compute = call
     train_transforms: Sequence[Transform] = ()
     valid_transforms: Sequence[Transform] = ()
-    compiled: Callable[[Tensor], Any] | None = None
+    compiled: Callable[[Nested], Any] | None = None
 
     @property
-    def called(self) -> Callable[[Tensor], Any]:
+    def called(self) -> Callable[[Nested], Any]:
         """The model, or its compiled call."""
         return self.compiled or self.model
 
-    def predict(self, xb: Tensor) -> Tensor:
+    def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
         for transform in self.valid_transforms:
             xb = transform(xb)
-        pred: Tensor = self.compute(self.called, xb)
-        return pred
+        return self.compute(self.called, xb)
 
 
 class EagerStep:
@@ -63,7 +64,7 @@ class EagerStep:
         self._called, self._loss_function = forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
         """Take one step; return the predictions and the loss before its update, without gradients."""
         for transform in self._transforms:
             xb = transform(xb)
@@ -75,4 +76,4 @@ class EagerStep:
             breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
         self.update(loss, number)
         self._zero_grad()
-        return pred.detach(), loss.detach()
+        return nested.apply(Tensor.detach, pred), loss.detach()

@@ -28,7 +28,7 @@ def arrays(
     fold: Fold = None,
     targets: Literal["auto", "labels", "reals"] = "auto",
     layout: Literal["auto", "channels_first", "channels_last"] = "auto",
-    shape: Annotated[list[Annotated[int, Ge(1)]], Len(3, 3)] | None = None,
+    shape: Annotated[list[Annotated[int, Ge(1)]], Len(1)] | None = None,
 ) -> Splits:
     """Read x, images or rows of numbers, and y, labels or real targets, as conf/dataset/arrays.yaml explains.
 
@@ -41,14 +41,17 @@ def arrays(
         for name in [name for name in content if name.startswith("x")]:
             content[name] = own_arrays.images(name, content[name], layout, shape, said)
         names = own_arrays.targets(content, targets, said)
-        splits = _splits(content, names, path, Division(valid_fraction, test_fraction, seed, stratify, folds, fold))
+        division = Division(valid_fraction, test_fraction, seed, stratify, folds, fold)
+        splits = _splits(content, names, path, division, None if shape is None or len(shape) == 3 else shape)
     except DataError as error:
         raise DataError(f"dataset.path={path}: {error}") from None
     own_arrays.report(splits, content["x"].dtype, said)
     return splits
 
 
-def _splits(content: dict[str, Array], names: list[str], path: str, division: Division) -> Splits:
+def _splits(
+    content: dict[str, Array], names: list[str], path: str, division: Division, shape: list[int] | None
+) -> Splits:
     x, y = content["x"], content["y"]
     if len(x) != len(y):
         raise DataError(f"x has {len(x)} rows and y has {len(y)}")
@@ -63,7 +66,8 @@ def _splits(content: dict[str, Array], names: list[str], path: str, division: Di
     if "valid" not in own:
         chosen = division.parts(len(y), labels=y if y.dtype.kind in "biu" else None)
         parts = {part: (x[rows], y[rows]) for part, rows in chosen.items()}
-    return Splits.of(**parts, **own, source=path, name="arrays", labels=names, classes=len(names) or None)
+    given = {**parts, **own}
+    return Splits.of(**given, shape=shape, source=path, name="arrays", labels=names, classes=len(names) or None)
 
 
 def _read(path: Path, said: list[str]) -> dict[str, Array]:

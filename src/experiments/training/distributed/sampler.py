@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.data import nested
 from experiments.data.batches import Order
 from experiments.seeds import of_process
 
@@ -67,9 +68,9 @@ class EveryBatch:
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         given = 0
         for given, (xb, yb) in enumerate(self.loader, 1):  # noqa: B007  # used after the loop
             yield xb, yb
         if given < self.batches:
-            yield xb[:0], yb[:0]
+            yield nested.apply(lambda tensor: tensor[:0], (xb, yb))

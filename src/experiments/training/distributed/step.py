@@ -20,7 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from experiments.data import nested
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.errors import TrainingError
 from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints, State
@@ -92,15 +94,16 @@ class JointStep(EagerStep):
 
     def __init__(self, forward: Forward, update: JointUpdate, train: Batches) -> None:
         super().__init__(forward, update)
-        self.rows, self.batch_size, self.steps = len(train.split), train.batch_size, len(train)
+        assert isinstance(train.order, sampler.ShareOrder)
+        self.rows, self.batch_size, self.steps = len(train.order.whole), train.batch_size, len(train)
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> tuple[Nested, Tensor]:
         """Take one step; return the share's predictions and loss before the update."""
         group, update = self.update.group, self.update
         whole = min(self.batch_size, self.rows - int(number) % self.steps * self.batch_size)
         expected = sampler.size(whole, group.rank, group.world)
-        if len(xb) != expected:
-            problem = f"the loader returned {len(xb)} rows in process {group.rank}, whose share is {expected}"
+        if nested.rows(xb) != expected:
+            problem = f"the loader returned {nested.rows(xb)} rows in process {group.rank}, whose share is {expected}"
             raise TrainingError(f"{problem}; only a loader that follows its order and batch size can be shared")
         update.weight = expected / whole
         if expected:

@@ -1,0 +1,167 @@
+"""Rows of a dataset, one split: arrays, or a map-style dataset that gives them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from experiments.data import nested
+from experiments.data.nested import Nested
+from experiments.data.tensors import Rows, Shape, as_input, as_rows, as_targets, is_arrays
+from experiments.errors import DataError
+from experiments.seeds import fixed_noise
+
+Collate = Callable[[list[Any]], Any]
+
+
+class Split:
+    """Rows of a dataset: a map-style dataset, which for arrays is a TensorDataset of flat rows.
+
+    Args:
+        shape: of one row; of each input, where there are several.
+        classes: whether targets are labels of a known number of classes.
+        collate: makes a batch (x, y) of a list of items; None for torch's own.
+        kind: what the model takes; see `as_input`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        shape: Shape,
+        *,
+        classes: bool = False,
+        collate: Collate | None = None,
+        kind: str = "image",
+    ) -> None:
+        self.dataset, self.shape, self.classes, self.collate, self.kind = dataset, shape, classes, collate, kind
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length, a map-style one has it
+
+    @cached_property
+    def tensors(self) -> tuple[Nested, Nested]:
+        """X (n, features) and y (n,) or (n, places ...) int64 or (n, columns) float32; every item is read once."""
+        if is_arrays(self.dataset):
+            x, y = self.dataset.tensors
+            return x, y
+        with fixed_noise():
+            items = [tuple(self.dataset[index]) for index in range(len(self))]
+        x, y = nested.tuples(self.collate(items)) if self.collate else nested.turned(items)
+        return as_rows(x, self.shape)[0], self.targets(y)
+
+    @property
+    def first(self) -> Nested:
+        """X of the first row (1, features), as it is stored."""
+        if is_arrays(self.dataset):
+            return nested.apply(lambda tensor: tensor[:1], self.dataset.tensors[0])
+        return self.row(self.item)
+
+    @cached_property
+    def item(self) -> tuple[Any, Any]:
+        """The first item of a map-style dataset."""
+        with fixed_noise():
+            x, y = self.dataset[0]
+        return x, y
+
+    def row(self, item: Any) -> Nested:
+        """Return x of an item as a stored row (1, features)."""
+        x, _ = nested.tuples(self.collate([item])) if self.collate else nested.turned([tuple(item)])
+        return as_rows(x, self.shape)[0]
+
+    def floats(self) -> tuple[Nested, Nested]:
+        """Return x in the type that the model takes, mostly float32, and y."""
+        x, y = self.tensors
+        return self.inputs(x), y
+
+    def inputs(self, x: Nested) -> Nested:
+        """Return stored rows in the type that the model takes."""
+        return as_input(x, self.shape, self.kind)
+
+    def targets(self, y: Any) -> Nested:
+        """Return targets as the run has them."""
+        return as_targets(y, classes=self.classes)
+
+    def given_as(self, kind: str) -> Split:
+        """Return the same rows, for a model that takes this kind of input."""
+        split = Split(self.dataset, self.shape, classes=self.classes, collate=self.collate, kind=kind)
+        vars(split).update({name: value for name, value in vars(self).items() if name == "tensors"})  # if read already
+        return split
+
+    def with_input_targets(self) -> Split:
+        """Return the same rows with the input, as float32, as the target."""
+        if not is_arrays(self.dataset):
+            return Split(InputTargets(self.dataset, self.shape), self.shape)
+        x, _ = self.tensors
+        return Split(TensorDataset(x, as_input(x, self.shape, "flat")), self.shape)
+
+
+class InputTargets(Dataset[Any]):
+    """The items of a map-style dataset with the input as the target; an item may be an input alone."""
+
+    def __init__(self, dataset: Any, shape: Shape) -> None:
+        self.dataset, self.shape = dataset, shape
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        item = self.dataset[index]
+        x = torch.as_tensor(item[0] if isinstance(item, tuple | list) else item)
+        return x, as_input(x, self.shape, "flat")
+
+
+def split_of(value: Any, shape: Shape | None, part: str, *, classes: bool, collate: Collate | None) -> Split:
+    """Return the split of (x, y) or of a map-style dataset.
+
+    Raises:
+        DataError: it is something else, or its rows do not fit together.
+    """
+    if is_arrays(value):
+        value = value.tensors
+    if not isinstance(value, tuple):
+        return _map_style(value, shape, part, classes=classes, collate=collate)
+    if len(value) != 2:
+        raise DataError(f"the {part} split is a tuple of {len(value)}; (x, y) is expected, or ((x1, x2), y)")
+    x, found = as_rows(value[0], shape)
+    y = as_targets(value[1], classes=classes)
+    counts = [*{len(leaf) for leaf in nested.leaves(x)}, *{len(leaf) for leaf in nested.leaves(y)}]
+    if len(set(counts)) > 1:
+        raise DataError(f"the {part} split has {counts[0]} rows in x and {counts[-1]} in y")
+    if counts[0] == 0:
+        raise DataError(f"the {part} split has no rows")
+    plain = isinstance(x, Tensor) and isinstance(y, Tensor)
+    return Split(TensorDataset(x, y) if plain else Rows(x, y), found, classes=classes, collate=collate)
+
+
+def inputs_alone(value: Any, shape: Shape | None, part: str, **_: Any) -> Split:
+    """Return the split of rows without targets, whose target is their input."""
+    if isinstance(value, tuple) or is_arrays(value):
+        raise DataError(f'the {part} split has targets; with targets="input" it should be x alone')
+    if hasattr(value, "shape") or hasattr(value, "to_numpy") or isinstance(value, list):
+        rows, found = as_rows(value, shape)
+        return Split(TensorDataset(rows, rows), found).with_input_targets()
+    return _map_style(InputTargets(value, shape), shape, part, classes=False, collate=None)
+
+
+def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, collate: Collate | None) -> Split:
+    kind = type(dataset).__name__
+    if isinstance(dataset, DataLoader):
+        raise DataError(f"the {part} split is a {kind}; give its dataset, since the run makes the batches (loader=...)")
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise DataError(f"the {part} split is a {kind}; (x, y) or a map-style Dataset with a length is expected")
+    if len(dataset) == 0:
+        raise DataError(f"the {part} split has no rows")
+    with fixed_noise():
+        item = dataset[0]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
+        raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected, or ((x1, x2), y)")
+    x, _ = nested.tuples(collate([item])) if collate else nested.turned([tuple(item)])
+    split = Split(dataset, as_rows(x, shape)[1], classes=classes, collate=collate)
+    vars(split)["item"] = tuple(item)
+    return split
