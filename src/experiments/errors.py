@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# Names that elsewhere mean what is called otherwise here
+SYNONYMS = {"batch": "step", "iteration": "step", "train": "fit", "labels": "classes", "regression": "reals"}
 
 
 class UserError(Exception):
@@ -76,12 +81,22 @@ def nearest(name: object, known: Sequence[str]) -> list[str]:
     """Return the names that a text abbreviates, by number, beginning or part (`5` for `05_optim`), else the nearest."""
     text = str(name).lower()
     parts = {each: re.split("[_-]", each.lower()) for each in known if text}
+    here = [SYNONYMS.get(part, part) for part in re.split("[_-]", text)]
     return (
         [each for each in parts if text.isdecimal() and re.match(rf"0*{int(text)}(?!\d)", each)]
         or [each for each in parts if each.lower().startswith(text)]
-        or [each for each in parts if text in parts[each]]
+        or [each for each in parts if text in parts[each] or here == parts[each]]
         or difflib.get_close_matches(text, known, n=1, cutoff=0.5)
     )
+
+
+@contextlib.contextmanager
+def warned(log: logging.Logger, what: str) -> Iterator[None]:
+    """Turn any error into a warning that something is missing, where all else is kept."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # a model, a dataset or a library may raise any
+        log.warning("no %s: %s: %s; the run is kept", what, type(error).__name__, first_line(error))
 
 
 def first_line(error: BaseException | str) -> str:

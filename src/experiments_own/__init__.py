@@ -7,4 +7,4 @@ import sys
 
 from experiments.config.discovery import OwnFiles
 
-sys.meta_path.append(OwnFiles())
+sys.meta_path.insert(0, OwnFiles())  # before the finder of files, which would import them once more

@@ -320,7 +320,7 @@ def test_runs_that_differ_by_seed_alone_are_one_group_with_mean_and_spread(outpu
     (row,) = seeds.rows(seeds.groups(laid("outputs")), [METRIC])
     assert row == {
         "runs alike but\nfor the seed": "all",
-        "seeds": "3",
+        "runs": "3",
         "valid/loss\nmean": "0.5000",
         "valid/loss\nsd": "0.1000",
         "minus the first": "",
@@ -392,7 +392,7 @@ def test_a_difference_that_no_sensible_number_of_seeds_would_show_is_told_as_tha
 def test_groups_that_are_the_same_in_each_seed_are_told_as_that(outputs: Path) -> None:
     of_seeds(outputs, "a", [0.40, 0.50])
     of_seeds(outputs, "b", [0.40, 0.50])
-    assert verdict_of(outputs).text == "no difference for every seed (2 seeds, paired)"
+    assert verdict_of(outputs).text == "no difference in any run (2 seeds, paired)"
 
 
 def test_one_run_each_tells_nothing_about_seeds(outputs: Path) -> None:
@@ -560,3 +560,75 @@ def test_a_reader_who_has_read_enough_is_no_fault(outputs: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path("page.html").is_file()
+
+
+# Groups over another key than the seed
+
+
+def folds(outputs: Path, model: str, losses: Sequence[float], *, data: str = "") -> None:
+    """A run of each fold; each fold has other data."""
+    for fold, loss in enumerate(losses):
+        settings = {"model.name": model, "dataset.fold": str(fold), "seed": "0"}
+        identity = {**settings, "content of dataset": f"{data}{fold}"}
+        run(outputs / model / str(fold), [loss], settings=settings, identity=identity)
+
+
+def over(outputs: Path, *keys: str) -> Comparison:
+    jobs, _ = choose([str(outputs)], Path("outputs"))
+    return compare(jobs, METRIC, over=keys)
+
+
+def test_folds_are_one_group_of_other_data_and_are_paired(outputs: Path) -> None:
+    folds(outputs, "a", [0.1, 0.5, 0.9])
+    folds(outputs, "b", [0.2, 0.61, 1.0])
+    comparison = over(outputs, "dataset.fold")
+    groups = seeds.groups(comparison)
+    assert [(group.label, len(group.runs)) for group in groups] == [("model=a", 3), ("model=b", 3)]
+    assert re.fullmatch(r"worse: \+0\.1033 \[.*\] \(95 %, 3 folds, paired\)", seeds.verdicts(groups, METRIC)[0].text)
+    assert rows.headline(comparison) == "lowest mean valid/loss: model=a, 0.5000"  # not the easiest fold's
+    assert not any(note.startswith("not all were trained") for note in comparison.notes)
+
+
+def test_folds_whose_data_changed_between_groups_are_told(outputs: Path) -> None:
+    folds(outputs, "a", [0.1, 0.5])
+    folds(outputs, "b", [0.2, 0.6], data="other")
+    assert any(note.startswith("not all were trained") for note in over(outputs, "dataset.fold").notes)
+
+
+def test_runs_of_a_fold_with_other_data_are_another_group(outputs: Path) -> None:
+    folds(outputs, "a", [0.1, 0.5])
+    settings = {"model.name": "a", "dataset.fold": "0", "seed": "1"}
+    run(outputs / "c", [0.3], settings=settings, identity={**settings, "content of dataset": "changed"})
+    labels = {item.group for item in over(outputs, "dataset.fold").runs}
+    assert labels == {f"content of dataset {number} of 3" for number in (1, 2, 3)}
+
+
+def test_seeds_and_folds_together_are_runs(outputs: Path) -> None:
+    for seed in "01":
+        for fold in "01":
+            settings = {"dataset.fold": fold, "seed": seed}
+            run(outputs / (seed + fold), [float(fold) + int(seed)], settings=settings, identity=settings)
+    comparison = over(outputs, "dataset.fold")
+    (group,) = seeds.groups(comparison)
+    assert (len(group.runs), set(group.over)) == (4, {"dataset.fold", "seed"})
+    assert seeds.rows([group], [METRIC])[0]["runs alike but\nfor seed, dataset.fold"] == "all"
+
+
+@pytest.mark.parametrize("key", ["fold", "dataset.folds"])
+def test_an_unknown_key_is_refused_with_the_nearest(outputs: Path, key: str) -> None:
+    folds(outputs, "a", [0.1, 0.5])
+    with pytest.raises(ConfigError, match=f"--over {key}: no run has this setting; did you mean 'dataset.fold'"):
+        over(outputs, key)
+
+
+def test_a_key_that_does_not_vary_is_told(outputs: Path) -> None:
+    folds(outputs, "a", [0.1, 0.5])
+    assert "model.name is the same in all runs" in over(outputs, "dataset.fold", "model.name").notes
+
+
+def test_the_command_and_the_page_name_the_folds(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folds(outputs, "a", [0.1, 0.5])
+    folds(outputs, "b", [0.2, 0.6])
+    text = told(capsys, str(outputs), "--over", "dataset.fold", "--html", "page.html")
+    assert "folds" in text
+    assert "Runs that differ by dataset.fold alone are one group" in Path("page.html").read_text()

@@ -180,9 +180,9 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "infinite target": ({"train": (X, LABELS + np.inf)}, "y holds values that are not finite"),
     "text labels": (
         {"train": (X, ["cat", "dog"] * 2)},
-        r"y should be numbers, of one shape.*np.unique\(y, return_inverse=True\)",
+        r"y holds text, such as 'cat'; .*np.unique\(y, return_inverse=True\)",
     ),
-    "text arrays": ({"train": (X, np.array(["cat", "dog"] * 2))}, "y should be numbers, .*give `labels`"),
+    "text arrays": ({"train": (X, np.array(["cat", "dog"] * 2))}, "y holds text"),
     "no image": ({"train": (X.astype(object), LABELS)}, "x should be numbers, of one shape"),
     "images of two sizes": ({"train": ([X[0], X[0, :1]], LABELS[:2])}, "x should be numbers, of one shape"),
     "two-column labels": ({"train": (X, np.stack([LABELS, LABELS], 1))}, r"whole numbers of the shape \(4, 2\)"),

@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from experiments.components import loaders
+from experiments.components.loaders import in_memory
 from experiments.config.registry import register
 from experiments.data.batches import Batches, Order
 from experiments.data.split import Split
 from experiments.data.splits import Splits
+from experiments.seeds import epoch_order
+from experiments.training.checks import class_weights
 
 LOADERS = register.loader
 BATCH, SIZE, SHAPE = 4, 30, (2, 3, 5)
@@ -190,3 +193,28 @@ def test_rows_as_stored_do_not_depend_on_the_order(name: str, shuffle: bool) -> 
 def test_numpy_arrays_are_taken_as_tensors_are() -> None:
     one = split_of((np.asarray(BYTES), np.asarray(LABELS)))
     assert torch.equal(one.tensors[0], split_of((BYTES, LABELS)).tensors[0])
+
+
+def labels_of(loader: Any, epoch: int, order: Order) -> Tensor:
+    order.epoch = epoch
+    return torch.cat([yb for _, yb in loader])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("loader", [in_memory, loaders.slices, loaders.dataloader])
+def test_an_order_of_fewer_rows_leaves_the_last_ones_out(loader: Any, shuffle: bool) -> None:
+    x, y = torch.arange(10.0).reshape(10, 1), torch.arange(10)
+    split = Splits.of(train=(x, y), valid=(x, y), classes=10).train.given_as("flat")
+    order = Order(8, shuffle=shuffle, seed=3, rows=10)
+    whole = epoch_order(10, 3, 1) if shuffle else torch.arange(10)
+    assert torch.equal(labels_of(loader(split, 4, order, (1,)), 1, order), whole[:8])
+
+
+def test_a_weighted_order_draws_each_class_as_often_and_the_same_in_an_epoch() -> None:
+    x, y = torch.zeros(2000, 1), (torch.arange(2000) % 10 == 0).long()
+    split = Splits.of(train=(x, y), valid=(x, y)).train.given_as("flat")
+    order = Order(2000, shuffle=True, seed=3, weights=class_weights(split))
+    loader = in_memory(split, 64, order, (1,))
+    first = labels_of(loader, 0, order)
+    assert abs(float(first.float().mean()) - 0.5) < 0.05
+    assert torch.equal(first, labels_of(loader, 0, order)) and not torch.equal(first, labels_of(loader, 1, order))

@@ -19,7 +19,10 @@ from experiments.runs import sweep_plan
 from tests.support.places import ROOT
 
 CONF = ROOT / "conf"
-MODELS = "cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, mlp"
+MODELS = (
+    "autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, "
+    "lstm, mlp, resnet_small, transformer_small, unet_small"
+)
 
 
 def check(*overrides: str) -> RootConfig:
@@ -39,7 +42,7 @@ def message(*overrides: str) -> str:
         ("model.name=mpl", f"model.name: no model is called 'mpl'; did you mean 'mlp'? available: {MODELS}"),
         (
             "optim.lrr=1",
-            "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, name, weight_decay",
+            "optim.lrr: unknown key; did you mean 'lr'? available: fused, groups, lr, momentum, name, weight_decay",
         ),
         ("+optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'? available: fused, lr, momentum, weight_decay"),
         ("epochs=abc", "epochs: 'abc' is not allowed: it should be a valid integer"),
@@ -87,7 +90,7 @@ def test_workers_cannot_be_negative() -> None:
 
 
 def test_an_unknown_root_key_is_told_with_the_nearest() -> None:
-    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? available: callbacks, ")
+    assert message("epohcs=3").startswith("epohcs: unknown key; did you mean 'epochs'? available: accumulate, ")
 
 
 def test_all_faults_are_told_together() -> None:

@@ -64,12 +64,14 @@ def setting(monkeypatch: pytest.MonkeyPatch, *entries: str) -> None:
 
 
 def scanned(path: Path) -> dict[str, dict[str, Any]]:
-    return {f"{registry.group}.{name}": preset for registry, name, preset in discovery._scan(path)}
+    found = discovery._scan(path)
+    assert found is not None, "only its import has them"
+    return {f"{registry.group}.{name}": preset for registry, name, preset in found}
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        list(discovery._scan(path))
+        discovery._scan(path)
     return str(caught.value)
 
 
@@ -177,7 +179,7 @@ def test_a_required_argument_is_asked_for_when_composed(write: Any) -> None:
     "path", sorted((Path(discovery.__file__).parents[1] / "components").rglob("*.py")), ids=lambda path: path.stem
 )
 def test_every_component_of_the_product_reads_as_its_signature_does(path: Path) -> None:
-    for registry, name, preset in discovery._scan(path):
+    for registry, name, preset in discovery._scan(path) or ():
         assert preset == registry.preset(name)
 
 
@@ -189,14 +191,11 @@ import torch, experiments
 class Net(torch.nn.Module):
     def __init__(self, data, width: int = 3, *, depth: int) -> None:
         super().__init__()
-@experiments.register.callback("own_bare")
-class Bare(experiments.Callback):
-    pass
 """
     )
     discovery.load()
     expected = {"name": "own_class", "width": 3, "depth": "???"}
-    assert scanned(path) == {"model.own_class": expected, "callbacks.own_bare": {"own_bare": {}}}
+    assert scanned(path) == {"model.own_class": expected}
     assert register.model.preset("own_class") == expected
 
 
@@ -222,8 +221,96 @@ def test_what_is_imported_for_a_type_checker_only_can_be_an_annotation(write: An
 
 
 def test_other_decorators_are_left_alone(write: Any) -> None:
-    path = write("@register.nope('a')\n@other.model('b')\n@cache\n@register.model(name)\ndef f(data): ...")
+    path = write("@other.model('b')\n@cache\ndef f(data): ...")
     assert scanned(path) == {}
+
+
+HEAD = "import experiments\nfrom experiments import register\n"
+FORMS = {
+    "another name of the register": "from experiments import register as R\n"
+    + "@R.model('own')\ndef f(data, *, width=3): ...",
+    "called with a definition": HEAD + "def f(data, *, width=3): ...\nregister.model('own')(f)",
+    "a constant as the name": HEAD + "NAME = 'own'\n@register.model(NAME)\ndef f(data, *, width=3): ...",
+    "the name as a keyword": HEAD + "@register.model(name='own')\ndef f(data, *, width=3): ...",
+    "a calculated default": HEAD + "W = 1\n@register.model('own')\ndef f(data, *, width=W + 2): ...",
+    "a base's constructor": HEAD
+    + "class Base:\n    def __init__(self, data, *, width=3): ...\n@register.model('own')\nclass Net(Base): ...",
+    "in a loop": HEAD + "for name in ['own', 'own2']:\n    @register.model(name)\n    def f(data, *, width=3): ...",
+}
+
+
+@pytest.mark.parametrize("source", FORMS.values(), ids=FORMS)
+def test_every_form_of_a_registration_gives_an_option(source: str, write: Any) -> None:
+    write(source)
+    discovery.register_with_hydra()
+    assert compose.compose(["model=own"]).model == {"name": "own", "width": 3}
+
+
+NETS = "import experiments\nclass Net: ...\n@experiments.register.model('own')\ndef own(data, *, width=3): ...\n"
+TASK = "import experiments, own_nets\n@experiments.register.model('own_task')\ndef task(data): return own_nets.Net()\n"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ("own_nets.py", "own_task.py"),
+        ("own_task.py", "own_nets.py"),
+        ("own_task.py",),
+        ("own_task",),
+        ("own_nets", "own_task.py"),
+        ("own_task", "own_nets.py"),
+        ("own_nets.py", "own_task"),
+    ],
+    ids=os.pathsep.join,
+)
+def test_own_files_may_import_each_other(entries: tuple[str, ...], write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NETS, "own_nets.py", listed=False)
+    write(TASK, "own_task.py", listed=False)
+    setting(monkeypatch, *entries)
+    discovery.register_with_hydra()
+    assert compose.compose(["model=own"]).model.width == 3
+    assert compose.compose(["model=own_task"]).model.name == "own_task"
+    discovery.load()
+    import own_nets  # type: ignore[import-not-found]
+
+    assert type(register.model.get("own_task").factory(None)) is own_nets.Net
+    assert register.model.get("own").factory is own_nets.own
+
+
+@pytest.mark.parametrize("line", ["from . import nets", "from .nets import own", "import own_pkg.nets"])
+def test_a_package_gives_what_its_modules_register(line: str, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(line, "own_pkg/__init__.py", listed=False)
+    write(NETS, "own_pkg/nets.py", listed=False)
+    setting(monkeypatch, "own_pkg")
+    discovery.register_with_hydra()
+    assert compose.compose(["model=own"]).model.width == 3
+
+
+def test_a_file_that_was_loaded_alone_is_the_same_in_its_package(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("from . import nets", "own_pkg/__init__.py", listed=False)
+    write(NETS, "own_pkg/nets.py", listed=False)
+    setting(monkeypatch, "own_pkg/nets.py", "own_pkg")
+    discovery.load()
+    assert register.model.get("own").factory.__module__ == "own_pkg.nets"
+
+
+def test_a_file_may_import_its_neighbour_from_any_folder(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NETS, "own_folder/own_nets.py", listed=False)
+    write(TASK, "own_folder/own_task.py", listed=False)
+    setting(monkeypatch, "own_folder/own_task.py")
+    discovery.load()
+    assert "own_task" in register.model.names
+
+
+def test_what_a_failed_import_imported_can_be_loaded_again(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(NETS + "1 / 0", "own_nets.py", listed=False)
+    write(TASK, "own_task.py", listed=False)
+    setting(monkeypatch, "own_task.py", "own_nets.py")
+    with pytest.raises(ConfigError):
+        discovery.load()
+    write(NETS + "# now without a fault", "own_nets.py", listed=False)
+    discovery.load()
+    assert {"own", "own_task"} <= set(register.model.names)
 
 
 def test_what_is_registered_live_can_be_chosen() -> None:
@@ -234,10 +321,12 @@ def test_what_is_registered_live_can_be_chosen() -> None:
 def _live(data: Any, *, width: int = 5) -> None: ...
 
 
-def test_a_default_that_is_no_literal_is_told_with_its_place(write: Any) -> None:
-    path = write("W = 3\n@register.model('own')\ndef own(data, *, width=W * 2): ...")
-    expected = "the default of 'width' must be a literal (a number, text, True, None, a list), not W * 2"
-    assert refused(path) == f"{path}:3: {expected}"
+def test_a_default_that_yaml_has_no_form_of_is_refused_with_its_place(write: Any) -> None:
+    path = write(HEAD + "@register.model('own')\ndef own(data, *, width=print): ...")
+    with pytest.raises(ConfigError) as caught:
+        discovery.register_with_hydra()
+    expected = f"model 'own' in {path}:3 has the default <built-in function print> of 'width', which YAML cannot hold"
+    assert expected in str(caught.value)
 
 
 def test_a_syntax_error_is_told_with_its_line(write: Any) -> None:

@@ -98,8 +98,8 @@ def test_the_apostrophe_has_one_form(path: str) -> None:
 
 
 def test_values_fill_their_placeholders_in_either_language() -> None:
-    assert ENGLISH("{count} seeds", count=3) == "3 seeds"
-    assert UZBEK("{count} seeds", count=3) == "3 ta seed"
+    assert ENGLISH("{count} {key}s", count=3, key="seed") == "3 seeds"
+    assert UZBEK("{count} {key}s", count=3, key="seed") == "3 ta seed"
 
 
 def test_a_name_of_the_users_stays_as_it_is() -> None:

@@ -23,7 +23,7 @@ def things() -> Registry:
     """A registry of its own, with one component."""
     registry = Registry("thing", group="things", takes=("data",))
 
-    @registry("cube", input="image")
+    @registry("cube")
     def cube(
         data: Any,
         *,
@@ -187,8 +187,10 @@ def test_bind_fills_in_the_arguments_and_waits_for_what_the_run_passes(things: R
     assert things.bind("cube", {"lr": 0.5, "width": 7})("spec") == ("spec", 0.5, 7, True, [0.9, 0.999], None)
 
 
-def test_facts_are_kept_beside_the_factory(things: Registry) -> None:
-    assert things.get("cube").metadata == {"input": "image"}
+def test_declarations_are_kept_beside_the_factory() -> None:
+    models = Register().model
+    models("cube", input="image")(lambda data: None)
+    assert models.get("cube").metadata == {"input": "image"}
 
 
 def test_annotations_are_resolved_though_they_are_text(things: Registry) -> None:
@@ -239,6 +241,7 @@ def typed(things: Registry) -> Registry:
         ("path", "a/b", Path("a/b")),
         ("paths", ["a", None], [Path("a"), None]),
         ("colour", "blue", Colour.BLUE),
+        ("colour", "BLUE", Colour.BLUE),
     ],
 )
 def test_tuples_sets_paths_and_enumerations_are_made_of_what_yaml_has(
@@ -308,7 +311,7 @@ def test_registries_do_not_share_their_components(things: Registry) -> None:
 
 def test_what_a_failed_module_registered_is_forgotten(things: Registry) -> None:
     exec("@things('late')\ndef late(data): ...", {"__name__": "broken", "things": things})
-    things.forget("broken")
+    things.forget_unloaded()
     assert things.names == ["cube"]
 
 
@@ -327,3 +330,53 @@ def test_a_kind_that_does_not_exist_suggests_the_nearest() -> None:
 def test_every_kind_has_a_group_of_its_own() -> None:
     groups = [registry.group for registry in register]
     assert len(set(groups)) == len(groups) == 9
+
+
+def loose(  # type: ignore[no-untyped-def]
+    data: Any,
+    *,
+    path: str = None,  # type: ignore[assignment]  # noqa: RUF013
+    act: Callable[..., Any] = None,  # type: ignore[assignment]  # noqa: RUF013
+    width: Annotated[int, Ge(1)] = 0,
+    text: str = 1,  # type: ignore[assignment]
+    colour: Colour = "red",  # type: ignore[assignment]
+    sizes=(3, 4),
+    chosen=Colour.RED,
+) -> Any:
+    """A component with defaults that their annotations do not allow, and without annotations."""
+    return {"path": path, "act": act, "width": width, "text": text, "colour": colour, "sizes": sizes, "chosen": chosen}
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("path", None),
+        ("act", None),
+        ("width", 0),
+        ("text", 1),
+        ("colour", Colour.RED),
+        ("sizes", (3, 4)),
+        ("chosen", Colour.RED),
+    ],
+)
+def test_a_default_is_allowed_as_it_is_written(name: str, taken: Any, things: Registry) -> None:
+    things("loose")(loose)
+    given = things.preset("loose")[name]
+    assert given is None or type(given) in (int, str, list), "as YAML has it"
+    assert things.bind("loose", {name: given})(None)[name] == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("path", 3), ("act", "relu"), ("width", -1), ("width", False), ("text", True)]
+)
+def test_another_value_that_the_annotation_does_not_allow_is_refused(name: str, given: Any, things: Registry) -> None:
+    things("loose")(loose)
+    assert [fault.key for fault in things.faults("loose", {name: given})] == [f"things.{name}"]
+
+
+@pytest.mark.parametrize("name", ["name", "defaults", "batch_size"])
+def test_an_argument_that_the_configuration_has_a_key_of_is_refused(name: str) -> None:
+    loaders = Register().loader
+    namespace: dict[str, Any] = {"loaders": loaders}
+    with pytest.raises(ValueError, match=f"has an argument called {name}, a key that the configuration itself uses"):
+        exec(f"@loaders('own')\ndef own(split, size, order, shape, *, {name}=1): ...", namespace)

@@ -19,6 +19,7 @@ from experiments.data.sources import PACKED
 from experiments.export_script.exporting import export
 from tests.integration.test_stages import STAGES
 from tests.support import small_mnist
+from tests.support.models import IMAGES
 from tests.support.places import SHARED
 from tests.support.scripts import exported, measured, printed, run_script
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -116,7 +117,7 @@ def test_stage_5_loses_the_update_by_hand_and_changes_one_line(stages: dict[str,
     assert len(added) == 3  # beside that line, the import and the heading
 
 
-@pytest.mark.parametrize("name", register.model.names)
+@pytest.mark.parametrize("name", IMAGES)
 def test_every_model_is_exported(name: str, workplace: Path) -> None:
     loss = ["loss=nll_by_hand"] if register.model.get(name).metadata.get("output") == "log_probabilities" else []
     assert same_losses([*SMALL, f"model={name}", *loss], workplace)
@@ -144,10 +145,19 @@ def test_every_transform_is_exported(name: str, workplace: Path) -> None:
         ["max_grad_norm=0.1"],
         ["evaluation.mean=batches"],
         ["loader.shuffle=false"],
+        ["loader.drop_last=true"],
+        ["loader.drop_last=true", "loader.shuffle=false"],
+        ["loader.draw=balanced"],
         ["loader.valid_shuffle=true", "loader=dataloader"],
         ["model=cnn_adaptive", "model.width=3", "loader=wrapped_dataloader"],
         ["seeds.noise=1", "model=mlp", "model.depth=2", "model.dropout=0.5", "loader=dataloader"],
         ["scheduler=one_cycle", "scheduler.warmup=0.5", "limit_batches=4"],
+        ["accumulate=2", "scheduler=one_cycle", "limit_batches=4", "model=mlp", "model.dropout=0.5"],
+        ["accumulate=3", "optim=lbfgs", "max_grad_norm=0.1"],
+        ["accumulate=2", "loader.drop_last=true", "scheduler=cosine", "loader.shuffle=false"],
+        ["optim=adamw", "optim.groups={lin.bias: {weight_decay: 0, lr: 0.1}}", "scheduler=one_cycle"],
+        ["optim=adamw", "optim.groups=no_decay", "optim.weight_decay=0.1"],
+        ["scheduler=plateau", "scheduler.monitor=train/loss", "scheduler.patience=0", "optim.lr=2.0"],
         ["dataset=digits", "model=cnn_adaptive", "~dataset.train", "~dataset.valid", "limit_batches=4"],
     ],
     ids=" ".join,
@@ -156,6 +166,11 @@ def test_a_setting_changes_the_script_as_it_changes_the_run(settings: list[str],
     small = [part for part in SMALL if f"~{part.partition('=')[0]}" not in settings and part != "dataset=synthetic"]
     dataset = [] if "dataset=digits" in settings else ["dataset=synthetic"]
     assert same_losses([*dataset, *small, *(part for part in settings if part[0] != "~")], workplace)
+
+
+def test_a_scheduler_that_watches_what_a_script_does_not_compute_is_refused(workplace: Path) -> None:
+    with pytest.raises(experiments.ConfigError, match="watches valid/accuracy, which a script does not compute"):
+        export([*SMALL, "scheduler=plateau", "scheduler.monitor=valid/accuracy"])
 
 
 def test_real_targets_are_exported(workplace: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 import experiments
 from experiments.config.registry import Component, Registry, register
@@ -62,7 +62,7 @@ class Twins(nn.Module):
         super().__init__()
         self.body = nn.Linear(data.shape[0][0], data.outputs)
 
-    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: tuple[Tensor, Tensor]) -> Any:
         one, other = x
         return self.body(one - other)
 
@@ -72,7 +72,7 @@ class Sentence(nn.Module):
         super().__init__()
         self.embedding, self.out = nn.Embedding(data.extra["vocabulary"], 4), nn.Linear(4, data.outputs)
 
-    def forward(self, x: dict[str, Tensor]) -> Tensor:
+    def forward(self, x: dict[str, Tensor]) -> Any:
         kept = self.embedding(x["ids"]) * x["mask"].unsqueeze(-1)
         return self.out(kept.sum(1))
 
@@ -82,7 +82,7 @@ class NextToken(nn.Module):
         super().__init__()
         self.embedding, self.out = nn.Embedding(7, 4), nn.Linear(4, data.outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(self.embedding(x)).transpose(1, 2)
 
 
@@ -109,6 +109,18 @@ class Ragged(Dataset[Any]):
         return torch.arange(1, 2 + index % 5), index % 2
 
 
+class Lines(IterableDataset[Any]):
+    """Rows drawn in each pass."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.rows):
+            x = torch.randn(3)
+            yield x, x.sum()
+
+
 def padded(items: list[Any]) -> tuple[Tensor, Tensor]:
     x = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
     return F.pad(x, (0, 5 - x.shape[1])), torch.tensor([y for _, y in items])
@@ -132,7 +144,7 @@ def recurrent(data: experiments.DataSpec) -> nn.Module:
             super().__init__()
             self.cells, self.out = nn.GRU(data.shape[1], 4, batch_first=True), nn.Linear(4, data.outputs)
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor) -> Any:
             return self.out(self.cells(x)[1][0])
 
     return Last()
@@ -188,6 +200,12 @@ TASKS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], list[str]]] = {
         {},
         ["loss=mse", "metrics=none"],
     ),
+    "a stream": (
+        lambda: {"train": Lines(24), "valid": Lines(8), "rows": {"train": 24, "valid": 8}},
+        lambda data: nn.Linear(data.features, data.outputs),
+        {},
+        ["loss=mse", "metrics=none", "loader=dataloader"],
+    ),
     "rows of different length": (
         lambda: {"train": Ragged(), "valid": Ragged(), "classes": 2, "digest": "ragged", "collate": padded},
         bag,
@@ -197,14 +215,46 @@ TASKS: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.fixture(params=TASKS)
+VOCABULARY = {"extra": {"vocabulary": 7}}
+# The dataset, a shipped model, and what else is set.
+SHIPPED: dict[str, tuple[Callable[[], Any], str, list[str]]] = {
+    "lstm, tokens": (lambda: halves(tokens(32, 5), LABELS) | VOCABULARY, "lstm", []),
+    "lstm, sequences": (
+        lambda: halves(draws(32, 6, 2), draws(32, 1)) | {"shape": (6, 2)},
+        "lstm",
+        ["loss=mse", "metrics=none"],
+    ),
+    "lstm, next token": (
+        lambda: halves(tokens(32, 5), tokens(32, 5)) | {"classes": 7} | VOCABULARY,
+        "lstm",
+        [],
+    ),
+    "transformer, next token": (
+        lambda: halves(tokens(32, 5), tokens(32, 5)) | {"classes": 7} | VOCABULARY,
+        "transformer_small",
+        ["optim.lr=0.005"],
+    ),
+    "unet": (lambda: halves(draws(32, 1, 6, 5), tokens(32, 6, 5, most=3)) | {"classes": 3}, "unet_small", []),
+    "resnet": (lambda: halves(draws(32, 2, 6, 5), LABELS), "resnet_small", []),
+    "autoencoder": (
+        lambda: halves(draws(32, 1, 6, 5), LABELS),
+        "autoencoder",
+        ["loss=reconstruction", "metrics=none", "optim.lr=0.005"],
+    ),
+}
+
+
+@pytest.fixture(params=[*TASKS, *SHIPPED])
 def settings(request: pytest.FixtureRequest, own: Own) -> list[str]:
-    dataset, model, facts, others = TASKS[request.param]
+    if request.param in SHIPPED:
+        dataset, model, others = SHIPPED[request.param]
+    else:
+        dataset, made, facts, others = TASKS[request.param]
+        model = "net"
+        own(register.model, model, made, **facts)
     own(register.dataset, "rows", dataset)
-    own(register.model, "net", model, **facts)
     own(register.loss, "elbo", elbo)
-    loader = ["loader.batch_size=8"]
-    return ["dataset=rows", "model=net", *QUIET, *others, *loader, "epochs=3"]
+    return ["dataset=rows", f"model={model}", *QUIET, "loader.batch_size=8", *others, "epochs=3"]
 
 
 def test_it_trains_and_its_loss_falls(settings: list[str], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from experiments.config.registry import register
 from experiments.errors import ConfigError, TrainingError
 from experiments.parity.stage_pairs import ENOUGH, StageVerdict
 from experiments.parity.verdict import Verdict
+from tests.support.models import IMAGES
 from tests.support.places import MNIST, needs_mnist
 from tests.support.planted import FLAT, SMALL, STEPS, own  # noqa: F401  # a fixture
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -127,7 +128,7 @@ def test_a_first_training_that_is_not_finite_is_an_error() -> None:
 
 
 def every_component() -> list[list[str]]:
-    chosen = [["model", name] for name in register.model.names]
+    chosen = [["model", name] for name in IMAGES]
     chosen += [["optim", name] for name in register.optim.names]
     chosen += [["scheduler", name] for name in register.scheduler.names]
     chosen += [["loader", name] for name in register.loader.names]
@@ -226,6 +227,21 @@ def test_a_training_that_goes_on_is_identical_to_a_straight_one(at: int) -> None
     overrides = [*FLAT, *DROPOUT, "optim=adam", "scheduler=one_cycle", "transforms=[random_shift]"]
     verdict = parity.resumed(overrides, at, steps=STEPS)
     assert (verdict.verdict, verdict.steps) == ("identical", STEPS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optim=lbfgs", "optim.max_iter=3"],
+        ["scheduler=plateau", "scheduler.patience=0", "optim.lr=2.0"],
+        ["accumulate=2", "loader.batch_size=4"],
+        ["optim=adamw", "optim.groups={*.bias: {lr: 0.01}}", "scheduler=one_cycle"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("at", [STEPS // 2, STEPS // 2 + 1])
+def test_what_surrounds_a_step_goes_on_identical(settings: list[str], at: int) -> None:
+    assert parity.resumed([*FLAT, *DROPOUT, *settings], at, steps=STEPS).verdict == "identical"
 
 
 @with_own

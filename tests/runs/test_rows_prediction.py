@@ -42,7 +42,7 @@ def test_a_row_is_predicted_in_the_targets_unit(folder: Path) -> None:
     [
         ("area=1,kind=a", "names no column 'garden'"),
         ("area=big,kind=a,garden=true", "row 1 holds 'big', which is not a number"),
-        ("area=1,kind=a,garden=true,rooms=3", "'rooms', which is no input"),
+        ("area=1,kind=a,garden=true,rooms=3", "'rooms', which is not an input"),
         ("area=,kind=a,garden=true", "column area has a missing value"),
     ],
 )

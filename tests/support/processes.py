@@ -117,9 +117,9 @@ def double(runner: Runner) -> Runner:
     own = {name: [Tensor.double, *getattr(step.forward, name)] for name in ("train_transforms", "valid_transforms")}
     forward = replace(step.forward, **own)  # type: ignore[arg-type]
     if isinstance(step, JointStep):
-        runner.step = JointStep(forward, step.update, runner.train)
+        runner.step = JointStep(forward, step.update, runner.train, rows_at_once=step.rows_at_once)
     else:
-        runner.step = EagerStep(forward, step.update)
+        runner.step = EagerStep(forward, step.update, rows_at_once=step.rows_at_once)
     return runner
 
 

@@ -18,7 +18,7 @@ from experiments.data.split import Split
 from experiments.data.splits import Splits
 from experiments.training.cuda_graph import GraphedStep
 from experiments.training.runner import Record, Runner
-from experiments.training.step import EagerStep, Forward
+from experiments.training.step import ClosureStep, EagerStep, Forward
 from experiments.training.update import Update
 
 TRAIN, VALID, BATCH = 50, 21, 8
@@ -104,7 +104,8 @@ def replace_loss(runner: Runner, loss: Callable[[Tensor, Tensor], Tensor]) -> No
         capture, size = graphed.capture, graphed.batch_size
         runner.step = GraphedStep(forward, step.update, capture, batch_size=size, steered=steered)
     else:
-        runner.step = EagerStep(forward, step.update)
+        kind = ClosureStep if isinstance(step, ClosureStep) else EagerStep
+        runner.step = kind(forward, step.update, rows_at_once=step.rows_at_once)
 
 
 def plain_batches(epoch: int, seed: int = 5) -> list[tuple[Tensor, Tensor]]:

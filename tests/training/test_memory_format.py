@@ -14,6 +14,7 @@ from experiments.config.root import RootConfig, channels_last
 from experiments.config.stages import names
 from experiments.errors import ConfigError
 from experiments.runs import preparation
+from tests.support.models import IMAGES
 from tests.support.planted import SMALL
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
@@ -37,7 +38,7 @@ def test_a_model_that_it_suits_has_its_weights_channels_last(model: str) -> None
 
 
 def test_a_model_that_does_not_say_so_keeps_its_own() -> None:
-    others = set(register.model.names) - set(SUITED)
+    others = set(IMAGES) - set(SUITED)
     assert others and not any(channels_last(root_of([*SMALL, f"model={model}"])) for model in others)
 
 

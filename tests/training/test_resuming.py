@@ -30,6 +30,7 @@ from experiments.training.callback import Callback, Training
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner, weights_of
+from tests.support.models import IMAGES
 from tests.support.resuming import EPOCHS, alike, different, gone_on, interrupt, maker, outcome, points, undisturbed
 from tests.support.training import (
     on_a_device,
@@ -44,7 +45,7 @@ PAIRS = [
     if optim != "by_hand" or scheduler == "constant"  # the others steer an optimiser of torch
 ]
 FEW = ("limit_batches=2", "loader.valid_batch_size=10")  # where there are many of them: two steps, one evaluation
-MOMENTUM = {"sgd": ["optim.momentum=0.9", "optim.weight_decay=0.01"]}
+MOMENTUM = {"sgd": ["optim.momentum=0.9", "optim.weight_decay=0.01"], "lbfgs": ["optim.max_iter=2"]}
 CALLBACKS = {"early_stopping": ["callbacks.early_stopping.patience=1", "optim.lr=3.0"]}
 
 
@@ -100,10 +101,7 @@ def test_a_checkpoint_has_as_many_objects_after_many_epochs() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [
-        pytest.param(n, marks=pytest.mark.slow if n.startswith(("cnn", "logistic_")) else ())
-        for n in register.model.names
-    ],
+    [pytest.param(n, marks=pytest.mark.slow if n.startswith(("cnn", "logistic_")) else ()) for n in IMAGES],
 )
 def test_it_goes_on_with_every_model(model: str, tmp_path: Path) -> None:
     splits = synthetic(shape=[1, 28, 28], classes=3, train=20, valid=10)

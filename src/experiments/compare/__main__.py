@@ -1,8 +1,9 @@
 """`python -m experiments.compare [WHAT ...]`: runs side by side; with nothing named, those of the latest sweep.
 
 WHAT is the folder of a run or of a sweep, latest, an MLflow run id, or the name of an MLflow experiment. The other runs
-are measured against the first one. Runs that differ by seed alone are one group, and a verdict on groups says how sure
-it is. Everything is read from the journals in the output folders, so no MLflow is needed.
+are measured against the first one. Runs that differ by seed alone (with --over dataset.fold, by fold) are one group,
+and a verdict on groups says how sure it is. Everything is read from the journals in the output folders, so no MLflow
+is needed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--axis", choices=("epoch", "samples", "seconds"), default="epoch", help="of the curves")
     parser.add_argument("--metric", default=METRIC, help=f"the metric to compare by; default: {METRIC}")
     parser.add_argument("--mode", choices=("min", "max"), help="which value of it is best; default: by its name")
+    parser.add_argument("--over", default="", metavar="KEY,...", help="settings that count as seeds: dataset.fold")
     parser.add_argument("--language", choices=NAMES, help="default: that of the first run")
     parser.add_argument("--output-root", type=Path, default=Path("outputs"), metavar="FOLDER", help="where runs are")
     given = parser.parse_intermixed_args(arguments)
@@ -47,7 +49,7 @@ def _compare(given: argparse.Namespace) -> None:
     _check(given)
     jobs, sweeps = choose(given.what, given.output_root)
     say = Language(given.language) if given.language else Language.of(*(job.folder for job in jobs))
-    comparison = compare(jobs, given.metric, given.mode, say)
+    comparison = compare(jobs, given.metric, given.mode, say, list(filter(None, given.over.split(","))))
     lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
     lines += _links([job.folder for job in jobs if job.started], given.metric, say)
     print("\n".join(lines))

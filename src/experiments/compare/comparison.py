@@ -10,7 +10,7 @@ from typing import Literal
 from experiments.compare import differences, earlier
 from experiments.compare.differences import is_seed
 from experiments.config.language import ENGLISH, Language
-from experiments.errors import ConfigError, Fault, first_line, suggestion
+from experiments.errors import ConfigError, Fault, first_line, nearest, suggestion
 from experiments.runs.job_record import JobRecord
 from experiments.sweeps.rows import are_stages
 
@@ -26,10 +26,11 @@ class Run:
 
     Args:
         label: distinguishes it from the other runs.
-        group: the label that it shares with runs that differ by seed alone.
+        group: the label that it shares with runs that differ by seed alone, or by what the comparison is over.
         settings: its values of the settings that differ.
         modes: whether the smallest or the largest value of a metric is its best.
         behind: the epochs behind its starting weights; empty for fresh ones, or where all runs have the same.
+        over: the settings that count as seeds.
     """
 
     job: JobRecord
@@ -38,6 +39,7 @@ class Run:
     settings: Mapping[str, str]
     modes: Mapping[str, Mode]
     behind: str = ""
+    over: Sequence[str] = ()
 
     def points(self, metric: str) -> Points:
         """Return a metric's value by epoch; empty where the run has none."""
@@ -60,9 +62,10 @@ class Run:
 
     @property
     def seed(self) -> tuple[str, ...]:
-        """Return the seeds; two runs with the same ones are paired."""
+        """Return the seeds, and the values that count as seeds; two runs with the same ones are paired."""
         given = self.job.start.identity or self.job.start.params
-        return tuple(str(given[name]) for name in sorted(given) if is_seed(name))
+        seeds = [str(given[name]) for name in sorted(given) if is_seed(name)]
+        return (*seeds, *(self.settings.get(key, "") for key in self.over))
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,14 @@ class Comparison:
         metrics: the one that they are compared by, and the accuracy beside it where there is one.
         notes: what limits the comparison.
         say: the language of the notes, and of all that is written about the comparison.
+        over: the keys whose values count as seeds; and the seeds that differ; none for seeds alone.
     """
 
     runs: Sequence[Run]
     metrics: Sequence[str]
     notes: Sequence[str]
     say: Language = ENGLISH
+    over: Sequence[str] = ()
 
     @property
     def metric(self) -> str:
@@ -97,12 +102,16 @@ class Comparison:
         return math.inf if found is None else run.sign(self.metric) * found[1]
 
 
-def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None, say: Language = ENGLISH) -> Comparison:
+def compare(
+    jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None, say: Language = ENGLISH, over: Sequence[str] = ()
+) -> Comparison:
     """Lay runs side by side, compared by a metric; without a mode its name decides which value is best.
+
+    Runs that differ by seed, or by the settings `over` (`dataset.fold`), are one group.
 
     Raises:
         ConfigError: no run has an epoch or the metric, no value of it is finite, the runs have no metric in common, or
-            its name does not decide which value is best.
+            its name does not decide which value is best; no run has a setting of `over`.
     """
     _check(metric, jobs)
     accuracy = f"{metric.split('/', maxsplit=1)[0]}/accuracy"
@@ -111,14 +120,26 @@ def compare(jobs: Sequence[JobRecord], metric: str, mode: Mode | None = None, sa
     values = differences.with_effect(jobs)
     keys = differences.differing_keys(jobs, values)
     labels = differences.labels_of(values, keys, jobs)
-    groups = differences.groups_of(values, [key for key in keys if not is_seed(key)], jobs)
+    _check_over(over, values, keys)
+    groups = differences.groups_of(values, keys, jobs, over)
     behind = earlier.epochs(jobs)
     ends = [earlier.suffix(job, count, keys, say) for job, count in zip(jobs, behind, strict=True)]
     runs = [
-        Run(job, label + end, group + end, {key: given.get(key, "") for key in keys}, modes, count)
+        Run(job, label + end, group + end, {key: given.get(key, "") for key in keys}, modes, count, over)
         for job, label, group, given, count, end in zip(jobs, labels, groups, values, behind, ends, strict=True)
     ]
-    return Comparison(runs, [metric, *beside], list(_notes(runs, metric, say)), say)
+    same_data = bool(over) and differences.data_follow(values, over, jobs)
+    notes = [say("{key} is the same in all runs", key=key) for key in over if key not in keys]
+    notes += _notes(runs, metric, say, same_data=same_data)
+    counted = [key for key in keys if over and (key in over or is_seed(key))]
+    return Comparison(runs, [metric, *beside], notes, say, counted)
+
+
+def _check_over(over: Sequence[str], values: Sequence[Mapping[str, str]], differing: Sequence[str]) -> None:
+    known = sorted({key for settings in values for key in settings})
+    for name in set(over) - set(known):
+        near = [key for key in known if key.endswith(f".{name}")] or nearest(name, known)
+        raise ConfigError(Fault(f"--over {name}", f"no run has this setting{suggestion(name, differing, near)}"))
 
 
 def _mode(metric: str) -> Mode:
@@ -146,15 +167,17 @@ def _check(metric: str, jobs: Sequence[JobRecord]) -> None:
         raise ConfigError(Fault(f"--metric {metric}", "no run has a finite value of it"))
 
 
-def _notes(runs: Sequence[Run], metric: str, say: Language) -> Iterator[str]:
+def _notes(runs: Sequence[Run], metric: str, say: Language, *, same_data: bool) -> Iterator[str]:
     jobs = [run.job for run in runs]
     if len(runs) == 1:
         yield say("one run only: there is nothing to compare it with")
     for label in dict.fromkeys(run.group for run in runs if run.behind):
         yield say("{label} started from trained weights: more epochs are a part of its difference", label=label)
     versions = differences.differing_versions(jobs)
-    if "content of dataset" in versions:
+    if differences.DATA in versions and not same_data:
         yield say("not all were trained and validated on the same data")
+        for key in [key for key in runs[0].settings if key.startswith("dataset.")]:
+            yield say("--over {key} counts it as a seed", key=key)
     losses = {job.start.params.get("loss.name") for job in jobs if job.started}
     if metric.endswith("/loss") and len(losses) > 1 and not are_stages(jobs):
         names = ", ".join(sorted(map(str, losses)))

@@ -9,6 +9,7 @@ from experiments.runs import overrides
 from experiments.runs.job_record import JobRecord
 from experiments.runs.settings_diff import GROUPS, RESOLVED, differing, follows, settings
 
+DATA = "content of dataset"
 OVERLAYS = ("stage", "experiment")  # presets over several groups: their name implies all that they set
 
 Settings = Mapping[str, str]
@@ -16,7 +17,7 @@ Settings = Mapping[str, str]
 
 def with_effect(jobs: Sequence[JobRecord]) -> list[dict[str, str]]:
     """Return each job's settings that can change a result; the data's place only where the data differ."""
-    roots = RESOLVED | ({"dataset"} if "content of dataset" in differing_versions(jobs) else set())
+    roots = RESOLVED | ({"dataset"} if DATA in differing_versions(jobs) else set())
     found = []
     for job in jobs:
         given = settings(job)
@@ -45,9 +46,15 @@ def labels_of(values: Sequence[Settings], keys: Sequence[str], jobs: Sequence[Jo
     return [f"{label} ({job.job})" if count[label] > 1 else label for label, job in zip(labels, jobs, strict=True)]
 
 
-def groups_of(values: Sequence[Settings], keys: Sequence[str], jobs: Sequence[JobRecord]) -> list[str]:
-    """Return the label of each run's group: runs with the same settings (without seeds), code and data."""
+def groups_of(
+    values: Sequence[Settings], keys: Sequence[str], jobs: Sequence[JobRecord], over: Sequence[str] = ()
+) -> list[str]:
+    """Return the label of each run's group: runs with the same settings (but for seeds and `over`), code and data."""
+    keys = [key for key in keys if not is_seed(key)]
+    settled = bool(over) and data_follow(values, keys, jobs)
+    keys = [key for key in keys if key not in over]
     labels, versions = [_label(given, keys) for given in values], _versions(jobs)
+    versions = [[version for version in had if not (settled and version.startswith(DATA))] for had in versions]
     common: dict[str, set[str]] = {}  # the same in all runs with these settings, so the label leaves it out
     for label, had in zip(labels, versions, strict=True):
         if had:  # an unstarted job has none
@@ -63,12 +70,19 @@ def is_seed(key: str) -> bool:
     return key == "seed" or key.startswith("seeds.")
 
 
+def data_follow(values: Sequence[Settings], keys: Sequence[str], jobs: Sequence[JobRecord]) -> bool:
+    """Return whether all runs with the same values of these keys have the same data."""
+    seen: dict[str, str] = {}
+    had = [(_label(given, keys), job.start.identity.get(DATA)) for given, job in zip(values, jobs, strict=True)]
+    return all(seen.setdefault(label, digest) == digest for label, digest in had if digest is not None)
+
+
 def differing_versions(jobs: Sequence[JobRecord]) -> dict[str, list[str]]:
     """Return what of code, data and machine is not the same in all runs that have it, with its values."""
     seen: dict[str, dict[str, None]] = {}
     for job in jobs:
         for name, value in job.start.identity.items():
-            if name.startswith(("code of ", "content of dataset", "machine.")):
+            if name.startswith(("code of ", DATA, "machine.")):
                 seen.setdefault(name, {})[str(value)] = None
     return {name: list(values) for name, values in seen.items() if len(values) > 1}
 

@@ -45,6 +45,7 @@ def page(comparison: Comparison, sweeps: Sequence[Path], axis: str) -> str:
         metric=metric,
         smaller=comparison.best.sign(metric) > 0,
         answer=rows.headline(comparison, seeds.rounded),
+        over=", ".join(comparison.over),
         groups=seeds.rows(groups, comparison.metrics, say) if repeated else [],
         stages=bool(stages),
         runs=_runs(comparison, stages),

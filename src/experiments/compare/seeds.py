@@ -27,11 +27,13 @@ class Group:
         label: distinguishes it from the other groups.
         runs: those that finished, one for each seed.
         left_out: how many others there are: not finished, or with a seed that is there already.
+        over: the keys whose values count as seeds; none for seeds alone.
     """
 
     label: str
     runs: Sequence[Run]
     left_out: int
+    over: Sequence[str] = ()
 
     def values(self, metric: str, *, last: bool = False) -> BySeed:
         """Return each run's best value, or its last one, by its seed; only finite ones."""
@@ -68,7 +70,7 @@ def groups(comparison: Comparison) -> list[Group]:
     found = []
     for label, runs in members.items():
         by_seed = {run.seed: run for run in runs if run.job.finished and run.best(comparison.metric) is not None}
-        found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed)))
+        found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed), comparison.over))
     return found
 
 
@@ -95,15 +97,18 @@ def _verdict(first: Group, other: Group, metric: str, say: Language, last: bool)
     found = statistics.difference(list(one.values()), list(two.values()), paired=paired)
     smaller_is_better = first.runs[0].sign(metric)
     direction = (smaller_is_better if found.estimate < 0 else -smaller_is_better) if found.decided else 0
-    return Verdict(other.label, direction, _text(found, direction, say("paired") if paired else say("unpaired"), say))
+    return Verdict(
+        other.label, direction, _text(found, direction, first.over, say("paired") if paired else say("unpaired"), say)
+    )
 
 
-def _text(found: Difference, direction: int, pairing: str, say: Language) -> str:
+def _text(found: Difference, direction: int, over: Sequence[str], pairing: str, say: Language) -> str:
     """Return the signed difference and its interval; the word before them is better or worse only where decided."""
-    basis = [say("{count} seeds", count=found.runs), pairing]
+    key = say("run") if len(over) > 1 else over[0].rpartition(".")[2] if over else "seed"
+    basis = [say("{count} {key}s", count=found.runs, key=key), pairing]
     if found.low == found.high == 0:
-        return f"{say('no difference for every seed')} ({', '.join(basis)})"
-    around = say("for every seed")
+        return f"{say('no difference in any run')} ({', '.join(basis)})"
+    around = say("in every run")
     if found.low != found.high:
         around = f"[{signed(found.low)}, {signed(found.high)}]"
         basis.insert(0, "95 %")
@@ -153,7 +158,8 @@ def rows(found: Sequence[Group], metrics: Sequence[str], say: Language = ENGLISH
     any_left_out = any(group.left_out for group in found)
     table = []
     for group in found:
-        row = {say("runs alike but\nfor the seed"): group.label, say("seeds"): str(len(group.runs))}
+        alike = say("runs alike but\nfor {keys}", keys=", ".join(group.over) or say("the seed"))
+        row = {alike: group.label, say("runs"): str(len(group.runs))}
         for metric in metrics:
             values = list(group.values(metric).values())
             row[f"{metric}\n{say('mean')}"] = rounded(fmean(values)) if values else ""

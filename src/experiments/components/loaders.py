@@ -25,7 +25,9 @@ from experiments.data import nested
 from experiments.data.batches import Order
 from experiments.data.nested import Nested
 from experiments.data.split import Collate, Split
+from experiments.data.stream import Stream, StreamLoader
 from experiments.data.tensors import Rows, Shape, as_rows, features, is_arrays, viewed
+from experiments.errors import ConfigError, Fault
 from experiments.seeds import epoch_seed
 
 Batch = tuple[Nested, Nested]
@@ -151,14 +153,13 @@ def wrapped_dataloader(
     split: Split, batch_size: int, order: Order, shape: Shape, *, num_workers: Annotated[int, Ge(0)] = 0
 ) -> Wrapped:
     """Stage 12: rows keep the data's shape, and each batch gets the model's."""
+    if isinstance(split.dataset, Stream):
+        if num_workers:
+            raise ConfigError(Fault("loader.num_workers", "each worker would read the whole stream; 0 reads it once"))
+        return Wrapped(StreamLoader(split.dataset, batch_size, order, split.collate), _converted(split, shape))
     dataset = Rows(*split.floats()) if is_arrays(split.dataset) else split.dataset
 
-    def preprocess(xb: Any, yb: Any) -> Batch:
-        if isinstance(dataset, Rows):
-            return viewed(xb, shape), yb
-        x, _ = as_rows(nested.tuples(xb), split.shape)
-        return viewed(split.inputs(x), shape), split.targets(nested.tuples(yb))
-
+    preprocess = _shaped(shape) if isinstance(dataset, Rows) else _converted(split, shape)
     return Wrapped(OrderedLoader(dataset, batch_size, order, num_workers, split.collate), preprocess)
 
 
@@ -166,6 +167,20 @@ def wrapped_dataloader(
 def in_memory(split: Split, batch_size: int, order: Order, shape: Shape) -> InMemory:
     """Keep every row in memory, on the device; a map-style dataset's items are each read once."""
     return InMemory(split, batch_size, order, shape)
+
+
+def _shaped(shape: Shape) -> Callable[[Nested, Nested], Batch]:
+    return lambda xb, yb: (viewed(xb, shape), yb)
+
+
+def _converted(split: Split, shape: Shape) -> Callable[[Any, Any], Batch]:
+    """Return how a batch of a dataset's own items becomes what the model takes."""
+
+    def convert(xb: Any, yb: Any) -> Batch:
+        x, _ = as_rows(nested.tuples(xb), split.shape)
+        return viewed(split.inputs(x), shape), split.targets(nested.tuples(yb))
+
+    return convert
 
 
 def _gathered(tensor: Tensor, part: slice, rows: Tensor | None) -> Tensor:

@@ -1,13 +1,15 @@
 """Optimisers: `(params, **arguments)` returns an object with step(), zero_grad() and state_dict().
 
-An optimiser that is not a torch.optim.Optimizer may declare at its registration: `capturable=True`, a CUDA graph can
-capture its step; `schedulable=False`, no scheduler can change its learning rate.
+An optimiser may declare at its registration: `closure=True`, its step() takes a function that clears the gradients,
+computes them again and returns the loss; `named=True`, it takes (name, parameter) pairs, `model.named_parameters()`.
+One that is not a torch.optim.Optimizer may declare: `capturable=True`, a CUDA graph can capture its step;
+`schedulable=False`, no scheduler can change its learning rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt, Len, Lt
@@ -91,3 +93,15 @@ def adamw(
 ) -> optim.Optimizer:
     """Return Adam with the decay applied to the weights (Loshchilov and Hutter, 2019)."""
     return optim.AdamW(params, lr=lr, betas=(betas[0], betas[1]), weight_decay=weight_decay, fused=fused)
+
+
+@register.optim("lbfgs", closure=True)
+def lbfgs(
+    params: Iterable[Tensor],
+    *,
+    lr: Rate = 1.0,
+    max_iter: Annotated[int, Ge(1)] = 20,
+    line_search_fn: Literal["strong_wolfe"] | None = None,
+) -> optim.Optimizer:
+    """Return L-BFGS, which evaluates a batch up to some 25 times in a step; for batches of all rows."""
+    return optim.LBFGS(params, lr=lr, max_iter=max_iter, line_search_fn=line_search_fn)

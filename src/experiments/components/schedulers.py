@@ -1,16 +1,17 @@
 """Schedulers: `(optimizer, epochs, steps)` returns an object with step(); `steps` are those of one epoch.
 
-A scheduler declares at its registration when step() is called, `per="step"` or `per="epoch"`; `any_length=True`, it
-does not depend on the training's length; `steers=False`, it leaves the optimiser unchanged.
+A scheduler declares at its registration when step() is called, `per="step"` or `per="epoch"`; `watches="valid/loss"`,
+step() takes that metric of the epoch, or the one in its argument of that name, as `watches="monitor"`;
+`any_length=True`, it does not depend on the training's length; `steers=False`, it leaves the optimiser unchanged.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault
@@ -26,11 +27,11 @@ def one_cycle(
     optimizer: Optimizer, epochs: int, steps: int, *, warmup: Annotated[float, Gt(0), Lt(1)] = 0.3
 ) -> LRScheduler:
     """Rise to the optimiser's lr and fall again (Smith, 2018); the momentum stays."""
-    peak, total = optimizer.param_groups[0]["lr"], epochs * steps
+    peaks, total = [group["lr"] for group in optimizer.param_groups], epochs * steps
     if warmup * total == 1:  # OneCycleLR divides by the warmup's length less one
         problem = f"{warmup} of {total} steps is a single step; torch's OneCycleLR needs less or more"
         raise ConfigError(Fault("scheduler.warmup", problem))
-    return OneCycleLR(optimizer, max_lr=peak, total_steps=total, pct_start=warmup, cycle_momentum=False)
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total, pct_start=warmup, cycle_momentum=False)
 
 
 @register.scheduler("cosine", per="step")
@@ -50,3 +51,18 @@ def step(
 ) -> LRScheduler:
     """Multiply the learning rate by `factor` every `every` epochs."""
     return StepLR(optimizer, step_size=every, gamma=factor)
+
+
+@register.scheduler("plateau", per="epoch", any_length=True, watches="monitor")
+def plateau(
+    optimizer: Optimizer,
+    epochs: int,  # noqa: ARG001  # every scheduler takes these
+    steps: int,  # noqa: ARG001
+    *,
+    monitor: str = "valid/loss",  # noqa: ARG001  # the run passes it to step()
+    mode: Literal["min", "max"] = "min",
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1,
+    patience: Annotated[int, Ge(0)] = 10,
+) -> LRScheduler:
+    """Multiply the learning rate by `factor` once a metric has not improved for more than `patience` epochs."""
+    return ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)

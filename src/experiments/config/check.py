@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
 
 from experiments.config import compose, device, discovery, pair_checks, secrets
 from experiments.config.registry import register
-from experiments.config.root import LoaderSettings, RootConfig, SweepingConfig, TutorialConfig
+from experiments.config.root import LoaderSettings, OptimSettings, RootConfig, SweepingConfig, TutorialConfig
 from experiments.config.schema import model_faults, validated
 from experiments.errors import ConfigError, Fault
 
 # These keys tell Hydra's `instantiate` what to call, and how.
 HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+
+# The settings that all components of a group share.
+COMMON: Mapping[str, type[BaseModel]] = {"loader": LoaderSettings, "optim": OptimSettings}
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,7 @@ def check(values: dict[str, Any]) -> RootConfig:
     if faults := list(_import_paths(values)):
         raise ConfigError(*faults)
     discovery.load()
-    loader = values["loader"] if isinstance(values.get("loader"), dict) else {}
-    settings = {key: value for key, value in loader.items() if key in LoaderSettings.model_fields}
-    own = {key: value for key, value in loader.items() if key not in settings}
-    faults = model_faults(RootConfig, values) + model_faults(LoaderSettings, settings, "loader")
-    faults += _component_faults(values | {"loader": own} if loader else values)
+    faults = [*model_faults(RootConfig, values), *_component_faults(values)]
     if not faults:
         root = RootConfig.model_validate(values)
         faults = [*device.faults(root.device), *pair_checks.faults(root)]
@@ -112,8 +112,11 @@ def _component_faults(values: dict[str, Any]) -> Iterator[Fault]:
         if not isinstance(chosen, dict):
             continue
         if not registry.many:
-            arguments = dict(chosen)
-            yield from registry.faults(arguments.pop("name", None), arguments)
+            own = registry.own(chosen)
+            common = {key: value for key, value in chosen.items() if key in registry.common and key not in own}
+            if registry.group in COMMON:
+                yield from model_faults(COMMON[registry.group], common, registry.group)
+            yield from registry.faults(chosen.get("name"), own)
             continue
         for name, arguments in chosen.items():
             if isinstance(arguments, dict):

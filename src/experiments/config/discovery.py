@@ -2,8 +2,8 @@
 
 The environment variable EXPERIMENTS_COMPONENTS lists files and modules separated as in PATH (`my_net.py`,
 `my_package.nets`). Their decorated functions become options of the configuration groups: the signature and its
-defaults are the preset. Hydra composes before torch is imported, so the presets come from an `ast` scan of the source;
-those of components that are already registered, in a notebook say, come from the registry.
+defaults are the preset. Hydra composes before torch is imported, so presets come from an `ast` scan of the source;
+where it does not show them all, the file is imported. Those of registered components come from the registry.
 """
 
 from __future__ import annotations
@@ -17,36 +17,51 @@ import sys
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from experiments.config import hydra_options
 from experiments.config.hydra_internals import ConfigStore
+from experiments.config.registration import plain
 from experiments.config.registry import Registry, register
+from experiments.config.source_hash import is_installed
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
+# Shipped components without files in conf/, so that own ones may have their names.
+YIELDING = Path(__file__).parents[1] / "components" / "metrics.py"
 
 Definition = ast.FunctionDef | ast.ClassDef
 
 
-class OwnFiles:
+class OwnFiles(Loader):
     """Finds `experiments_own.NAME`, a file of the setting, for `import_module` and for whatever unpickles from it.
 
     A spawned worker process imports by that name what its dataset needs; it has inherited the setting.
+    Where own code imports such a file by its own name, both names are one module.
     """
 
-    @staticmethod
-    def find_spec(name: str, *_: object) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Return the spec of such a module; None for any other."""
-        if name.startswith(f"{OWN}."):
-            for path in (_source(entry) for entry in _entries() if entry.endswith(".py")):
+        files = [entry for entry in _entries() if entry.endswith(".py")]
+        if name.startswith(f"{OWN}.") or name in [Path(file).stem for file in files]:
+            for path in map(_source, files):
                 if _module_name(path) == name:
                     return importlib.util.spec_from_file_location(name, path)
+                if path.stem == name and (spec := PathFinder.find_spec(name)) and _is_file(spec.origin, path):
+                    return ModuleSpec(name, self, origin=_module_name(path))
         return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Replace the module of a file's own name by the one that it is called here."""
+        assert module.__spec__ is not None
+        sys.modules[module.__name__] = import_module(str(module.__spec__.origin))
 
 
 def own_files() -> list[Path]:
@@ -82,8 +97,12 @@ def _entries() -> list[str]:
 
 
 def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
-    for path in own_files():
-        yield from _scan(path)
+    scanned = [_scan(path) for path in own_files()]
+    if None in scanned:
+        load()
+    shipped = {file.stem for file in (Path(__file__).parents[1] / "conf" / "metrics").iterdir()}
+    yield from (preset for preset in _scan(YIELDING) or () if preset[1] not in shipped)
+    yield from chain.from_iterable(filter(None, scanned))
     for registry in register:
         for name in registry.names:
             if not registry.get(name).factory.__module__.startswith("experiments."):
@@ -94,6 +113,8 @@ def _source(entry: str) -> Path:
     if entry.endswith(".py"):
         path = expanded(entry).resolve()
         if path.is_file():
+            if str(path.parent) not in sys.path:
+                sys.path.append(str(path.parent))  # it may import its neighbours
             return path
         raise ConfigError(Fault(SETTING, f"there is no file {path}"))
     if str(Path.cwd()) not in sys.path:
@@ -116,15 +137,14 @@ def _source(entry: str) -> Path:
 
 def _import(entry: str) -> None:
     path = _source(entry)
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == path:
-            return
+    if any(_is_file(getattr(module, "__file__", None), path) for module in list(sys.modules.values())):
+        return
     name = _module_name(path) if entry.endswith(".py") else entry
     try:
         import_module(name)
     except BaseException as error:
         for registry in register:
-            registry.forget(name)
+            registry.forget_unloaded()
         if isinstance(error, Exception):
             raise ConfigError(_broken(str(path), error)) from error
         raise
@@ -138,56 +158,82 @@ def _broken(place: str, error: Exception) -> Fault:
     return Fault(SETTING, f"{where} cannot be imported: {problem}")
 
 
+def _is_file(origin: str | None, path: Path) -> bool:
+    return origin is not None and Path(origin).resolve() == path
+
+
 def _module_name(path: Path) -> str:
     stem, digest = re.sub(r"\W", "_", path.stem), hashlib.sha256(str(path).encode()).hexdigest()
     return f"{OWN}.{stem}_{digest[:8]}"
 
 
-def _scan(path: Path) -> Iterator[tuple[Registry, str, dict[str, Any]]]:
+def _scan(path: Path) -> list[tuple[Registry, str, dict[str, Any]]] | None:
+    """Return the presets of a file's components; None where only its import has them all."""
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
+        nodes = list(ast.walk(ast.parse(path.read_bytes(), filename=str(path))))
     except SyntaxError as error:
         raise ConfigError(Fault(SETTING, f"{path}:{error.lineno} is not Python: {error.msg}")) from None
-    for node in ast.walk(tree):
-        if isinstance(node, Definition):
-            for decorator in node.decorator_list:
-                found = _registration(decorator)
-                if found:
-                    registry, name = found
-                    yield registry, name, registry.as_preset(name, _defaults(node, registry, path))
+    found = []
+    for node in (node for node in nodes if isinstance(node, Definition)):
+        for decorator in node.decorator_list:
+            if registered := _registration(decorator):
+                registry, name, metadata = registered
+                defaults = _defaults(node, registry, metadata) if len(node.decorator_list) == 1 else None
+                if defaults is None:
+                    return None
+                found.append((registry, name, registry.as_preset(name, defaults)))
+    complete = sum(map(_names_register, nodes)) == len(found) and not any(map(_imports_own, nodes))
+    return found if complete else None
 
 
-def _registration(decorator: ast.expr) -> tuple[Registry, str] | None:
-    """Return the registry and name in `@register.<kind>("name")` or `@experiments.register.<kind>("name")`."""
+def _registration(decorator: ast.expr) -> tuple[Registry, str, dict[str, Any]] | None:
+    """Return the registry, name and metadata in `@register.<kind>("name")`, also of `experiments.register`."""
     if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.args):
         return None
     owner, name = ast.unparse(decorator.func.value), decorator.args[0]
     if owner.split(".")[-1] != "register" or not isinstance(name, ast.Constant) or not isinstance(name.value, str):
         return None
     kind = decorator.func.attr
-    return (vars(register)[kind], name.value) if kind in vars(register) else None
+    metadata = {str(each.arg): each.value.value for each in decorator.keywords if isinstance(each.value, ast.Constant)}
+    return (vars(register)[kind], name.value, metadata) if kind in vars(register) else None
 
 
-def _defaults(node: Definition, registry: Registry, path: Path) -> dict[str, Any]:
-    function, skip = node, len(registry.takes)
+def _defaults(node: Definition, registry: Registry, metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the defaults of a definition's arguments; None where they are not literals, or in a base class."""
+    function, of_class = node, isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
         inits = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
         if not inits:
-            return {}
-        function, skip = inits[0], skip + 1
+            return None
+        function = inits[0]
     assert isinstance(function, ast.FunctionDef)
     positional = [*function.args.posonlyargs, *function.args.args]
+    names = [each.arg for each in positional[of_class:]]
+    skip = of_class + len(registry.passed(names, metadata, of_class=of_class))
     missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
     pairs = list(zip(positional, [*missing, *function.args.defaults], strict=True))[skip:]
     pairs += list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
-    return {argument.arg: _literal(default, argument, path) for argument, default in pairs}
-
-
-def _literal(default: ast.expr | None, argument: ast.arg, path: Path) -> Any:
-    if default is None:
-        return "???"
     try:
-        return ast.literal_eval(default)
+        return {argument.arg: "???" if value is None else plain(ast.literal_eval(value)) for argument, value in pairs}
     except ValueError:
-        problem = f"the default of '{argument.arg}' must be a literal (a number, text, True, None, a list)"
-        raise ConfigError(Fault(f"{path}:{default.lineno}", f"{problem}, not {ast.unparse(default)}")) from None
+        return None
+
+
+def _names_register(node: ast.AST) -> bool:
+    """Return whether a node names the register, or imports it under another name."""
+    if isinstance(node, ast.alias):
+        return node.name == "register" and node.asname is not None
+    return "register" in (getattr(node, "id", None), getattr(node, "attr", None))
+
+
+def _imports_own(node: ast.AST) -> bool:
+    """Return whether a node imports a module that is not installed: it may register components too."""
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            return True
+        modules = [str(node.module)]
+    tops = {module.partition(".")[0] for module in modules} - {"experiments", *sys.stdlib_module_names}
+    specs = filter(None, map(importlib.util.find_spec, tops))
+    places = [place for spec in specs for place in (spec.origin, *(spec.submodule_search_locations or ()))]
+    return any(place and not is_installed(Path(place)) for place in places)

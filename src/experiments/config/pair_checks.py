@@ -25,6 +25,15 @@ def faults(root: RootConfig) -> Iterator[Fault]:
     scheduler, optim = register.scheduler.get(root.scheduler["name"]), register.optim.get(root.optim["name"])
     if scheduler.metadata.get("steers", True) and not optim.metadata.get("schedulable", True):
         yield Fault("scheduler", f"{scheduler.name} steers a torch optimiser; optim {optim.name} is not one")
+    if root.init_from is None and (root.init_only is not None or root.init_match != "strict"):
+        yield Fault(
+            "init_only" if root.init_only else "init_match",
+            "selects from the weights that init_from names; set init_from",
+        )
+    if root.accumulate > 1 and root.device.graph:
+        yield Fault("accumulate", "a CUDA graph holds the pass of one batch; set device.graph=false")
+    if root.limit_batches and root.limit_batches % root.accumulate:
+        yield Fault("limit_batches", f"{root.limit_batches} is not a multiple of accumulate, {root.accumulate}")
     if root.device.graph and root.inspect.breakpoint:
         yield Fault("device.graph", "a debugger cannot stop within a graph; device.graph=false with debug=step")
     loss, model = register.loss.get(root.loss["name"]), register.model.get(root.model["name"])

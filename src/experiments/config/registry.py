@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from experiments.config.registration import name_fault, signature_fault
+from experiments.config import declarations
+from experiments.config.registration import name_fault, plain, signature_fault
 from experiments.errors import ConfigError, Fault, RegistrationError, suggestion
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -71,7 +73,8 @@ class Registry:
         """Register the decorated factory as `name`.
 
         Raises:
-            RegistrationError: the name is taken or not allowed, or the signature cannot serve as a schema.
+            RegistrationError: the name is taken or not allowed, the signature cannot serve as a schema, or it declares
+                what does not exist.
         """
         problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else name_fault(name)
         if problem:
@@ -80,20 +83,24 @@ class Registry:
         def decorate(factory: T) -> T:
             component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
-            if known is not None and not _same_definition(known.factory, factory):
+            if known is not None and not ("yields" in known.metadata or _same_definition(known, component)):
+                if "yields" in metadata:  # shipped, and imported after an own one of its name
+                    return factory
                 places = f"in {known.place} and in {component.place}"
                 raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
-            if problem := signature_fault(factory, self.takes, named=not self.many):
+            reserved = () if self.many else ("name", "defaults", *self.common)
+            problem = signature_fault(factory, self.passed_to(component), reserved)
+            if problem := problem or declarations.fault(factory, self.passed_to(component), metadata, self.group):
                 raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
             self._components[name] = component
             return factory
 
         return decorate
 
-    def forget(self, module: str) -> None:
-        """Drop the components of a module, since its import failed and may be tried again."""
+    def forget_unloaded(self) -> None:
+        """Drop the components of modules whose import failed, since it may be tried again."""
         known = self._components.items()
-        self._components = {name: each for name, each in known if each.factory.__module__ != module}
+        self._components = {name: each for name, each in known if each.factory.__module__ in sys.modules}
 
     @property
     def names(self) -> list[str]:
@@ -112,10 +119,30 @@ class Registry:
             raise ConfigError(Fault(key or f"{self.group}.name", problem))
         return component
 
+    def passed(self, positional: Sequence[str], metadata: Mapping[str, Any], *, of_class: bool) -> tuple[str, ...]:
+        """Return which values the run passes first to a factory with these positional parameters."""
+        first = positional[0] if positional else None
+        if metadata.get("over") == "pass" and (of_class or first in ("data", None)):  # it makes an object
+            return ("data",) if first == "data" else ()
+        return self.takes
+
+    def passed_to(self, component: Component) -> tuple[str, ...]:
+        """Return which values the run passes first to a component."""
+        parameters = inspect.signature(component.factory).parameters.values()
+        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return self.passed(positional, component.metadata, of_class=inspect.isclass(component.factory))
+
     def arguments(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the configurable parameters of a component, by name."""
-        parameters = list(inspect.signature(self.get(name).factory).parameters.values())
-        return {parameter.name: parameter for parameter in parameters[len(self.takes) :]}
+        component = self.get(name)
+        parameters = list(inspect.signature(component.factory).parameters.values())
+        return {parameter.name: parameter for parameter in parameters[len(self.passed_to(component)) :]}
+
+    def own(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a component's own arguments in its configuration: without its name and the common settings."""
+        name = settings.get("name")
+        shared = {"name", *self.common} - set(self.arguments(name) if name in self.names else ())
+        return {key: value for key, value in settings.items() if key not in shared}
 
     def faults(self, name: object, arguments: Mapping[str, Any], *, key: str | None = None) -> list[Fault]:
         """Return everything wrong with a component's name and arguments; nothing is built."""
@@ -146,13 +173,15 @@ class Registry:
 
     def as_preset(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of a component with these arguments."""
+        arguments = {key: plain(value) for key, value in arguments.items()}
         return {name: arguments} if self.many else {"name": name, **self.common, **arguments}
 
 
-def _same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Return whether two factories are the same definition, run again (a notebook cell)."""
-    same = one.__module__ == other.__module__ == "__main__" and one.__qualname__ == other.__qualname__
-    return one is other or same
+def _same_definition(one: Component, other: Component) -> bool:
+    """Return whether two components are one definition, run again: a notebook's cell, a file as another module."""
+    modules = {one.factory.__module__, other.factory.__module__}
+    again = modules == {"__main__"} or (len(modules) == 2 and one.place == other.place)
+    return one.factory is other.factory or (again and one.factory.__qualname__ == other.factory.__qualname__)
 
 
 class Register:
@@ -162,7 +191,7 @@ class Register:
         self.dataset = Registry("dataset", group="dataset")
         self.model = Registry("model", group="model", takes=("data",))
         self.loss = Registry("loss", group="loss", takes=("pred", "target"))
-        self.optim = Registry("optimiser", group="optim", takes=("params",))
+        self.optim = Registry("optimiser", group="optim", takes=("params",), common={"groups": None})
         batches: dict[str, Any] = {"batch_size": 64, "valid_batch_size": 128, "shuffle": True, "valid_shuffle": False}
         batches |= {"drop_last": False, "draw": None}
         takes = ("split", "batch_size", "order", "shape")

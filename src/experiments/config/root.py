@@ -25,6 +25,13 @@ def _one_line(name: str) -> str:
     return name
 
 
+def _pattern(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise PydanticCustomError("pattern", "it should be a name of tensors or a pattern; a number as text: ['0.1']")
+    return str(value)
+
+
+Pattern = Annotated[str, BeforeValidator(_pattern)]  # of the names of tensors; the first module of a sequence is 0
 # Of a run or an experiment, in MLflow too.
 Name = Annotated[str, MinLen(1), MaxLen(250), AfterValidator(_one_line)]
 
@@ -157,8 +164,12 @@ class RootConfig(_Strict):
     epochs: Positive
     limit_batches: Positive | None
     max_grad_norm: Annotated[float, Gt(0)] | None
+    accumulate: Positive = 1
     deterministic: bool
     init_from: str | None
+    init_only: Annotated[list[Pattern], MinLen(1)] | None
+    init_match: Literal["strict", "shapes"]
+    freeze: list[Pattern]
     evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     sweep: SweepConfig
@@ -184,6 +195,12 @@ class LoaderSettings(_Strict):
     draw: Literal["balanced"] | None
 
 
+class OptimSettings(_Strict):
+    """The settings of every optimiser beside its own arguments."""
+
+    groups: Literal["no_decay"] | dict[str, dict[str, Any]] | None = None
+
+
 def channels_last(root: RootConfig) -> bool:
     """Return whether the model's weights are stored channels-last: as configured, else as the model declares.
 
@@ -194,12 +211,14 @@ def channels_last(root: RootConfig) -> bool:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return values by dotted leaf keys (`optim.lr`); lists stay whole."""
+    """Return values by dotted leaf keys (`optim.lr`); lists stay whole, a mapping by patterns is one of pairs."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        elif not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             flat[path] = value
+        elif any(set("*?[") & set(str(part)) for part in value):  # the first match counts, so their order does
+            flat[path] = [[pattern, one] for pattern, one in value.items()]
+        else:
+            flat |= flatten(value, f"{path}.")
     return flat

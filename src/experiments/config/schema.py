@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, TypeVar, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic.functional_validators import AfterValidator, BeforeValidator, WrapValidator
 from pydantic_core import ErrorDetails
 
 from experiments.config.overrides import as_text
+from experiments.config.registration import plain
 from experiments.errors import ConfigError, Fault, suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,11 +55,28 @@ def _schema(factory: Callable[..., Any], names: tuple[str, ...]) -> type[BaseMod
     signature = inspect.signature(factory).parameters
     parameters = {name: signature[name] for name in names}
     hints = _hints(factory, parameters)
-    fields: dict[str, Any] = {
-        name: (_from_yaml(hints[name]), ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in parameters.items()
-    }
+    fields: dict[str, Any] = {name: (_from_yaml(hint), ...) for name, hint in hints.items()}
+    for name, parameter in parameters.items():
+        if (default := parameter.default) is not parameter.empty:
+            allowed = WrapValidator(functools.partial(_or_default, default))
+            fields[name] = (Annotated[fields[name][0], allowed], default)
     return create_model("Arguments", __config__=STRICT, **fields)
+
+
+def _or_default(default: Any, value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Validate a value; a default is allowed though its annotation does not allow it, as None of `path: str = None`."""
+    try:
+        return validate(value)
+    except ValidationError:
+        if repr(value) == repr(plain(default)):  # 1, 1.0 and True differ
+            return default
+        raise
+
+
+def _by_name(kind: type[enum.Enum], value: Any) -> Any:
+    """Return a member by its name; anything else, a member's value too, as it is."""
+    is_name = isinstance(value, str) and value in kind.__members__ and value not in [each.value for each in kind]
+    return kind[value] if is_name else value
 
 
 def _from_yaml(hint: Any) -> Any:
@@ -72,7 +91,9 @@ def _from_yaml(hint: Any) -> Any:
     kind = origin or hint
     if inspect.isclass(kind) and issubclass(kind, PurePath):
         return Annotated[hint, Strict(False), AfterValidator(lambda path: type(path)(os.path.expanduser(path)))]  # noqa: PTH111
-    if inspect.isclass(kind) and issubclass(kind, tuple | set | frozenset | enum.Enum):
+    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        return Annotated[hint, Strict(False), BeforeValidator(functools.partial(_by_name, kind))]
+    if inspect.isclass(kind) and issubclass(kind, tuple | set | frozenset):
         return Annotated[hint, Strict(False)]
     return hint
 
@@ -80,7 +101,10 @@ def _from_yaml(hint: Any) -> Any:
 def _hints(factory: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Return the types of these parameters alone: others may name what is imported for a type checker only."""
     callee = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-    annotations = {name: Any if each.annotation is each.empty else each.annotation for name, each in parameters.items()}
+    annotations = {name: each.annotation for name, each in parameters.items()}
+    for name, each in parameters.items():
+        if each.annotation is each.empty:  # the type of a default that YAML has in another form, as a tuple
+            annotations[name] = Any if type(plain(each.default)) is type(each.default) else type(each.default)
     read = types.SimpleNamespace(__annotations__=annotations)
     return typing.get_type_hints(read, globalns=getattr(callee, "__globals__", {}), include_extras=True)
 

@@ -84,7 +84,12 @@ def is_own(module: ModuleType) -> bool:
     if top in sys.stdlib_module_names or getattr(module, "__file__", None) is None:
         return False
     assert module.__file__ is not None
-    return "site-packages" not in Path(module.__file__).parts and "dist-packages" not in Path(module.__file__).parts
+    return not is_installed(Path(module.__file__))
+
+
+def is_installed(file: Path) -> bool:
+    """Return whether a source file is that of an installed package."""
+    return "site-packages" in file.parts or "dist-packages" in file.parts
 
 
 def _needed(definition: Any, top: str) -> list[Any]:

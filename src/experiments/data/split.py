@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from experiments.data import nested
 from experiments.data.nested import Nested
@@ -49,10 +50,10 @@ class Split:
         if is_arrays(self.dataset):
             x, y = self.dataset.tensors
             return x, y
+        if isinstance(self.dataset, IterableDataset):
+            raise DataError("a stream's rows are not kept; loader=dataloader reads them in each pass")
         with fixed_noise():
-            items = [tuple(self.dataset[index]) for index in range(len(self))]
-        x, y = nested.tuples(self.collate(items)) if self.collate else nested.turned(items)
-        return as_rows(x, self.shape)[0], self.targets(y)
+            return self._rows([self.dataset[index] for index in range(len(self))])
 
     @property
     def first(self) -> Nested:
@@ -63,15 +64,24 @@ class Split:
 
     @cached_property
     def item(self) -> tuple[Any, Any]:
-        """The first item of a map-style dataset."""
+        """The first item of a map-style dataset, or of a stream."""
         with fixed_noise():
-            x, y = self.dataset[0]
+            x, y = next(iter(self.dataset)) if isinstance(self.dataset, IterableDataset) else self.dataset[0]
         return x, y
 
     def row(self, item: Any) -> Nested:
         """Return x of an item as a stored row (1, features)."""
-        x, _ = nested.tuples(self.collate([item])) if self.collate else nested.turned([tuple(item)])
-        return as_rows(x, self.shape)[0]
+        return self._rows([item])[0]
+
+    def begin(self, most: int = 64) -> tuple[Nested, Nested]:
+        """Return x and y of a stream's first rows."""
+        with fixed_noise():
+            return self._rows(list(islice(iter(self.dataset), most)))
+
+    def _rows(self, items: list[Any]) -> tuple[Nested, Nested]:
+        """Return x and y of items, as they are stored."""
+        x, y = nested.tuples(self.collate(items)) if self.collate else nested.turned([tuple(item) for item in items])
+        return as_rows(x, self.shape)[0], self.targets(y)
 
     def floats(self) -> tuple[Nested, Nested]:
         """Return x in the type that the model takes, mostly float32, and y."""
@@ -157,7 +167,7 @@ def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, c
     if len(dataset) == 0:
         raise DataError(f"the {part} split has no rows")
     with fixed_noise():
-        item = dataset[0]
+        item = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
     if not isinstance(item, tuple | list) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise DataError(f"the {part} split gives {found} for a row; (x, y) is expected, or ((x1, x2), y)")

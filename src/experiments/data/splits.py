@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from experiments.data import nested
+from experiments.data.nested import Nested
 from experiments.data.split import Collate, Split, inputs_alone, split_of
+from experiments.data.stream import Stream
 from experiments.data.tensors import IGNORED, Shape, features, is_arrays
 from experiments.errors import DataError
 
@@ -82,6 +85,7 @@ class Splits:
         targets: str | None = None,
         extra: Mapping[str, Any] | None = None,
         collate: Collate | None = None,
+        rows: Mapping[str, int] | None = None,
         digest: str | None = None,
         source: str = "",
         labels: Sequence[str] = (),
@@ -104,7 +108,8 @@ class Splits:
             targets: "input" where x alone is given, and a model's target is its input.
             extra: plain values for models.
             collate: makes a batch (x, y) of a list of items, as a DataLoader's does.
-            digest: identifies the content; None to hash it.
+            rows: how many a pass of each split has, where it is an IterableDataset without a length.
+            digest: identifies the content; None to hash it, of a stream its first rows.
             source: where the rows are from, in words.
             labels: the names of the classes.
             name: of the dataset; empty for that of its registration.
@@ -118,6 +123,8 @@ class Splits:
         splits: dict[str, Split] = {}
         for part, value in {"train": train, "valid": valid, "test": test}.items():
             if value is not None:
+                if isinstance(value, IterableDataset):
+                    value = _stream(value, part, rows or {})  # the same, with a length
                 make = split_of if targets is None else inputs_alone
                 splits[part] = make(value, shape, part, classes=classes is not None, collate=collate)
         shapes = [split.shape for split in splits.values()]
@@ -156,8 +163,11 @@ def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, in
 
     Targets of several parts are the user's own loss's matter.
     """
-    read = [split for split in splits.values() if classes is None or is_arrays(split.dataset)]
-    targets = [split.tensors[1] for split in read]
+    known = classes is not None
+    targets = [_first_targets(split, known=known) for split in splits.values() if is_stream(split)]
+    targets += [
+        split.tensors[1] for split in splits.values() if is_arrays(split.dataset) or not (known or is_stream(split))
+    ]
     if targets and not isinstance(targets[0], Tensor):
         return False, sum(leaf[0].numel() for leaf in nested.leaves(targets[0])), ()
     kinds = {(y.dtype, *y.shape[1:]) for y in targets}
@@ -175,6 +185,26 @@ def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, in
         y = splits["train"].targets(nested.turned([splits["train"].item])[1])
         return True, classes or 0, tuple(y.shape[1:])
     return True, classes or max(int(y.max()) for y in targets) + 1, tuple(targets[0].shape[1:])
+
+
+def _first_targets(split: Split, *, known: bool) -> Nested:
+    """Return the targets of a stream's first row, which stand for all where the classes are known or they are real."""
+    y = split.targets(nested.turned([split.item])[1])
+    if isinstance(y, Tensor) and not y.is_floating_point() and not known:
+        raise DataError("a stream's labels are not counted; say how many there are: classes=...")
+    return y
+
+
+def is_stream(split: Split) -> bool:
+    """Return whether rows come from an IterableDataset."""
+    return isinstance(split.dataset, Stream)
+
+
+def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
+    count = rows.get(part) or (len(dataset) if hasattr(dataset, "__len__") else 0)
+    if not count:
+        raise DataError(f'the {part} split is a stream; say how many rows a pass has: rows={{"{part}": 1000, ...}}')
+    return Stream(dataset, count)
 
 
 def _require_labels(y: Tensor, classes: int | None) -> None:
@@ -201,7 +231,8 @@ def _require_plain(extra: Mapping[str, Any]) -> None:
 def _digest(splits: Mapping[str, Split], shape: Shape) -> str:
     digest = hashlib.sha256(str(shape).encode())
     for part, split in sorted(splits.items()):
-        for tensor in nested.leaves(split.tensors):
+        rows = split.begin() if is_stream(split) else split.tensors
+        for tensor in nested.leaves(rows):
             digest.update(f"{part} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(np.ascontiguousarray(tensor.numpy()).data)
     return digest.hexdigest()

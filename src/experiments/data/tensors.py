@@ -149,9 +149,13 @@ def _stored(tensor: Tensor) -> Tensor:
 def _tensor(values: Any, name: str) -> Tensor:
     if hasattr(values, "to_numpy"):  # a data frame or a column of one
         values = values.to_numpy()
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch warns of memory that it could write to
     try:
         return torch.stack([*map(torch.as_tensor, values)]) if isinstance(values, list) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        text = name == "y" and any(isinstance(value, str) for value in np.asarray(values, dtype=object).flat)
-        remedy = "; for text: labels, y = np.unique(y, return_inverse=True), and give `labels`" if text else ""
-        raise DataError(f"{name} should be numbers, of one shape in all rows: {first_line(error)}{remedy}") from error
+        text = next((value for value in np.asarray(values, dtype=object).flat if isinstance(value, str)), None)
+        if text is not None and name == "y":
+            remedy = "labels, y = np.unique(y, return_inverse=True) numbers it, and `labels` takes the names"
+            raise DataError(f"y holds text, such as {text!r:.40}; {remedy}") from error
+        raise DataError(f"{name} should be numbers, of one shape in all rows: {first_line(error)}") from error

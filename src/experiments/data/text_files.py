@@ -39,7 +39,7 @@ def labelled(path: Path, text: str, label: str, group: str | None) -> tuple[Arra
         files = sorted(path.glob("*/*.txt"))
         names = [file.parent.name for file in files]
         if {*names} <= PARTS:
-            raise DataError(f"its folders {', '.join(sorted({*names}))} are no classes; join the texts of each class")
+            raise DataError(f"its folders {', '.join(sorted({*names}))} are not classes; join the texts of each class")
         rows = pa.table({text: list(map(read, files)), label: names})
     else:
         rows = table_file.read(path)

@@ -28,6 +28,7 @@ from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept, noise_state, same_noise
 from experiments.tracking import delivered
 from experiments.training import build
+from experiments.training.transfer import frozen as select
 
 COMMAND = ("python", "-m", "experiments")
 ELSEWHERE = (
@@ -153,13 +154,17 @@ def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
     """Yield the trainings that the run's weights come from, and then its own."""
+    restrictions.require_whole(root)
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
         restrictions.require_repeatable(root.init_from, first, run, spec)
         yield from _trainings(first, overrides if run is None else run_in(run).overrides, spec)
     name = f"Stage {root.tutorial['number']}" if root.tutorial else "The run"
-    yield Training(name, root, derive(root.seed, root.seeds.model_dump()), epochs or root.epochs)
+    seeds = derive(root.seed, root.seeds.model_dump())
+    with noise_kept():
+        frozen = select(build.build_model(root, spec, seeds), root.freeze, root.model["name"])
+    yield Training(name, root, seeds, epochs or root.epochs, frozen)
 
 
 def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:

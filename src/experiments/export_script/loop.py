@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from experiments.config.registry import register
+from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
 from experiments.seeds import epoch_seed
 
 AUTOCAST = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
 # With fp16, a step whose scaled gradients overflow is skipped, and the scale is halved.
-SCALED = ["scaler.scale(loss).backward()", "scaler.unscale_(optimizer)"]
 STEPPED = [
     "# not scaler.step: where the first step is left out, it leaves fused SGD's momentum unset",
     "if all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):",
@@ -30,6 +32,8 @@ class Loop:
         loss: the name of the loss function.
         transforms: a line for each, and whether it is for training batches only.
         scheduled: when schedulers are called, step or epoch; empty where there are none.
+        watched: the metric that the step() of schedulers takes; None where it takes none.
+        closed: the class of optimisers whose step() takes a closure; None where it takes none.
         moves: whether batches are moved to a device.
     """
 
@@ -37,11 +41,14 @@ class Loop:
     loss: str
     transforms: Sequence[tuple[str, bool]]
     scheduled: str
+    watched: str | None
+    closed: type | None
     moves: bool
 
     def text(self) -> str:
         """Return the definition of `fit`."""
         loader, scales = self.training.loader, self.training.root.device.precision == "fp16"
+        rows = loader.batch_size * self.training.root.accumulate
         seed = epoch_seed(self.training.seeds.data_order, 0)
         order = f"generator=torch.Generator().manual_seed({seed} + epoch)"
         lines = [
@@ -51,8 +58,9 @@ class Loop:
             "    for epoch in range(epochs):",
             *self._training_order(order),
             "        model.train()",
+            *(f'        model.get_submodule("{name}").eval()' for name in self.training.frozen[0]),
             "        total = count = 0",
-            f"        for xb, yb in {self._batches('train', loader.batch_size, self._ordered)}:",
+            f"        for xb, yb in {self._batches('train', rows, self._ordered)}:",
             *(f"            {line}" for line in self._train_lines()),
             "        train_loss = total / count",
             "",
@@ -64,44 +72,60 @@ class Loop:
             *(f"                {line}" for line in self._valid_lines()),
             "        valid_loss = total / count",
             '        print(f"epoch {epoch}  train/loss {train_loss!r}  valid/loss {valid_loss!r}")',
-            *(["        scheduler.step()"] if self.scheduled == "epoch" else []),
+            *([f"        scheduler.step({self._watched()})"] if self.scheduled == "epoch" else []),
         ]
         return "\n".join(lines)
 
     @property
     def _ordered(self) -> bool:
         """Whether training rows come in another order than they are stored in."""
-        loader = self.training.loader
-        return loader.shuffle or loader.drop_last or loader.draw is not None
+        return self.training.loader.shuffle or self.training.loader.draw is not None
 
     def _training_order(self, generator: str) -> list[str]:
         """Return the lines that make an epoch's order of the training rows."""
-        loader = self.training.loader
-        size = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else ""
-        if loader.draw is not None:
-            drawn = f"torch.multinomial(weights, {size or 'len(x_train)'}, replacement=True, {generator})"
-            return [
-                "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
-                f"        order = {drawn}",
-            ]
-        if not loader.shuffle:
-            return [f"        order = torch.arange({size})"] if size else []
-        return [f"        order = torch.randperm(len(x_train), {generator}){f'[: {size}]' if size else ''}"]
+        loader, size = self.training.loader, self.training.loader.batch_size * self.training.root.accumulate
+        if loader.draw is None:
+            return [f"        order = torch.randperm(len(x_train), {generator})"] if loader.shuffle else []
+        rows = f"len(x_train) // {size} * {size}" if loader.drop_last else "len(x_train)"
+        return [
+            "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
+            f"        order = torch.multinomial(weights, {rows}, replacement=True, {generator})",
+        ]
 
     def _train_lines(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
+        gradients = [*self._backward(), *(["scaler.unscale_(optimizer)"] if scales else [])]
+        gradients += [clip] if root.max_grad_norm is not None else []
+        stepped = [*gradients, *(STEPPED if scales else ["optimizer.step()"])]
         return [
             *self._prepared(shuffled=self._ordered),
             *(line for line, _ in self.transforms),
-            *self._forward(),
-            *(SCALED if scales else ["loss.backward()"]),
-            *([clip] if root.max_grad_norm is not None else []),
-            *(STEPPED if scales else ["optimizer.step()"]),
+            *(_closed(gradients, first=self.closed is not torch.optim.LBFGS) if self.closed else stepped),
             "optimizer.zero_grad()",
             *(["scheduler.step()"] if self.scheduled == "step" else []),
             *_summed(by_rows=True),
         ]
+
+    def _backward(self) -> list[str]:
+        """Return the loss and its gradients, of a step's batch or of its parts."""
+        scales, size = self.training.root.device.precision == "fp16", self.training.loader.batch_size
+        backward = "scaler.scale(loss).backward()" if scales else "loss.backward()"
+        if self.training.root.accumulate == 1:
+            return [*self._forward(), backward]
+        of_part = [*self._forward("part", "target"), "loss = loss * (len(target) / len(yb))", backward]
+        return [
+            "losses = []",
+            f"for part, target in zip(xb.split({size}), yb.split({size})):",
+            *(f"    {line}" for line in [*of_part, "losses.append(loss.detach())"]),
+            "loss = sum(losses)",
+        ]
+
+    def _watched(self) -> str:
+        if self.watched not in (None, "train/loss", "valid/loss"):
+            problem = f"it watches {self.watched}, which a script does not compute; it has train/loss and valid/loss"
+            raise ConfigError(Fault("scheduler", problem))
+        return (self.watched or "").replace("/", "_")
 
     def _valid_lines(self) -> list[str]:
         return [
@@ -120,13 +144,13 @@ class Loop:
         moved = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
         return [*moved, *([COPIED] if own and views and not shuffled else [])]
 
-    def _forward(self) -> list[str]:
+    def _forward(self, xb: str = "xb", yb: str = "yb") -> list[str]:
         """Return predictions and loss, in the run's precision."""
         dtype = AUTOCAST.get(self.training.root.device.precision)
         if dtype is None:
-            return [f"loss = {self.loss}(model(xb), yb)"]
+            return [f"loss = {self.loss}(model({xb}), {yb})"]
         within = f"with torch.autocast({self._kind}, dtype={dtype}):"
-        return [within, f"    loss = {self.loss}(model(xb).float(), yb)"]
+        return [within, f"    loss = {self.loss}(model({xb}).float(), {yb})"]
 
     @property
     def _kind(self) -> str:
@@ -134,8 +158,13 @@ class Loop:
 
     def _batches(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
-        limit = self.training.root.limit_batches
-        return code if limit is None else f"islice({code}, {limit})"
+        limit, together = self.training.root.limit_batches, self.training.root.accumulate if part == "train" else 1
+        most = [] if limit is None else [str(limit // together)]
+        if part == "train" and self.training.loader.drop_last:
+            most.append(f"len(x_train) // {batch_size}")
+        if not most:
+            return code
+        return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
 
 
 def _summed(*, by_rows: bool) -> list[str]:
@@ -143,3 +172,19 @@ def _summed(*, by_rows: bool) -> list[str]:
     if by_rows:
         return ["total += loss.item() * len(xb)", "count += len(xb)"]
     return ["total += loss.item()", "count += 1"]
+
+
+def _closed(gradients: Sequence[str], *, first: bool) -> list[str]:
+    """Return a step whose optimiser computes gradients as often as it needs; the loss is that of the first time."""
+    return [
+        "evaluated = []",
+        "",
+        "@torch.enable_grad()",
+        "def closure():",
+        *(f"    {line}" for line in ["optimizer.zero_grad()", *gradients, "evaluated.append(loss.detach())"]),
+        "    return loss",
+        "",
+        *(["closure()"] if first else []),
+        "optimizer.step(closure)",
+        "loss = evaluated[0]",
+    ]

@@ -14,9 +14,12 @@ from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
 from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
+from experiments.training import weights
+from experiments.training.transfer import is_partial
 
 # What two trainings must have in common to share one `fit`.
-SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
+STEPPING = ("limit_batches", "max_grad_norm", "accumulate", "deterministic")
+SHARED = ("model", "loss", "loader", "transforms", "evaluation", *STEPPING)
 
 
 def require_shared(training: Training, last: Training) -> None:
@@ -33,6 +36,13 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
         "one script has one of each: export that one, and then this one from its weights"
     )
     return ConfigError(Fault("init_from", problem))
+
+
+def require_whole(root: RootConfig) -> None:
+    """Raise a ConfigError where a training starts from a file, or from a part of other weights."""
+    if root.init_from is not None and (weights.named(root.init_from) or is_partial(root)):
+        problem = "a script repeats the training that gives its weights; it reads no file and takes no part of them"
+        raise ConfigError(Fault("init_from", problem))
 
 
 def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
@@ -94,6 +104,7 @@ def _shared(training: Training) -> dict[str, Any]:
     root = training.root
     return {key: getattr(root, key) for key in SHARED} | {
         "dataset": {key: value for key, value in root.dataset.items() if key not in PLACES},
+        "freeze": root.freeze,
         "device.precision": root.device.precision,
         "device.threads": root.device.threads,
         "device.channels_last": channels_last(root),

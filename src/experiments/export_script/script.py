@@ -16,7 +16,9 @@ from experiments.export_script.loop import Loop
 from experiments.export_script.restrictions import not_shared, require_shared
 from experiments.export_script.sources import Sources
 from experiments.export_script.training import Training, bound
-from experiments.export_script.values import Text
+from experiments.export_script.values import Text, literal
+from experiments.seeds import noise_kept
+from experiments.training import build, build_optimizer, param_groups
 
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
 DEVICES = {
@@ -76,8 +78,9 @@ class Script:
         transforms = self._transforms()
         body += [*self.sources.taken(), *self._batches()]
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
-        loop = Loop(self.last, loss, transforms, self._scheduled_per(), self.moves)
-        if self.root.limit_batches is not None:
+        closed, watched = self._stepping()
+        loop = Loop(self.last, loss, transforms, self._scheduled_per(), watched, closed, self.moves)
+        if self.root.limit_batches is not None or self.last.loader.drop_last:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
         heading = '"""' + "\n".join(self.heading) + '\n"""'
@@ -119,7 +122,7 @@ class Script:
         function = component.metadata.get("plain")
         if function is not None:
             loader = self.last.loader
-            ordered = loader.shuffle or loader.valid_shuffle or loader.drop_last or loader.draw is not None
+            ordered = loader.shuffle or loader.valid_shuffle or loader.draw is not None
             known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
@@ -133,13 +136,29 @@ class Script:
     @cached_property
     def _schedulers(self) -> list[str | None]:
         """The expression that makes the scheduler of each training; None where it has none."""
-        rows, size = self.spec.sizes["train"], self.last.loader.batch_size
-        steps = rows // size if self.last.loader.drop_last else -(-rows // size)
-        steps = min(steps, self.root.limit_batches or steps)
         return [
-            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(steps))])
+            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(self._steps))])
             for t in self.trainings
         ]
+
+    @property
+    def _steps(self) -> int:
+        rows, size = self.spec.sizes["train"], self.last.loader.batch_size * self.root.accumulate
+        steps = rows // size if self.last.loader.drop_last else -(-rows // size)
+        return min(steps, (self.root.limit_batches or steps * self.root.accumulate) // self.root.accumulate)
+
+    def _stepping(self) -> tuple[type | None, str | None]:
+        """Return the optimiser if its step() takes a closure, and the metric that the step() of the scheduler takes."""
+        found = []
+        for training in self.trainings:
+            root = training.root
+            with noise_kept():
+                made = build_optimizer.optimizer(root, build.build_model(root, self.spec, training.seeds))
+                _, watched = build_optimizer.scheduler(root, made, self._steps)
+            found.append((type(made) if build_optimizer.takes_closure(made, root.optim["name"]) else None, watched))
+        if len(set(found)) > 1:
+            raise not_shared(self.trainings[0], ["optim or scheduler, whose steps take something"])
+        return found[-1]
 
     def _scheduled_per(self) -> str:
         """Return when the schedulers are called, "step" or "epoch"; empty where there are none.
@@ -167,7 +186,10 @@ class Script:
             lines += [f"device = torch.device({card})", "model.to(device)"]
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
-        lines += [f"optimizer = {self._made(training, 'optim', [Text('model.parameters()')])}"]
+        modules, single = training.frozen
+        lines += [f'model.get_submodule("{name}").requires_grad_(False)  # is not trained' for name in modules]
+        lines += [f'model.get_parameter("{name}").requires_grad_(False)  # is not trained' for name in single]
+        lines += [f"optimizer = {self._made(training, 'optim', [self._parameters(training)])}"]
         scheduler = self._schedulers[self.trainings.index(training)]
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]
@@ -175,6 +197,21 @@ class Script:
             lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and similar"]
         handed = "model, optimizer" if scheduler is None else "model, optimizer, scheduler"
         return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
+
+    def _parameters(self, training: Training) -> Text:
+        """Return what a training's optimiser gets."""
+        groups, named = build_optimizer.groups_of(training.root), "model.named_parameters()"
+        if training.frozen != ([], []):
+            named = "[(name, p) for name, p in model.named_parameters() if p.requires_grad]"
+        if groups is not None:
+            function = param_groups.without_decay if isinstance(groups, str) else param_groups.grouped
+            self.sources.defined(function, {}, function.__name__)
+            patterns = "" if isinstance(groups, str) else f", {literal(groups)}"
+            return Text(f"{function.__name__}({named}{patterns})")
+        if register.optim.get(training.root.optim["name"]).metadata.get("named"):
+            return Text(named)
+        frozen = training.frozen != ([], [])
+        return Text("[p for p in model.parameters() if p.requires_grad]" if frozen else "model.parameters()")
 
     def _settings(self) -> list[str]:
         found = []

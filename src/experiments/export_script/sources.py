@@ -23,7 +23,10 @@ RESERVED = frozenset(
     {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "valid_order"}
     | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
 )
-LOOP = frozenset({"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"})
+LOOP = frozenset(
+    {"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"}
+    | {"closure", "evaluated", "losses", "part", "target"}
+)
 
 
 class Sources:

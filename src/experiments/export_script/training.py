@@ -9,6 +9,7 @@ from typing import Any
 from experiments.config.registry import Component, Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.seeds import Seeds
+from experiments.training.transfer import Frozen
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Training:
         root: its configuration.
         seeds: its random streams.
         epochs: how many it trains; for a run that ended early, fewer than are configured.
+        frozen: the modules and parameters that it does not train.
     """
 
     name: str
     root: RootConfig
     seeds: Seeds
     epochs: int
+    frozen: Frozen = ([], [])
 
     @property
     def loader(self) -> LoaderSettings:
@@ -41,11 +44,8 @@ class Training:
 
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
         """Return the component chosen in a group of one, and its arguments."""
-        arguments = dict(getattr(self.root, group))
-        name = arguments.pop("name")
-        if group == "loader":
-            arguments = {key: value for key, value in arguments.items() if key not in LoaderSettings.model_fields}
-        return bound(getattr(register, group), name, arguments)
+        settings, registry = getattr(self.root, group), getattr(register, group)
+        return bound(registry, settings["name"], registry.own(settings))
 
 
 def bound(registry: Registry, name: str, arguments: Mapping[str, Any]) -> tuple[Component, dict[str, Any]]:

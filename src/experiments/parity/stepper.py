@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Trainee:
             for key, value in there.items():
                 if isinstance(value, Tensor):
                     value = _laid_out_as(here[key], pair.turned(value))
-                here[key] = value
+                here[key] = copy.deepcopy(value)  # L-BFGS appends to lists
 
     def take_noise(self, noise: Noise) -> None:
         """Copy the noise stream of another; an accelerator's only where both have one."""
@@ -100,7 +101,7 @@ class Trainee:
         runner, first = self.runner, max(0, done - 1) // self.runner.steps
         for epoch in range(first, self.prepared.root.epochs):
             if epoch > first:
-                runner.step_scheduler("epoch")
+                runner.step_scheduler("epoch", self.means() if runner.scheduler_watches else None)
                 runner.start_epoch()
             for xb, yb, pred, loss in runner.train_steps(epoch):
                 runner.progress.sums.add(pred, yb, loss)

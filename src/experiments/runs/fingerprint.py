@@ -22,7 +22,10 @@ WITHOUT_EFFECT = {
 }
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
-LATER: Mapping[str, Any] = {"loader.drop_last": False, "loader.draw": None}
+LATER: Mapping[str, Any] = {
+    **{"loader.drop_last": False, "loader.draw": None, "accumulate": 1, "optim.groups": None},
+    **{"init_only": None, "init_match": "strict", "freeze": []},
+}
 # Of the dataset, its content counts, not where it was read from.
 PLACES = {"root", "source", "path"}
 

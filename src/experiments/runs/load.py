@@ -102,6 +102,7 @@ def trained_runner(
 
 def _trained(folder: Path, root: RootConfig, which: Which) -> tuple[Any, int]:
     """Return the model for its training data, with its trained weights, and the epoch of the weights."""
+    root = root.model_copy(update={"freeze": []})  # whoever gets the model may train all of it
     model = build_model(root, data_spec(folder), derive(root.seed, root.seeds.model_dump()))
     told = relative(folder)
     if which == "last":

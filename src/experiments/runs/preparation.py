@@ -20,7 +20,7 @@ from experiments.runs import index, terminal
 from experiments.runs.find import find_run
 from experiments.runs.fingerprint import Identity, differences, identity, key, without_length
 from experiments.seeds import Seeds, derive
-from experiments.training import build, weights
+from experiments.training import build, transfer, weights
 from experiments.training import device as devices
 from experiments.training.checkpoint import FOLDER, Checkpoints
 from experiments.training.distributed.group import Group
@@ -30,7 +30,7 @@ from experiments.training.runner import Runner, weights_of
 log = logging.getLogger(__name__)
 
 # Overrides that choose what is trained; the stage that comes first does not get them.
-CHOOSING = ("stage", "init_from", "experiment", "name")
+CHOOSING = ("stage", "init_from", "init_only", "init_match", "freeze", "experiment", "name")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Preparation:
         """
         model = build.build_model(self.root, self.splits.spec, self.seeds)
         if self.state is not None:
-            weights.into(model, self.state, str(self.root.init_from))
+            fresh = model.state_dict() if transfer.is_partial(self.root) else {}
+            weights.into(model, {**fresh, **self.state}, str(self.root.init_from))
         return build.assemble(
             self.root,
             splits=self.splits,
@@ -104,14 +105,17 @@ def prepare(root: RootConfig, overrides: Sequence[str], group: Group | None = No
     The command line's overrides are those of a stage that `init_from` names, too.
 
     Raises:
-        ConfigError: `init_from` names no existing run or stage.
+        ConfigError: `init_from` names no existing run, file or stage, or not what fits the model.
         DataError: the dataset is not available or not valid.
     """
     state = _starting_weights(root, overrides, group)
     device = devices.prepare(root.device, deterministic=root.deterministic)
     load = partial(build.load_dataset, root.dataset, root.loss["name"])
     splits = load() if group is None else group.after_first_here(load)
-    prepared = Preparation(root, device, splits, derive(root.seed, root.seeds.model_dump()), state, group)
+    seeds = derive(root.seed, root.seeds.model_dump())
+    if state is not None and (transfer.is_partial(root) or weights.named(str(root.init_from))):
+        state = transfer.selected(root, state, build.build_model(root, splits.spec, seeds))
+    prepared = Preparation(root, device, splits, seeds, state, group)
     if group is not None:
         _require_same(group, prepared.identity)
     return prepared
@@ -138,6 +142,8 @@ def _starting_weights(root: RootConfig, overrides: Sequence[str], group: Group |
     """
     if root.init_from is None:
         return None
+    if (file := weights.named(root.init_from)) is not None:
+        return weights.read(file)[0]
     output_root = Path(root.output_root)
     run = find_run(output_root, root.init_from)
     if run is not None:
@@ -163,7 +169,7 @@ def stage(name: str, overrides: Sequence[str]) -> RootConfig:
     """
     problem = f"{name!r} is neither a run's folder, nor its MLflow id (32 hexadecimal digits), nor a stage"
     if not re.fullmatch(r"[\w-]+", name):
-        raise ConfigError(Fault("init_from", problem))
+        raise ConfigError(Fault("init_from", f"{problem}, nor a file that ends in {', '.join(weights.SUFFIXES)}"))
     try:
         return check.configured([*unchosen(overrides), f"stage={name}"]).root
     except ConfigError as error:

@@ -79,14 +79,14 @@ def rows(folder: Path, row: str | None, file: Path | None) -> list[dict[str, flo
     table = table_file.read(file) if file else pa.table({name: pa.array(v, pa.string()) for name, v in given.items()})
     table_file.require(table, names, "--rows" if file else "--row")
     if unknown := set(table.column_names if file is None else ()).difference(names):
-        raise DataError(f"--row names {min(unknown)!r}, which is no input; inputs: {', '.join(names)}")
+        raise DataError(f"--row names {min(unknown)!r}, which is not an input; inputs: {', '.join(names)}")
     table = table.select(names)
     if gaps := [name for name in names if table[name].null_count and reader.root.dataset["missing"] != "mean"]:
         raise DataError(f"column {gaps[0]} has a missing value")
     for column in columns:
         new = set(table_file.as_text(table[column.name])) - {None, *(column.values or ())}
         if new and column.values is not None:
-            print(f"{column.name}={min(new)} is unknown to the training rows; it is no category", file=sys.stderr)
+            print(f"{column.name}={min(new)} is unknown to the training rows and has no category", file=sys.stderr)
     found = reader.outputs(torch.from_numpy(table_columns.encode(columns, table))).double()
     goals = [table_columns.Column(**goal) for goal in reader.spec.extra["targets"]]
     if reader.spec.classes:

@@ -116,12 +116,7 @@ class Delivery:
     def _send_files(self, run_id: str) -> None:
         from experiments.tracking.figures import draw
 
-        try:
-            plots = draw(self.folder)
-        except Exception:  # noqa: BLE001  # whatever is wrong with a plot, the other files are sent
-            traceback.print_exc()
-            plots = []
-        for plot in plots:
+        for plot in draw(self.folder):
             self.store.file(run_id, plot, "figures")
         for target, names in ARTIFACTS.items():
             for name in names:

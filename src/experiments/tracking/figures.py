@@ -8,9 +8,11 @@ draws them again into RUN_FOLDER/figures.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.config.language import ENGLISH, Language
+from experiments.errors import warned
 from experiments.tracking import record
+
+log = logging.getLogger(__name__)
 
 FOLDER = "figures"
 PICTURES = "pictures.npz"
@@ -28,12 +33,15 @@ COLUMNS = 5
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw every plot that a run's folder has the numbers for, and return their files."""
+    """Draw every plot that a run's folder has the numbers for, and return their files; warn of one that fails."""
     drawn = []
-    for name, figure in _plots(folder):
-        drawn.append(folder / FOLDER / f"{name}.png")
-        drawn[-1].parent.mkdir(exist_ok=True)
-        figure.savefig(drawn[-1])
+    with warned(log, "plots"):
+        for name, plot in _plots(folder):
+            with warned(log, f"plot {name}"):
+                path = folder / FOLDER / f"{name}.png"
+                path.parent.mkdir(exist_ok=True)
+                plot().savefig(path)
+                drawn.append(path)
     return drawn
 
 
@@ -53,27 +61,29 @@ def pixels(image: np.ndarray) -> np.ndarray:
 
 
 def label(names: Sequence[str], target: np.ndarray) -> str:
-    """Return a target's class name; without names, its number or its values."""
-    if names:
-        return names[int(target)]
-    return str(target) if np.ndim(target) == 0 else ", ".join(f"{value:.2g}" for value in target)
+    """Return a target's class name; without names, its number or its first values; of an image, nothing."""
+    if np.ndim(target) == 0:
+        return names[int(target)] if names else str(target)
+    more = f" ... {len(target)}" if len(target) > COLUMNS else ""
+    return ", ".join(f"{value:.2g}" for value in target[:COLUMNS]) + more if np.ndim(target) == 1 else ""
 
 
-def _plots(folder: Path) -> Iterator[tuple[str, Figure]]:
+def _plots(folder: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
     kept, say = arrays(folder / PICTURES), Language.of(folder)
     if kept:
         run = record.read(folder)
         if run.series("train/loss"):
-            yield "loss_curves", losses(run.history, run.figures, run.start.name, say)
+            yield "loss_curves", partial(losses, run.history, run.figures, run.start.name, say)
         names = [str(name) for name in kept["labels"]]
-        yield "first_digit", _first(kept["digits"][0])
-        yield "digits", _grid(kept["digits"], lambda index: label(names, kept["digit_labels"][index]))
+        if "digits" in kept:
+            yield "first_digit", partial(_first, kept["digits"][0])
+            yield "digits", partial(_grid, kept["digits"], lambda index: label(names, kept["digit_labels"][index]))
         if "confusion" in kept:
-            yield "confusion_matrix", _confusion(kept["confusion"], names, say)
+            yield "confusion_matrix", partial(_confusion, kept["confusion"], names, say)
         if len(kept.get("worst", ())):
-            yield "worst_mistakes", _grid(kept["worst"], lambda index: _mistake(names, kept, index, say))
+            yield "worst_mistakes", partial(_grid, kept["worst"], lambda index: _mistake(names, kept, index, say))
     for epoch, layer in enumerate(arrays(folder / WEIGHTS).get("images", ())):
-        yield f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", _layer(layer)
+        yield f"weights_epoch_{epoch - 1}" if epoch else "weights_untrained", partial(_layer, layer)
 
 
 def _first(image: np.ndarray) -> Figure:

@@ -17,18 +17,18 @@ from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
 from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import Shape
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_step, checks, precision, protocols
+from experiments.training import build_optimizer, build_step, checks, precision, protocols, transfer
+from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
 from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
-from experiments.training.meters import Metric
 from experiments.training.runner import Runner
 from experiments.training.step import Forward
 
@@ -69,6 +69,7 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
     model = _made(register.model, root.model, spec)
+    transfer.freeze(model, root.freeze, name)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         which = "only frozen parameters" if list(model.parameters()) else "no parameters"
         raise ConfigError(Fault("model", f"{name} has {which}, so there is nothing to train"))
@@ -117,16 +118,15 @@ def assemble(
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
     train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
-    with checks.refused("optim", f"{root.optim['name']} cannot be made", (ValueError,)):
-        optimizer = _made(register.optim, root.optim, model.parameters())
-    scheduler = _scheduler(root, optimizer, len(train))
-    metrics = {name: register.metric.bind(name, given) for name, given in root.metrics.items()}
+    optimizer = build_optimizer.optimizer(root, model, resumable=checkpoints is not None)
+    scheduler, watched = build_optimizer.scheduler(root, optimizer, len(train))
+    metrics = run_metrics.made(root, splits.spec, device, group)
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     forward, target_shape = _forward(root, model, device, splits.spec, valid, metrics)
     train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
-        checks.require_last_batch(forward, train, valid, root.model["name"])
+        checks.require_last_batch(forward, train, valid, root)
     steered = scheduler is not None
     first = [] if group is None else [AsInFirst(group)]
     runner = Runner(
@@ -134,6 +134,7 @@ def assemble(
         train=train,
         valid=valid,
         scheduler=scheduler,
+        scheduler_watches=watched,
         step_scheduler_each=register.scheduler.get(root.scheduler["name"]).metadata.get("per", "epoch"),
         metrics=metrics,
         callbacks=[*first, *callbacks.values(), *first],
@@ -154,28 +155,34 @@ def batches(
     Raises:
         ConfigError: there are fewer rows than processes.
     """
-    given = dict(root.loader)
-    settings = LoaderSettings(**{key: given.pop(key) for key in LoaderSettings.model_fields})
+    chosen, given = register.loader.get(root.loader["name"]), root.loader.items()
+    settings = LoaderSettings(**{key: value for key, value in given if key in LoaderSettings.model_fields})
     split: Split = getattr(splits, part).given_as(input_kind(root))
+    settings.batch_size *= root.accumulate  # a step's, which takes it in parts
     size, shuffle = settings.batch_size, settings.shuffle
+    limit = root.limit_batches and root.limit_batches // root.accumulate
     if part == "valid":
-        size, shuffle = settings.valid_batch_size, settings.valid_shuffle
+        size, shuffle, limit = settings.valid_batch_size, settings.valid_shuffle, root.limit_batches
     shape = input_shape(root, splits.spec)
-    checks.require_fixed_items(split, register.loader.get(given["name"]))
+    checks.require_fixed_items(split, chosen)
     order, own = _order(settings, split, part, shuffle=shuffle, seed=seeds.data_order), size
     whole = len(order)
     if group is not None:
+        if is_stream(split):
+            raise ConfigError(Fault("dataset", "processes cannot share a stream; train it in one"))
         if len(split) < group.world:
             problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
             raise ConfigError(Fault("dataset", problem))
         order = sampler.ShareOrder(order, size, group.rank, group.world)
         own = sampler.size(size, group.rank, group.world)
-    loader = _made(register.loader, given, split, own, order, shape)
-    if register.loader.get(given["name"]).metadata.get("on_device"):
+    loader = _made(register.loader, root.loader, split, own, order, shape)
+    if part == "train":
+        checks.require_whole_steps(loader, math.ceil(len(order) / own) if own else 0, root)
+    if chosen.metadata.get("on_device"):
         loader.to(device)
     if group is not None and part == "train":
         loader = sampler.EveryBatch(loader, math.ceil(whole / size))
-    return Batches(loader, order, split, size, shape, root.limit_batches)
+    return Batches(loader, order, split, size, shape, limit)
 
 
 def _order(settings: LoaderSettings, split: Split, part: str, *, shuffle: bool, seed: int) -> Order:
@@ -190,8 +197,7 @@ def _order(settings: LoaderSettings, split: Split, part: str, *, shuffle: bool, 
 
 
 def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    arguments = dict(settings)
-    return registry.bind(arguments.pop("name"), arguments)
+    return registry.bind(settings["name"], registry.own(settings))
 
 
 def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
@@ -199,17 +205,6 @@ def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
     made = _bound(registry, settings)(*given)
     protocols.require_returned(made, registry.group, settings["name"])
     return made
-
-
-def _scheduler(root: RootConfig, optimizer: Any, steps: int) -> Any:
-    try:
-        return _bound(register.scheduler, root.scheduler)(optimizer, root.epochs, steps)
-    except TypeError as error:
-        if isinstance(optimizer, torch.optim.Optimizer):
-            raise
-        name, steered = root.scheduler["name"], root.optim["name"]
-        problem = f"{name} needs a torch optimiser, optim {steered} is not one ({error}); use a constant learning rate"
-        raise ConfigError(Fault("scheduler", problem)) from error
 
 
 def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callback]:
@@ -227,7 +222,7 @@ def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callba
 
 
 def _forward(
-    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: Mapping[str, Metric]
+    root: RootConfig, model: Any, device: torch.device, spec: DataSpec, valid: Batches, metrics: run_metrics.Metrics
 ) -> tuple[Forward, tuple[int, ...] | None]:
     """Return how predictions and losses are computed, and the shape of a row's targets if it is the predictions'.
 
@@ -242,7 +237,8 @@ def _forward(
         train_transforms=[function for function, _ in found],
         valid_transforms=[function for function, training_only in found if not training_only],
     )
-    shape = checks.require_one_batch(forward, valid, metrics, root, spec)
+    shape, pred, target = checks.require_one_batch(forward, valid, root, spec)
+    run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
     return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
 
 

@@ -12,10 +12,11 @@ from experiments.config.registry import register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
 from experiments.errors import ConfigError, Fault
-from experiments.training import cuda_graph, precision
+from experiments.training import build_optimizer, cuda_graph, precision
+from experiments.training.distributed import sampler
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
-from experiments.training.step import EagerStep, Forward
+from experiments.training.step import ClosureStep, EagerStep, Forward
 from experiments.training.update import Update
 
 
@@ -41,7 +42,7 @@ def step(
     steered: bool,
 ) -> EagerStep:
     """Return the step: a process's share, a CUDA graph, or eager; `steered` is whether there is a scheduler."""
-    model, chosen = forward.model, root.optim["name"]
+    model, chosen, world = forward.model, root.optim["name"], 1 if group is None else group.world
     scaler = precision.scaler(root.device, forward.device, optimizer, chosen)
     make: Callable[..., Update] = Update if group is None else functools.partial(joint.JointUpdate, model, group)
     update = make(
@@ -52,11 +53,17 @@ def step(
         scaler=scaler,
         before_step=before_step,
     )
+    parts = {} if root.accumulate == 1 else {"rows_at_once": sampler.size(root.loader["batch_size"], 0, world)}
+    if build_optimizer.takes_closure(optimizer, chosen):
+        if group is not None or root.device.graph or scaler is not None:
+            problem = "evaluates a batch several times in a step: without device.graph, fp16 and torchrun"
+            raise ConfigError(Fault("optim", f"{chosen} {problem}"))
+        return ClosureStep(forward, update, pause=root.inspect.breakpoint, **parts)
     if isinstance(update, joint.JointUpdate):
         joint.warn_of_batch_norm(model, root.model["name"])
-        return joint.JointStep(forward, update, train)
+        return joint.JointStep(forward, update, train, **parts)
     if not root.device.graph or before_step is not None:
-        return EagerStep(forward, update, pause=root.inspect.breakpoint)
+        return EagerStep(forward, update, pause=root.inspect.breakpoint, **parts)
     if refused := cuda_graph.faults(optimizer, register.optim.get(chosen), scaled=scaler is not None):
         raise ConfigError(*refused)
     capture = cuda_graph.CudaCapture(forward.device)

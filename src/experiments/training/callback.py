@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
+from experiments.errors import RegistrationError, suggestion
 from experiments.training.result import Metrics
 
 
@@ -39,6 +41,13 @@ class Training(Protocol):
         """Stop the training after this epoch."""
 
 
+def _callable_with(hook: Any, arguments: Iterable[str]) -> bool:
+    try:
+        return not inspect.isfunction(hook) or bool(inspect.signature(hook).bind(*arguments))
+    except TypeError:
+        return False
+
+
 class Callback:
     """Three hooks into a training, and a state for resuming; override what is needed.
 
@@ -49,6 +58,21 @@ class Callback:
 
     watches: Sequence[str] = ()
     adds: Sequence[str] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the hooks of a subclass.
+
+        Raises:
+            RegistrationError: one does not exist, and so would never be called, or does not take what it is passed.
+        """
+        super().__init_subclass__(**options)
+        hooks = {name: inspect.signature(hook) for name, hook in vars(Callback).items() if name.startswith("on_")}
+        for name in (name for name in dir(cls) if name.startswith("on_")):
+            if name not in hooks:
+                raise RegistrationError(f"callback {cls.__name__} has no hook called {name}{suggestion(name, hooks)}")
+            if not _callable_with(inspect.getattr_static(cls, name), hooks[name].parameters):
+                expected = ", ".join(hooks[name].parameters)
+                raise RegistrationError(f"callback {cls.__name__}: {name} should take ({expected})")
 
     def on_fit_start(self, runner: Training) -> None:
         """Run before the first step, after the first evaluation; not where a training resumes."""

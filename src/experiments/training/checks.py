@@ -22,14 +22,13 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec, Splits, is_stream
 from experiments.data.tensors import is_arrays, is_image
 from experiments.errors import ConfigError, DataError, Fault, first_line, suggestion
 from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
-from experiments.training.meters import Metric
 from experiments.training.runner import figure_names
 from experiments.training.step import Forward
 
@@ -60,16 +59,21 @@ def require_input(model: Component, spec: DataSpec) -> None:
         problem = f'takes one input, dataset {spec.name} has several ({spec.shape}); register it with input="any"'
     elif kind == "image" and not is_image(spec.shape):
         problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
-        problem += 'models of any: logistic, mlp; where they are images, the dataset gives "shape": (1, height, width)'
+        problem += f'models of any: {_models("flat")}; where they are images, its "shape" is (1, height, width)'
     elif kind == "tokens" and spec.dtype in ("float32", "bool"):
         problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
     elif shape != spec.shape:
-        free = [name for name in register.model.names if "shape" not in register.model.get(name).metadata]
         problem = f"takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
-        problem += f"models of any shape: {', '.join(free)}"
+        problem += f"models of any shape: {_models('flat', 'image')}"
     else:
         return
     raise ConfigError(Fault("model", f"{model.name} {problem}"))
+
+
+def _models(*kinds: str) -> str:
+    """Return the models that take these kinds of input in any shape."""
+    known = {name: register.model.get(name).metadata for name in register.model.names}
+    return ", ".join(name for name, told in known.items() if told.get("input") in kinds and "shape" not in told)
 
 
 def class_weights(split: Split) -> Tensor:
@@ -85,9 +89,12 @@ def class_weights(split: Split) -> Tensor:
 
 
 def require_fixed_items(split: Split, loader: Component) -> None:
-    """Check that a dataset whose items are drawn anew is not read once for all epochs."""
+    """Check that items which are others each time, or a stream's, are not read once for all epochs."""
     if is_arrays(split.dataset) or not loader.metadata.get("reads_once"):
         return
+    if is_stream(split):
+        problem = f"{loader.name} reads rows once, and this dataset is a stream"
+        raise ConfigError(Fault("loader", f"{problem}; loader=dataloader reads it in each pass"))
     cpu = torch.device("cpu")
     with noise_kept():
         before = noise_state(cpu)
@@ -128,9 +135,16 @@ def require_watched(callbacks: Mapping[str, Callback], metrics: Iterable[str]) -
     _raise(faults)
 
 
-def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: str) -> None:
+def require_whole_steps(loader: Any, steps: int, root: RootConfig) -> None:
+    """Check that a loader's batches are a step's, which `accumulate` makes larger than those configured."""
+    if root.accumulate > 1 and len(loader) > steps:
+        problem = f"{root.loader['name']} yields {len(loader)} batches an epoch where {steps} are expected"
+        raise ConfigError(Fault("accumulate", f"{problem}; it needs a loader that follows its batch size"))
+
+
+def require_last_batch(forward: Forward, train: Batches, valid: Batches, root: RootConfig) -> None:
     """Check that the model trains on one row where the last training batch has one, as batch norm cannot."""
-    rows, size = len(train.order), train.batch_size
+    rows, size, name = len(train.order), root.loader["batch_size"], root.model["name"]
     if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
         return
     xb = _on_device(_first_rows(next(valid.epoch(0))[0], 1), forward)
@@ -141,12 +155,13 @@ def require_last_batch(forward: Forward, train: Batches, valid: Batches, name: s
 
 
 def require_one_batch(
-    forward: Forward, valid: Batches, metrics: Mapping[str, Metric], root: RootConfig, spec: DataSpec
-) -> tuple[int, ...] | None:
-    """Check by one batch, without a backward pass, that data, model, loss and metrics fit together.
+    forward: Forward, valid: Batches, root: RootConfig, spec: DataSpec
+) -> tuple[tuple[int, ...] | None, Nested, Nested]:
+    """Check by one batch, without a backward pass, that data, model and loss fit together.
 
     Returns:
-        the shape of a row's real targets, where the predictions have as many numbers in another shape; else None.
+        the shape of a row's real targets, where the predictions have as many numbers in another shape, else None; the
+        predictions; the targets.
     """
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
     with refused("loader", problem, (TypeError, ValueError, DataError)):
@@ -155,18 +170,15 @@ def require_one_batch(
     pred = _predictions(forward, root, spec, xb)
     shape = _target_shape(pred, yb)
     yb = yb if shape is None else yb.view(-1, *shape)
-    measured = {"loss": (root.loss["name"], forward.loss, "a scalar mean")}
-    measured |= {f"metrics.{key}": (key, metric, "a scalar sum over rows") for key, metric in metrics.items()}
-    for key, (name, function, expected) in measured.items():
-        given = f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
-        with refused(key, f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
-            value = function(pred, yb)
-        if not isinstance(value, Tensor) or value.ndim:
-            raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
+    name, given = root.loss["name"], f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
+    with refused("loss", f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
+        value = forward.loss(pred, yb)
+    if not isinstance(value, Tensor) or value.ndim:
+        raise ConfigError(Fault("loss", f"{name} returned {describe.kind(value)}; expected a scalar mean"))
     if not _learns(forward, _first_rows(xb, 2), _first_rows(yb, 2)):
         problem = "has an output without a gradient (detached, or of frozen parameters), so there is nothing to train"
         raise ConfigError(Fault("model", f"{root.model['name']} {problem}"))
-    return shape
+    return shape, pred, yb
 
 
 def _on_device(value: Nested, forward: Forward) -> Nested:
@@ -201,7 +213,10 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    with torch.no_grad(), refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb)):
+    with (
+        torch.no_grad(),
+        refused("model", problem, (RuntimeError, ValueError, IndexError, TypeError), _remedy(xb, spec)),
+    ):
         pred = forward.predict(xb)
     leaves = nested.leaves(pred)
     given = describe.kind(pred) + (
@@ -231,8 +246,10 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
     return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
 
 
-def _remedy(xb: Nested) -> str:
+def _remedy(xb: Nested, spec: DataSpec) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
+        return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'

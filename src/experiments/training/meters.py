@@ -4,52 +4,82 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+from experiments.data import nested
+from experiments.data.nested import Nested
+
+Metric = Callable[[Nested, Nested], Any]
 
 # Batches that a metric takes at once: it is a sum over rows, and one call costs as much as many.
 POOLED = 64
+# Bytes of predictions and targets from which it takes fewer, so that those of a language model are not kept.
+POOLED_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class OverPass:
+    """A metric over a pass; `start` returns it without rows: update, compute, state_dict and load_state_dict."""
+
+    start: Callable[[], Any]
+
+
+def as_number(value: Any) -> float | None:
+    """Return a number, or a tensor or array without dimensions, as a float; None for anything else."""
+    if hasattr(value, "ndim"):
+        value = value.item() if value.ndim == 0 else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 class Sums:
     """Losses and metrics of a pass.
 
     Args:
-        metrics: by name, (pred, target) -> sum over rows.
-        by_rows: weight each batch by its rows; else each batch counts the same.
+        metrics: by name, (pred, target) -> sum over rows, or a metric over a pass.
+        by_rows: weight each batch by its rows; else each batch counts the same. A metric over a pass has no weights.
         all_reduce: adds numbers over all processes that train together, each on some of a batch's rows.
     """
 
     def __init__(
         self,
-        metrics: Mapping[str, Metric],
+        metrics: Mapping[str, Metric | OverPass],
         *,
         by_rows: bool = True,
         all_reduce: Callable[[Sequence[float]], list[float]] = list,
     ) -> None:
-        self.metrics, self.by_rows, self.all_reduce = metrics, by_rows, all_reduce
+        self.names, self.by_rows, self.all_reduce = ("loss", *metrics), by_rows, all_reduce
+        self.over_pass = {name: metric.start() for name, metric in metrics.items() if isinstance(metric, OverPass)}
+        self.metrics = {name: metric for name, metric in metrics.items() if not isinstance(metric, OverPass)}
         self.sizes: list[int] = []
         self._whole: list[float] = []  # the batches' sizes in all processes together
         self._losses: list[Tensor] = []  # each of many batches
-        self._metrics: dict[str, list[Tensor]] = {name: [] for name in metrics}
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._metrics: dict[str, list[Tensor]] = {name: [] for name in self.metrics}
+        self._pending: list[tuple[Nested, Nested, Tensor]] = []  # without sums over rows, None, None and the loss
 
     @property
     def rows(self) -> int:
         """Rows so far; of all processes, once the means are taken."""
         return int(sum(self._whole or self.sizes))
 
-    def add(self, pred: Tensor, target: Tensor, loss: Tensor) -> None:
-        """Add one batch: its predictions, its targets, its mean loss, without gradients. Nothing is read."""
-        if not len(target):  # another process has the rows of an epoch's last batch
+    def add(self, pred: Nested, target: Nested, loss: Tensor) -> None:
+        """Add one batch: its predictions, its targets, its mean loss, without gradients. No sum is read."""
+        rows = nested.rows(target)
+        if not rows:  # another process has the rows of an epoch's last batch
             return
-        self.sizes.append(len(target))
-        self._pending.append((pred, target, loss))
-        if len(self._pending) == POOLED:
+        self.sizes.append(rows)
+        for metric in self.over_pass.values():
+            metric.update(pred, target)
+        batch = (pred, target) if self.metrics else (None, None)
+        if self._pending and _row_shapes(self._pending[-1][:2]) != _row_shapes(batch):
+            self._pool()
+        self._pending.append((*batch, loss))
+        size = sum(part.nbytes for part in nested.leaves(batch)) * len(self._pending)
+        several = not isinstance(batch[0], Tensor | None) or not isinstance(batch[1], Tensor | None)
+        if len(self._pending) == POOLED or size >= POOLED_BYTES or several:
             self._pool()
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +91,8 @@ class Sums:
             "sizes": self.sizes,
             "losses": self._losses,
             "metrics": self._metrics,
-            "pending": [[part.clone() for part in batch] for batch in self._pending],
+            "over_pass": {name: metric.state_dict() for name, metric in self.over_pass.items()},
+            "pending": [nested.apply(torch.Tensor.clone, batch) for batch in self._pending],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -69,9 +100,11 @@ class Sums:
         self.sizes = list(state["sizes"])
         self._losses = [loss.to(device) for loss in state["losses"]]
         self._metrics = {name: [value.to(device) for value in values] for name, values in state["metrics"].items()}
-        self._pending = [
-            (pred.to(device), target.to(device), loss.to(device)) for pred, target, loss in state["pending"]
-        ]
+        self._pending = [nested.apply(lambda part: part.to(device), batch) for batch in state["pending"]]
+        for name, metric in self.over_pass.items():
+            metric.load_state_dict(state["over_pass"][name])
+            if hasattr(metric, "to"):
+                metric.to(device)
 
     def means(self) -> dict[str, float]:
         """Return the mean loss and metrics, summed in float64: the one place where a pass is read from the device."""
@@ -83,8 +116,10 @@ class Sums:
         for values in self._metrics.values():
             found = torch.stack(values).tolist()
             sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
-        total = self.rows if self.by_rows else len(whole)
-        return {name: value / total for name, value in zip(("loss", *self.metrics), self.all_reduce(sums), strict=True)}
+        total, sums = self.rows if self.by_rows else len(whole), self.all_reduce(sums)
+        figures = {name: value / total for name, value in zip(("loss", *self.metrics), sums, strict=True)}
+        figures |= {name: float(metric.compute()) for name, metric in self.over_pass.items()}
+        return {name: figures[name] for name in self.names}
 
     def recent(self) -> str:
         """Return the mean loss of the last batches in words, read from the device."""
@@ -94,14 +129,19 @@ class Sums:
     def _pool(self) -> None:
         if not self._pending:
             return
-        self._losses.append(torch.stack([loss for _, _, loss in self._pending]))
+        preds, targets, losses = (list(part) for part in zip(*self._pending, strict=True))
+        self._losses.append(torch.stack(losses))
+        if self.metrics and self.by_rows and len(losses) > 1:
+            preds, targets = [torch.cat(preds)], [torch.cat(targets)]
         for name, metric in self.metrics.items():
-            if self.by_rows:
-                preds = torch.cat([pred for pred, _, _ in self._pending])
-                self._metrics[name].append(metric(preds, torch.cat([target for _, target, _ in self._pending])))
-            else:
-                self._metrics[name] += [metric(pred, target) for pred, target, _ in self._pending]
+            for value in map(metric, preds, targets):
+                plain = value if isinstance(value, Tensor) else as_number(value)
+                self._metrics[name].append(torch.as_tensor(plain, device=losses[0].device))
         self._pending.clear()
+
+
+def _row_shapes(batch: Nested) -> list[torch.Size]:
+    return [part.shape[1:] for part in nested.leaves(batch)]
 
 
 class Progress:

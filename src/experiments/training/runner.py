@@ -23,7 +23,7 @@ from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.meters import Metric, Progress, Sums
+from experiments.training.meters import Metric, OverPass, Progress, Sums
 from experiments.training.result import Metrics, Result, lowest
 from experiments.training.signals import StopRequest
 from experiments.training.step import EagerStep
@@ -43,7 +43,8 @@ class Runner:
         valid: the validation rows.
         scheduler: with step(); None for a constant learning rate.
         step_scheduler_each: "step" or "epoch".
-        metrics: by name, (pred, target) -> sum over the batch's rows.
+        scheduler_watches: the metric of an epoch that its step() takes; None where it takes none.
+        metrics: by name, (pred, target) -> sum over the batch's rows, or a metric over a pass.
         callbacks: called in this order.
         mean_over: "samples" or "batches", of the validation.
         all_reduce: adds numbers over all processes that train together, each on its share of the rows.
@@ -56,7 +57,8 @@ class Runner:
     valid: Batches
     scheduler: Any = None
     step_scheduler_each: str = "epoch"
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    scheduler_watches: str | None = None
+    metrics: Mapping[str, Metric | OverPass] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
     mean_over: str = "samples"
     all_reduce: Callable[[Sequence[float]], list[float]] = list
@@ -124,10 +126,10 @@ class Runner:
         # Evaluation may draw from it too, and starts over where a training resumes from its middle.
         self.progress.noise = noise_state(self.device)
         valid = {f"valid/{name}": value for name, value in self.evaluate(epoch, stoppable=True).items()}
-        self.step_scheduler("epoch")
+        figures = train | valid
+        self.step_scheduler("epoch", figures)
         seconds = self.progress.seconds()
         earlier = [figures["valid/loss"] for figures in self.history]
-        figures = train | valid
         figures["best/valid_loss"] = lowest([*earlier, valid["valid/loss"]])
         figures["time/epoch_seconds"] = seconds
         figures["throughput/samples_per_second"] = rows / seconds
@@ -166,10 +168,11 @@ class Runner:
             self.progress.step = index + 1
             yield xb, yb, pred, loss
 
-    def step_scheduler(self, each: str) -> None:
-        """Step the scheduler, if it is called each "step" or each "epoch"."""
-        if self.scheduler is not None and self.step_scheduler_each == each:
-            self.scheduler.step()
+    def step_scheduler(self, each: str, figures: Mapping[str, float] | None = None) -> None:
+        """Step the scheduler, if it is called each "step" or each "epoch", by the epoch's metric that it watches."""
+        if self.scheduler is None or self.step_scheduler_each != each:
+            return
+        self.scheduler.step(*([figures[self.scheduler_watches]] if figures and self.scheduler_watches else []))
 
     @torch.inference_mode()
     def evaluate(self, epoch: int, batches: Batches | None = None, *, stoppable: bool = False) -> Metrics:

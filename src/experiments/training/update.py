@@ -43,6 +43,7 @@ class Update:
         self.max_grad_norm, self.scaler = max_grad_norm, scaler
         step, self.zero_grad = stepping(optimizer), clearing(optimizer)
         self.step = step if before_step is None else lambda: (before_step(), step())
+        self.before_step = before_step
         self.waits = params[0].device.type != "cpu"  # reading a number waits for the device
         self._fused = bool(getattr(optimizer, "defaults", {}).get("fused"))
         self._first_bad_step = torch.full((), -1, device=params[0].device)
@@ -55,16 +56,19 @@ class Update:
         """
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norms = []
-        if self.max_grad_norm is not None:
-            norms = [torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)]
-        # A sum is finite only if each of its terms is.
-        terms = norms + [grad.sum() for p in self.params if (grad := p.grad) is not None]
+        terms = self.clipped()
         # With fp16, an optimiser that is not fused cannot be masked: fp16 skips steps before good ones.
         masks = self.waits and (self.scaler is None or self._fused)
         (self._masked if masks else self._checked)(loss, terms, number)
         if self.scaler is not None:
             self.scaler.update()
+
+    def clipped(self) -> list[Tensor]:
+        """Clip the gradients; return numbers that are all finite if each gradient is, since a sum is only then."""
+        norms = []
+        if self.max_grad_norm is not None:
+            norms = [torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)]
+        return norms + [grad.sum() for p in self.params if (grad := p.grad) is not None]
 
     def raise_if_bad(self) -> None:
         """Report the first bad step, which waits for the device.

@@ -1,4 +1,4 @@
-"""Trained weights: stored in a run's folder, whole or not at all."""
+"""Trained weights: stored in a run's folder, whole or not at all; and those of other files, tensors by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from experiments.errors import ConfigError, Fault, command, first_line
-from experiments.files import replacing
+from experiments.files import expanded, replacing
 
 FILE = "weights.pt"
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+ENTRIES = ("state_dict", "model_state_dict", "model")  # where a checkpoint keeps the weights among other things
 
 State = dict[str, Tensor]
 
@@ -36,15 +38,43 @@ def load(folder: Path, *, key: str = "init_from") -> State:
     if not path.is_file():
         problem = f"{folder} has no {FILE}, so no run finished there; resume it with {command('resume')}"
         raise ConfigError(Fault(key, problem))
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # torch's reader may raise any error on other bytes
-        raise ConfigError(Fault(key, f"{path} cannot be read: {first_line(error)}")) from None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ConfigError(Fault(key, f"{path} holds something else than tensors by name"))
+    state, entry = read(path, key=key)
+    if entry:
+        raise ConfigError(Fault(key, f"{path} holds something else than tensors by name, a run's weights"))
     return state
+
+
+def named(name: str) -> Path | None:
+    """Return the file of weights that a name means by its ending; None for anything else."""
+    path = expanded(name)
+    return path if path.suffix in SUFFIXES and not path.is_dir() else None
+
+
+def read(path: Path, *, key: str = "init_from") -> tuple[State, str]:
+    """Return the tensors of a file, on the CPU, and the name of the entry that holds them; empty for the whole file.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else, at `key`.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # an optional package
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # a reader may raise any error on other bytes, or be missing
+        raise ConfigError(Fault(key, f"{path} cannot be read: {first_line(error)}")) from None
+    inner = {entry: content.get(entry) for entry in ENTRIES} if isinstance(content, dict) else {}
+    for entry, state in {"": content, **inner}.items():
+        if isinstance(state, dict) and state and _by_name(state):
+            return state, entry
+    problem = f"{path} holds something else than tensors by name; torch.save(model.state_dict(), FILE) writes them"
+    raise ConfigError(Fault(key, problem))
+
+
+def _by_name(state: Mapping[Any, Any]) -> bool:
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
@@ -65,5 +95,7 @@ def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "in
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
-        problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split())}"
+        problem = f"the weights of {origin} do not fit this model: {' '.join(str(error).split()).rstrip('.')}"
+        if key == "init_from":
+            problem += "; init_match=shapes takes the tensors that fit, init_only=[PATTERN] those that are named"
         raise ConfigError(Fault(key, problem)) from None

@@ -92,8 +92,8 @@ class JointStep(EagerStep):
 
     update: JointUpdate
 
-    def __init__(self, forward: Forward, update: JointUpdate, train: Batches) -> None:
-        super().__init__(forward, update)
+    def __init__(self, forward: Forward, update: JointUpdate, train: Batches, *, rows_at_once: int = 0) -> None:
+        super().__init__(forward, update, rows_at_once=rows_at_once)
         assert isinstance(train.order, sampler.ShareOrder)
         self.rows, self.batch_size, self.steps = len(train.order.whole), train.batch_size, len(train)
 

@@ -1,0 +1,85 @@
+"""Streams: an IterableDataset with a stated number of rows a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset
+
+from experiments.components.loaders import dataloader
+from experiments.data.batches import Order
+from experiments.data.splits import Splits
+from experiments.errors import ConfigError, DataError
+
+
+class Drawn(IterableDataset[Any]):
+    """Rows that torch and numpy draw."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+
+    def __iter__(self) -> Iterator[Any]:
+        read = 0
+        while self.most is None or read < self.most:
+            x = torch.randn(4)
+            yield x, x.sum() + np.random.rand()
+            read += 1
+
+
+def splits(**given: Any) -> Splits:
+    return Splits.of(**({"train": Drawn(), "valid": Drawn(), "rows": {"train": 22, "valid": 8}} | given))
+
+
+def passed(data: Splits, epoch: int, batch_size: int = 5) -> list[torch.Tensor]:
+    split = data.train.given_as("flat")
+    order = Order(len(split), shuffle=True, seed=3)
+    order.epoch = epoch
+    return [xb for xb, _ in dataloader(split, batch_size, order, (4,))]
+
+
+def test_a_pass_has_the_stated_rows_in_batches() -> None:
+    assert [len(xb) for xb in passed(splits(), 0)] == [5, 5, 5, 5, 2]
+
+
+def test_a_pass_is_the_same_whatever_was_drawn_before_and_another_each_epoch() -> None:
+    first = torch.cat(passed(splits(), 1))
+    torch.manual_seed(99)
+    assert torch.equal(first, torch.cat(passed(splits(), 1)))
+    assert not torch.equal(first, torch.cat(passed(splits(), 2)))
+
+
+def test_a_pass_leaves_the_noise_stream_as_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    passed(splits(), 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_spec_is_that_of_the_first_row() -> None:
+    spec = splits().spec
+    assert (spec.shape, spec.outputs, spec.classes, spec.sizes) == ((4,), 1, False, {"train": 22, "valid": 8})
+
+
+def test_the_same_stream_has_the_same_digest() -> None:
+    assert splits().spec.digest == splits().spec.digest
+
+
+def test_a_stream_that_ends_early_is_told() -> None:
+    with pytest.raises(DataError, match="ended after 7 rows; a pass has 22"):
+        passed(splits(train=Drawn(7)), 0)
+
+
+def test_a_stream_without_a_number_of_rows_is_refused_with_the_remedy() -> None:
+    with pytest.raises(DataError, match='the train split is a stream; .* rows={"train": 1000'):
+        splits(rows={"valid": 8})
+
+
+def test_several_readers_of_one_stream_are_refused() -> None:
+    split = splits().train.given_as("flat")
+    with pytest.raises(ConfigError, match="each worker would read the whole stream"):
+        dataloader(split, 5, Order(22, shuffle=True, seed=0), (4,), num_workers=2)
