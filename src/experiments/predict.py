@@ -3,6 +3,8 @@
 RUN is a run's folder, its MLflow id or latest; PICTURE an image file or a folder of them, in any size. The dataset is
 not needed. Each image is brought to what the model was trained on, and the changes are printed. An image that cannot be
 read is reported, the others are read, and the exit code is 1.
+
+Instead of images, for dataset=table: --row "area=100,rooms=3", or --rows FILE.csv; for dataset=text: --text "...".
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments import cli
 from experiments.errors import ConfigError, Fault
@@ -24,13 +27,21 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the images; exit codes: 0, 1 some could not be read, 2 the run cannot be used."""
     parser = cli.parser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="an image file, or a folder of them")
+    parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="an image file, or a folder of them")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.png", help=f"what the model saw (default: {PICTURE} in the run's folder)"
     )
     parser.add_argument("--json", action="store_true", help="all probabilities; a drawing only with --picture")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--row", help='a row of a table: "area=100,rooms=3"')
+    others.add_argument("--rows", type=Path, metavar="FILE", help="a table of rows")
+    others.add_argument("--text", help="a text to classify or to continue")
+    parser.add_argument("--tokens", type=int, default=50, metavar="N", help="how many tokens continue a text")
     given = parser.parse_intermixed_args(arguments)
-    cli.guarded(lambda: _predict(given))
+    other = any(value is not None for value in (given.row, given.rows, given.text))
+    if other == bool(given.pictures):
+        parser.error("give images, or one of --row, --rows and --text")
+    cli.guarded(lambda: (_predict_others if other else _predict)(given))
 
 
 def _predict(given: argparse.Namespace) -> None:
@@ -52,6 +63,23 @@ def _predict(given: argparse.Namespace) -> None:
         reading.draw(predictions, given.picture or folder / PICTURE)
     if problems:
         sys.exit(1)
+
+
+def _predict_others(given: argparse.Namespace) -> None:
+    folder = find(given.run)
+    from experiments.runs import rows_prediction  # needs torch
+
+    if given.text is None:
+        found: list[Any] = rows_prediction.rows(folder, given.row, given.rows)
+    else:
+        found = [rows_prediction.text(folder, given.text, given.tokens)]
+    if given.json:
+        print(json.dumps(found, indent=2))
+        return
+    for each in found:
+        values = each if isinstance(each, dict) else {}
+        ranked = sorted(values, key=lambda name: -values[name])[:3]
+        print(", ".join(f"{name} {values[name]:.6g}" for name in ranked) if values else each)
 
 
 def _require_target(target: Path, paths: Sequence[Path]) -> None:

@@ -5,6 +5,28 @@ A dataset declares at its registration how a user's images must look (see data/p
 `prepare=function`, which makes a row of an image. `places=("cache",)` names arguments that do not change the content.
 """
 
-from experiments.components.datasets import arrays, digits, fashion_mnist, hf, image_folder, mnist, mnist_5k, synthetic
+from experiments.components.datasets import (
+    arrays,
+    digits,
+    fashion_mnist,
+    hf,
+    image_folder,
+    mnist,
+    mnist_5k,
+    synthetic,
+    table,
+    text,
+)
 
-__all__ = ["arrays", "digits", "fashion_mnist", "hf", "image_folder", "mnist", "mnist_5k", "synthetic"]
+__all__ = [
+    "arrays",
+    "digits",
+    "fashion_mnist",
+    "hf",
+    "image_folder",
+    "mnist",
+    "mnist_5k",
+    "synthetic",
+    "table",
+    "text",
+]

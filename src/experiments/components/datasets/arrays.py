@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Len
 
 from experiments.config.registry import register
 from experiments.data import own_arrays
 from experiments.data.own_arrays import Array
 from experiments.data.splits import Splits
-from experiments.data.stratify import plain, stratified
+from experiments.data.stratify import Division, Fold, Folds, Seed, TestFraction, ValidFraction
 from experiments.errors import DataError
 
 
@@ -20,8 +20,12 @@ from experiments.errors import DataError
 def arrays(
     *,
     path: str,
-    valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
-    seed: Annotated[int, Ge(0)] = 0,
+    valid_fraction: ValidFraction = 0.2,
+    test_fraction: TestFraction = 0.0,
+    seed: Seed = 0,
+    stratify: bool | None = None,
+    folds: Folds = None,
+    fold: Fold = None,
     targets: Literal["auto", "labels", "reals"] = "auto",
     layout: Literal["auto", "channels_first", "channels_last"] = "auto",
     shape: Annotated[list[Annotated[int, Ge(1)]], Len(1)] | None = None,
@@ -37,9 +41,8 @@ def arrays(
         for name in [name for name in content if name.startswith("x")]:
             content[name] = own_arrays.images(name, content[name], layout, shape, said)
         names = own_arrays.targets(content, targets, said)
-        splits = _splits(
-            content, names, path, valid_fraction, seed, None if shape is None or len(shape) == 3 else shape
-        )
+        division = Division(valid_fraction, test_fraction, seed, stratify, folds, fold)
+        splits = _splits(content, names, path, division, None if shape is None or len(shape) == 3 else shape)
     except DataError as error:
         raise DataError(f"dataset.path={path}: {error}") from None
     own_arrays.report(splits, content["x"].dtype, said)
@@ -47,29 +50,24 @@ def arrays(
 
 
 def _splits(
-    content: dict[str, Array], names: list[str], path: str, valid_fraction: float, seed: int, shape: list[int] | None
+    content: dict[str, Array], names: list[str], path: str, division: Division, shape: list[int] | None
 ) -> Splits:
     x, y = content["x"], content["y"]
     if len(x) != len(y):
         raise DataError(f"x has {len(x)} rows and y has {len(y)}")
     if len(x) < 2:  # one row for each split
         raise DataError(f"x has {len(x)} rows; a training and a validation split need two")
-    test = (content["x_test"], content["y_test"]) if "x_test" in content else None
-    if "x_valid" in content:
-        train, valid = (x, y), (content["x_valid"], content["y_valid"])
-    else:
-        inside, outside = (stratified if y.dtype.kind in "biu" else plain)(y, fraction=valid_fraction, seed=seed)
-        train, valid = (x[inside], y[inside]), (x[outside], y[outside])
-    return Splits.of(
-        train=train,
-        valid=valid,
-        test=test,
-        shape=shape,
-        source=path,
-        name="arrays",
-        labels=names,
-        classes=len(names) or None,
-    )
+    own: dict[str, Any] = {
+        part: (content[f"x_{part}"], content[f"y_{part}"]) for part in ("valid", "test") if f"x_{part}" in content
+    }
+    if ("valid" in own and division.folds) or (own and division.test_fraction):
+        raise DataError(f"it has a split of its own, x_{min(own)}; remove that, or dataset.folds and test_fraction")
+    parts: dict[str, Any] = {"train": (x, y)}
+    if "valid" not in own:
+        chosen = division.parts(len(y), labels=y if y.dtype.kind in "biu" else None)
+        parts = {part: (x[rows], y[rows]) for part, rows in chosen.items()}
+    given = {**parts, **own}
+    return Splits.of(**given, shape=shape, source=path, name="arrays", labels=names, classes=len(names) or None)
 
 
 def _read(path: Path, said: list[str]) -> dict[str, Array]:
