@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from experiments.config.registry import register
 from experiments.export_script.training import Training
+from experiments.export_script.trial import Trial
 from experiments.seeds import epoch_seed
 
 AUTOCAST = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -18,7 +19,8 @@ STEPPED = [
     "    optimizer.step()",
     "scaler.update()",
 ]
-COPIED = "xb, yb = xb.clone(), yb.clone()  # they are views of the rows, which stay as they are"
+COPIED = "# they are views of the rows, which stay as they are"
+BALANCED = "1 / torch.bincount(y_train).double()[y_train]"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Loop:
 
     Args:
         training: the run's own.
+        trial: what a first step of it shows.
         loss: the name of the loss function.
         transforms: a line for each, and whether it is for training batches only.
         scheduled: when schedulers are called, step or epoch; empty where there are none.
@@ -34,6 +37,7 @@ class Loop:
     """
 
     training: Training
+    trial: Trial
     loss: str
     transforms: Sequence[tuple[str, bool]]
     scheduled: str
@@ -42,21 +46,19 @@ class Loop:
     def text(self) -> str:
         """Return the definition of `fit`."""
         loader, scales = self.training.loader, self.training.root.device.precision == "fp16"
-        seed = epoch_seed(self.training.seeds.data_order, 0)
-        order = f"generator=torch.Generator().manual_seed({seed} + epoch)"
         lines = [
             f"def fit(model, optimizer, {'scheduler, ' if self.scheduled else ''}epochs):",
             '    """Train, evaluate and print, epoch by epoch."""',
             *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
             "    for epoch in range(epochs):",
-            *self._training_order(order),
+            *self._order("train"),
             "        model.train()",
             "        total = count = 0",
             f"        for xb, yb in {self._batches('train', loader.batch_size, self._ordered)}:",
             *(f"            {line}" for line in self._train_lines()),
             "        train_loss = total / count",
             "",
-            *([f"        order = torch.randperm(len(x_valid), {order})"] if loader.valid_shuffle else []),
+            *self._order("valid"),
             "        model.eval()",
             "        total = count = 0",
             "        with torch.no_grad():",
@@ -73,16 +75,24 @@ class Loop:
         """Whether training rows come in another order than they are stored in."""
         return self.training.loader.shuffle or self.training.loader.draw is not None
 
-    def _training_order(self, generator: str) -> list[str]:
-        """Return the lines that make an epoch's order of the training rows."""
-        loader = self.training.loader
+    def _order(self, part: str) -> list[str]:
+        """Return the lines that set the order of an epoch's rows; only the training's leaves out or draws some."""
+        loader, rows = self.training.loader, self._rows(f"x_{part}")
+        seed = epoch_seed(self.training.seeds.data_order, 0)
+        generator = f"generator=torch.Generator().manual_seed({seed} + epoch)"
+        if self.training.own_loader:
+            return [f"        {part}_order.epoch = epoch"]
+        if part == "valid":
+            return [f"        order = torch.randperm({rows}, {generator})"] if loader.valid_shuffle else []
         if loader.draw is None:
-            return [f"        order = torch.randperm(len(x_train), {generator})"] if loader.shuffle else []
-        rows = f"len(x_train) // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else "len(x_train)"
-        return [
-            "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
-            f"        order = torch.multinomial(weights, {rows}, replacement=True, {generator})",
-        ]
+            return [f"        order = torch.randperm({rows}, {generator})"] if loader.shuffle else []
+        size = f"{rows} // {loader.batch_size} * {loader.batch_size}" if loader.drop_last else rows
+        drawn = f"torch.multinomial(weights, {size}, replacement=True, {generator})"
+        return [f"        weights = {BALANCED}  # each class as often", f"        order = {drawn}"]
+
+    def _rows(self, name: str) -> str:
+        """Return the code of the number of rows."""
+        return f"len(leaves({name})[0])" if self.trial.nested else f"len({name})"
 
     def _train_lines(self) -> list[str]:
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
@@ -96,7 +106,7 @@ class Loop:
             *(STEPPED if scales else ["optimizer.step()"]),
             "optimizer.zero_grad()",
             *(["scheduler.step()"] if self.scheduled == "step" else []),
-            *_summed(by_rows=True),
+            *self._summed(by_rows=True),
         ]
 
     def _valid_lines(self) -> list[str]:
@@ -104,7 +114,7 @@ class Loop:
             *self._prepared(shuffled=self.training.loader.valid_shuffle),
             *(line for line, training_only in self.transforms if not training_only),
             *self._forward(),
-            *_summed(by_rows=self.training.root.evaluation.mean == "samples"),
+            *self._summed(by_rows=self.training.root.evaluation.mean == "samples"),
         ]
 
     def _prepared(self, *, shuffled: bool) -> list[str]:
@@ -113,8 +123,14 @@ class Loop:
         parts += [register.transform.get(name) for name in self.training.root.transforms]
         own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
         views = self.training.component("loader")[0].metadata.get("views")
-        moved = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
-        return [*moved, *([COPIED] if own and views and not shuffled else [])]
+        nested, shape = self.trial.nested, self.trial.target_shape
+        moved = "apply(lambda tensor: tensor.to(device), (xb, yb))" if nested else "xb.to(device), yb.to(device)"
+        copied = "apply(torch.clone, (xb, yb))" if nested else "xb.clone(), yb.clone()"
+        return [
+            *([f"yb = yb.view(-1, {', '.join(map(str, shape))})"] if shape is not None else []),
+            *([f"xb, yb = {moved}"] if self.moves else []),
+            *([f"xb, yb = {copied}  {COPIED}"] if own and views and not shuffled else []),
+        ]
 
     def _forward(self) -> list[str]:
         """Return predictions and loss, in the run's precision."""
@@ -122,7 +138,8 @@ class Loop:
         if dtype is None:
             return [f"loss = {self.loss}(model(xb), yb)"]
         within = f"with torch.autocast({self._kind}, dtype={dtype}):"
-        return [within, f"    loss = {self.loss}(model(xb).float(), yb)"]
+        pred = "apply(torch.Tensor.float, model(xb))" if self.trial.nested_outputs else "model(xb).float()"
+        return [within, f"    loss = {self.loss}({pred}, yb)"]
 
     @property
     def _kind(self) -> str:
@@ -130,17 +147,14 @@ class Loop:
 
     def _batches(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
+        code = f"{part}_batches" if self.training.own_loader else code
         limit = self.training.root.limit_batches
-        most = [] if limit is None else [str(limit)]
         if part == "train" and self.training.loader.drop_last:
-            most.append(f"len(x_train) // {batch_size}")
-        if not most:
-            return code
-        return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
+            limit = self.trial.steps
+        return code if limit is None else f"islice({code}, {limit})"
 
-
-def _summed(*, by_rows: bool) -> list[str]:
-    """Return the sums of a pass, weighted by rows, or each batch counting the same."""
-    if by_rows:
-        return ["total += loss.item() * len(xb)", "count += len(xb)"]
-    return ["total += loss.item()", "count += 1"]
+    def _summed(self, *, by_rows: bool) -> list[str]:
+        """Return the sums of a pass, weighted by rows, or each batch counting the same."""
+        if by_rows:
+            return [f"total += loss.item() * {self._rows('xb')}", f"count += {self._rows('xb')}"]
+        return ["total += loss.item()", "count += 1"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config.registry import register
+from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.splits import DataSpec, Splits
 from experiments.data.tensors import is_arrays
@@ -15,6 +17,9 @@ from experiments.export_script.training import Training
 from experiments.runs.find import run_in
 from experiments.runs.fingerprint import PLACES
 
+# What a user's loader may read.
+ROWS = ("dataset", "tensors", "floats")
+ORDER = ("indices", "size", "rows", "shuffle", "seed", "epoch", "weights")
 # What two trainings must have in common to share one `fit`.
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", "limit_batches", "max_grad_norm", "deterministic")
 
@@ -33,6 +38,16 @@ def not_shared(training: Training, different: Sequence[str]) -> ConfigError:
         "one script has one of each: export that one, and then this one from its weights"
     )
     return ConfigError(Fault("init_from", problem))
+
+
+def require_read(loader: Component, code: str) -> None:
+    """Raise a ConfigError where a user's loader reads something that the split or the order of a script has not."""
+    split, _, order, *_ = inspect.signature(loader.factory).parameters
+    for name, read in re.findall(rf"\b({split}|{order})\.([a-z]\w*)", code):
+        has = ROWS if name == split else ORDER
+        if read not in has:
+            problem = f"{loader.name} reads {name}.{read}; in a script {name} has {', '.join(has)}"
+            raise ConfigError(Fault("loader", problem))
 
 
 def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:
