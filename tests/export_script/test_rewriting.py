@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.export_script.names_check import require_sound
 from experiments.export_script.rewriting import Rewriter
+from experiments.export_script.soundness import sound
 from experiments.export_script.values import literal
 
 BRANCHES = [
@@ -70,11 +70,11 @@ def test_a_value_that_python_has_no_words_for_is_refused(value: Any) -> None:
 )
 def test_a_script_that_could_not_run_is_refused(text: str, told: str) -> None:
     with pytest.raises(experiments.ConfigError, match=told):
-        require_sound(text)
+        sound(text)
 
 
 def test_a_script_that_has_its_names_is_taken() -> None:
     text = "import os\nfrom math import pi as p\n\nclass A(dict):\n    b = 1\n    c = b\n    def d(self):\n"
     text += "        global e\n        e = [q for q in range(3)]\n        super().clear()\n"
     text += "        return e, lambda r: r + p\n"
-    require_sound(text + "for i in A():\n    print(os, i, __name__)\n")
+    sound(text + "for i in A():\n    print(os, i, __name__)\n")

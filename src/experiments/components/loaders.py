@@ -58,7 +58,9 @@ class Passes:
 
     def __iter__(self) -> Iterator[Batch]:
         indices = self.order.indices()
-        batches = self.batches(self.x, self.y, self.batch_size, indices)
+        plain = isinstance(self.x, Tensor) and isinstance(self.y, Tensor)
+        sliced = self.batches if plain else script_loaders.nested_slices
+        batches = sliced(self.x, self.y, self.batch_size, indices)
         # Slices are views, and a change of a batch in place would change the data.
         return batches if indices is not None else (nested.apply(Tensor.clone, batch) for batch in batches)
 

@@ -7,12 +7,15 @@ training `draws_noise`, such as for dropout, a DataLoader gets a separate genera
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
+
+from experiments.data.nested import Nested, apply, leaves
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,6 +44,14 @@ def dataloader(
     return DataLoader(
         TensorDataset(x, y), batch_size, sampler=order, generator=torch.Generator() if draws_noise else None
     )
+
+
+def nested_slices(x: Nested, y: Nested, batch_size: int, order: Tensor | None = None) -> Iterator[Nested]:
+    """Slice each tensor of x and y."""
+    for start in range(0, len(leaves(x)[0]), batch_size):
+        end = start + batch_size
+        rows = slice(start, end) if order is None else order[start:end]
+        yield apply(operator.itemgetter(rows), (x, y))
 
 
 class WrappedDataLoader:
@@ -84,22 +95,6 @@ class Rows:
         return len(self.dataset)
 
     def floats(self) -> Batch:
-        """Return x and y; x is float32 already."""
-        return self.tensors
-
-
-class RowOrder:
-    """The order that a user's loader gets in a script."""
-
-    def __init__(self, size: int, order: Tensor | None) -> None:
-        self.size, self.order = size, order
-
-    def indices(self) -> Tensor | None:
-        """Return the order, None for the stored one."""
-        return self.order
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.size) if self.order is None else self.order.tolist())
-
-    def __len__(self) -> int:
-        return self.size
+        """Return x and y; a byte is a pixel value times 256."""
+        x, y = self.tensors
+        return (x.float() / 256 if x.dtype == torch.uint8 else x), y

@@ -73,6 +73,15 @@ def as_input(x: Nested, shape: Shape, kind: str) -> Nested:
     return nested.apply(typed, x, shape)
 
 
+def ones(shape: Shape, dtype: Any) -> Nested:
+    """Return two rows of ones as a dataset of this shape and dtype, or of several, stores them."""
+    if isinstance(dtype, Mapping):
+        return {key: ones(shape[key], part) for key, part in dtype.items()}
+    if isinstance(dtype, tuple):
+        return tuple(map(ones, shape, dtype))
+    return torch.ones(2, math.prod(shape), dtype=getattr(torch, dtype))
+
+
 def viewed(x: Nested, shape: Shape) -> Nested:
     """Return flat rows in the shape of each."""
     return nested.apply(lambda tensor, row: tensor.view(-1, *row), x, shape)

@@ -23,6 +23,7 @@ class Decided:
         spec: the data spec, whose attributes are written out.
         spec_names: the names of the parameters that hold it, which are left out.
         default_of: the default that a called function has for a keyword; `inspect.Parameter.empty` for none.
+        drops: whether a called function loses a parameter, by position or name, which is a data spec.
         ours: whether an exception of this name is a UserError, which rejects a configuration.
     """
 
@@ -34,6 +35,7 @@ class Decided:
         spec: Any,
         spec_names: Sequence[str] = (),
         default_of: Callable[[str, str], Any] = lambda _function, _keyword: inspect.Parameter.empty,
+        drops: Callable[[str, int | str], bool] = lambda _function, _parameter: False,
         ours: Callable[[str], bool] = lambda _name: False,
     ) -> None:
         self.text = source.encode()  # ast counts columns in bytes
@@ -45,7 +47,7 @@ class Decided:
         self.node: Definition = node
         self.known, self.spec_names = dict(known), tuple(spec_names)
         self.values = Values(known, spec, spec_names)
-        self.default_of, self.ours = default_of, ours
+        self.default_of, self.drops, self.ours = default_of, drops, ours
 
     @property
     def keyword(self) -> str:
@@ -89,9 +91,7 @@ class Decided:
 
     def stays(self, node: Function, argument: ast.arg) -> bool:
         """Whether a function keeps a parameter."""
-        if argument.arg in self.spec_names or (argument.annotation and "DataSpec" in ast.unparse(argument.annotation)):
-            return False
-        return argument.arg not in self.known or not self.configured(node)
+        return argument.arg not in (*self.spec_names, *self.known) or not self.configured(node)
 
     def configured(self, node: ast.Lambda | Function) -> bool:
         """Whether the known names are this function's parameters: the definition itself, or its class's `__init__`."""
@@ -99,13 +99,16 @@ class Decided:
 
     def left_out(self, node: ast.Call) -> list[ast.expr | ast.keyword]:
         """Return the arguments that a script does not need: the data spec, and a library's defaults."""
-        found: list[ast.expr | ast.keyword] = [
-            argument for argument in node.args if isinstance(argument, ast.Name) and argument.id in self.spec_names
-        ]
+        called, found = ast.unparse(node.func), list[ast.expr | ast.keyword]()
+        places: list[tuple[int | str, ast.expr | ast.keyword]] = [*enumerate(node.args)]
+        for place, given in [*places, *((keyword.arg or "", keyword) for keyword in node.keywords)]:
+            value = given.value if isinstance(given, ast.keyword) else given
+            if isinstance(value, ast.Name) and value.id in self.spec_names and self.drops(called, place):
+                found.append(given)
         for keyword in node.keywords:
             value = UNKNOWN if isinstance(keyword.value, ast.Constant) else self.values.of(keyword.value)
             if keyword.arg not in (None, *ALWAYS_WRITTEN) and value is not UNKNOWN:
-                default = self.default_of(ast.unparse(node.func), str(keyword.arg))
+                default = self.default_of(called, str(keyword.arg))
                 if default is not inspect.Parameter.empty and default == value and (default is None) == (value is None):
                     found.append(keyword)
         return found

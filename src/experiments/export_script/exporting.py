@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from experiments.config import check
-from experiments.config.registry import register
 from experiments.config.root import RootConfig
-from experiments.data.splits import DataSpec, Splits
+from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.export_script import restrictions
-from experiments.export_script.names_check import require_sound
+from experiments.export_script.rows import StoredRows
 from experiments.export_script.script import Script
+from experiments.export_script.soundness import sound
 from experiments.export_script.training import Training
-from experiments.files import replacing
+from experiments.export_script.trial import tried
 from experiments.runs import load, preparation
 from experiments.runs.find import find, find_run, run_in
 from experiments.runs.fingerprint import differences, without_length
 from experiments.runs.terminal import relative
-from experiments.seeds import derive, noise_kept, noise_state, same_noise
+from experiments.seeds import derive, noise_kept
 from experiments.tracking import delivered
-from experiments.training import build, losses
+from experiments.training import build
 from experiments.training.transfer import frozen as select
 
 COMMAND = ("python", "-m", "experiments")
@@ -44,25 +43,19 @@ class Exported:
 
     Args:
         text: its code.
-        splits: the rows it was made for.
+        rows: the rows that it was made for.
         reads_rows: whether it reads them from a file (`write_rows`).
         notes: what it leaves out, or what changed since the run it is of.
     """
 
     text: str
-    splits: Splits
+    rows: StoredRows
     reads_rows: bool
     notes: Sequence[str] = ()
 
     def write_rows(self, path: Path) -> None:
-        """Write the rows that the script reads: x and y of both splits, as .npz."""
-        arrays: Any = {
-            f"{axis}_{part}": tensor.numpy()
-            for part, split in (("train", self.splits.train), ("valid", self.splits.valid))
-            for axis, tensor in zip("xy", split.tensors, strict=True)
-        }
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        """Write the rows that the script reads."""
+        self.rows.write(path)
 
 
 def export(what: Sequence[str], *, rows: str = "rows.npz", output_root: str | Path = "outputs") -> Exported:
@@ -111,9 +104,8 @@ def of(
     """
     splits = build.load_dataset(root.dataset, root.loss["name"])
     trainings = list(_trainings(root, overrides, splits.spec, epochs))
-    in_steps, elsewhere = _drawn(trainings[-1], splits.spec)
-    weighted, loss_draws = _weighs(trainings[-1], splits)
-    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if elsewhere else [])]
+    trial = tried(trainings[-1], splits)
+    notes = [*notes, *restrictions.notes(trainings, splits), *([ELSEWHERE] if trial.elsewhere else [])]
     reads_rows = trainings[-1].plain_rows is None
     rows_note = f"It reads its rows from {rows}, which experiments.export_script --rows {rows} writes."
     heading = [
@@ -123,18 +115,24 @@ def of(
         *([rows_note] if reads_rows else []),
         *notes,
     ]
-    text = Script(
-        heading,
-        trainings,
-        splits.spec,
-        draws_noise=in_steps or loss_draws,
-        counts=splits.class_counts,
-        weighted=weighted,
-        rows=rows,
-        as_bytes=reads_rows and splits.train.tensors[0].dtype == torch.uint8,
-    ).text()
-    require_sound(text)
-    return Exported(text, splits, reads_rows, notes)
+    stored = StoredRows(splits, root)
+    script = partial(Script, heading, trainings, splits.spec, trial, rows=stored, file=rows, counts=splits.class_counts)
+    return Exported(_sound(script), stored, reads_rows, notes)
+
+
+def _sound(script: Callable[..., Script]) -> str:
+    """Return the text of a script that can run.
+
+    The data spec is written into the definitions where that is enough. Where one hands it on, keeps it, or asks for it
+    by another name, all get it as an argument, as their source has it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return sound(script().text())
+    except ConfigError:
+        return sound(script(hands_spec=True).text())
 
 
 def _of_run(folder: Path, rows: str) -> Exported:
@@ -158,7 +156,6 @@ def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
     """Yield the trainings that the run's weights come from, and then its own."""
-    restrictions.require_whole(root)
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
@@ -169,45 +166,3 @@ def _trainings(
     with noise_kept():
         frozen = select(build.build_model(root, spec, seeds), root.freeze, root.model["name"])
     yield Training(name, root, seeds, epochs or root.epochs, frozen)
-
-
-def _weighs(training: Training, splits: Splits) -> tuple[bool, bool]:
-    """Return whether the loss returns its weight too, and whether more than the model may draw noise in a step."""
-    root, seeds, cpu = training.root, training.seeds, torch.device("cpu")
-    with noise_kept(), torch.no_grad():
-        model = build.build_model(root, splits.spec, seeds).eval()
-        loss = losses.made(register.loss, root.loss, splits, cpu, seeds.init)
-        xb, yb = next(build.batches(root, splits, "valid", cpu, seeds).epoch(0))
-        for transform, training_only in build.transforms(root, splits.spec):
-            xb = xb if training_only else transform(xb)
-        gradients = register.model.get(root.model["name"]).metadata.get("gradients", False)
-        with torch.set_grad_enabled(gradients):
-            weighted = isinstance(loss(model(xb), yb), tuple)
-    pairs = any(register.transform.get(name).metadata.get("pairs") for name in root.transforms)
-    return weighted, pairs or root.step["name"] != "supervised"
-
-
-def _drawn(training: Training, spec: DataSpec) -> tuple[bool, bool]:
-    """Run the model and the transforms twice, and return where they draw noise.
-
-    Returns:
-        Whether a training step draws from torch's global generator, and whether evaluation draws noise or anything
-        draws from numpy or random.
-    """
-    cpu = torch.device("cpu")
-    gradients = bool(register.model.get(training.root.model["name"]).metadata.get("gradients"))
-    with noise_kept(), torch.set_grad_enabled(gradients):  # a training may be using the generators
-        model = build.build_model(training.root, spec, training.seeds)
-        states = [noise_state(cpu)]
-        for trains in (True, False):
-            (model.train if trains else model.eval)()
-            xb = torch.zeros(2, *build.input_shape(training.root, spec))
-            for transform, training_only in build.transforms(training.root, spec):
-                if trains or not training_only:
-                    xb = transform(xb)
-            model(xb)
-            states.append(noise_state(cpu))
-    before, trained, evaluated = states
-    others_moved = not same_noise(before | {"torch": trained["torch"]}, trained)
-    in_steps = not torch.equal(before["torch"], trained["torch"])
-    return in_steps, (others_moved or not same_noise(trained, evaluated))

@@ -75,6 +75,16 @@ def spec_names(factory: Any) -> list[str]:
     return [parameter.name for parameter in parameters if "DataSpec" in str(parameter.annotation)]
 
 
+def drops(function: Any, parameter: int | str) -> bool:
+    """Whether a definition in a script is without a parameter, by position or name: it is annotated as a data spec."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return False
+    name = parameter if isinstance(parameter, str) else "".join(names[parameter : parameter + 1])
+    return name in spec_names(function)
+
+
 def home(name: str, value: Any, module: ModuleType | None) -> ModuleType | None:
     """Return the module that something is of, or that a module has its name from; None where neither is known."""
     if isinstance(value, ModuleType):

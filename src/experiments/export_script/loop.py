@@ -10,6 +10,7 @@ import torch
 from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.training import Training
+from experiments.export_script.trial import Trial
 from experiments.seeds import epoch_seed
 
 AUTOCAST = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -20,7 +21,8 @@ STEPPED = [
     "    optimizer.step()",
     "scaler.update()",
 ]
-COPIED = "xb, yb = xb.clone(), yb.clone()  # they are views of the rows, which stay as they are"
+COPIED = "# they are views of the rows, which stay as they are"
+BALANCED = "1 / torch.bincount(y_train).double()[y_train]"
 
 
 @dataclass(frozen=True)
@@ -29,40 +31,34 @@ class Loop:
 
     Args:
         training: the run's own.
+        trial: what a first step of it shows.
         loss: the name of the loss function.
         transforms: a line for each, and whether it is for training batches only.
         scheduled: when schedulers are called, step or epoch; empty where there are none.
-        watched: the metric that the step() of schedulers takes; None where it takes none.
-        closed: the class of optimisers whose step() takes a closure; None where it takes none.
         moves: whether batches are moved to a device.
-        weighted: whether the loss returns its sum and weight.
         step: how an own step trains and evaluates; None for evaluation by the model and the loss.
     """
 
     training: Training
+    trial: Trial
     loss: str
     transforms: Sequence[tuple[str, bool]]
     scheduled: str
-    watched: str | None
-    closed: type | None
     moves: bool
-    weighted: bool = False
     step: tuple[str, str | None] | None = None
 
     def text(self) -> str:
         """Return the definition of `fit`."""
         loader, scales = self.training.loader, self.training.root.device.precision == "fp16"
         rows = loader.batch_size * self.training.root.accumulate
-        seed = epoch_seed(self.training.seeds.data_order, 0)
         gradients = self.training.component("model")[0].metadata.get("gradients")
-        order = f"generator=torch.Generator().manual_seed({seed} + epoch)"
         lines = [
             f"def fit(model, optimizer, {'scheduler, ' if self.scheduled else ''}epochs):",
             '    """Train, evaluate and print, epoch by epoch."""',
             *([f"    scaler = torch.amp.GradScaler({self._kind})"] if scales else []),
             *(["    training = Training(model, optimizer)"] if self.step else []),
             "    for epoch in range(epochs):",
-            *self._training_order(order),
+            *self._order("train"),
             "        model.train()",
             *(f'        model.get_submodule("{name}").eval()' for name in self.training.frozen[0]),
             "        total = count = 0",
@@ -70,7 +66,7 @@ class Loop:
             *(f"            {line}" for line in self._train_lines()),
             "        train_loss = total / count",
             "",
-            *([f"        order = torch.randperm(len(x_valid), {order})"] if loader.valid_shuffle else []),
+            *self._order("valid"),
             "        model.eval()",
             "        total = count = 0",
             f"        with torch.{'enable_grad' if gradients else 'no_grad'}():",
@@ -87,16 +83,25 @@ class Loop:
         """Whether training rows come in another order than they are stored in."""
         return self.training.loader.shuffle or self.training.loader.draw is not None
 
-    def _training_order(self, generator: str) -> list[str]:
-        """Return the lines that make an epoch's order of the training rows."""
-        loader, size = self.training.loader, self.training.loader.batch_size * self.training.root.accumulate
+    def _order(self, part: str) -> list[str]:
+        """Return the lines that set the order of an epoch's rows; only the training's leaves out or draws some."""
+        loader, rows = self.training.loader, self._rows(f"x_{part}")
+        seed = epoch_seed(self.training.seeds.data_order, 0)
+        generator = f"generator=torch.Generator().manual_seed({seed} + epoch)"
+        if self.training.own_loader:
+            return [f"        {part}_order.epoch = epoch"]
+        if part == "valid":
+            return [f"        order = torch.randperm({rows}, {generator})"] if loader.valid_shuffle else []
         if loader.draw is None:
-            return [f"        order = torch.randperm(len(x_train), {generator})"] if loader.shuffle else []
-        rows = f"len(x_train) // {size} * {size}" if loader.drop_last else "len(x_train)"
-        return [
-            "        weights = 1 / torch.bincount(y_train).double()[y_train]  # each class as often",
-            f"        order = torch.multinomial(weights, {rows}, replacement=True, {generator})",
-        ]
+            return [f"        order = torch.randperm({rows}, {generator})"] if loader.shuffle else []
+        together = loader.batch_size * self.training.root.accumulate
+        size = f"{rows} // {together} * {together}" if loader.drop_last else rows
+        drawn = f"torch.multinomial(weights, {size}, replacement=True, {generator})"
+        return [f"        weights = {BALANCED}  # each class as often", f"        order = {drawn}"]
+
+    def _rows(self, name: str) -> str:
+        """Return the code of the number of rows."""
+        return f"len(leaves({name})[0])" if self.trial.nested else f"len({name})"
 
     def _train_lines(self) -> list[str]:
         return [
@@ -108,13 +113,15 @@ class Loop:
         ]
 
     def _updated(self) -> list[str]:
+        """Return the lines of a step of the optimiser."""
         root, scales = self.training.root, self.training.root.device.precision == "fp16"
         clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {root.max_grad_norm})"
         gradients = [*self._backward(), *(["scaler.unscale_(optimizer)"] if scales else [])]
         gradients += [clip] if root.max_grad_norm is not None else []
         stepped = [*gradients, *(STEPPED if scales else ["optimizer.step()"])]
+        closed = self.trial.closed
         return [
-            *(_closed(gradients, first=self.closed is not torch.optim.LBFGS) if self.closed else stepped),
+            *(_closed(gradients, first=closed is not torch.optim.LBFGS) if closed else stepped),
             "optimizer.zero_grad()",
         ]
 
@@ -124,6 +131,9 @@ class Loop:
         backward = "scaler.scale(loss).backward()" if scales else "loss.backward()"
         if self.training.root.accumulate == 1:
             return [*self._forward(), backward]
+        if self.trial.nested:
+            problem = "a script takes batches of several inputs or targets whole; its plain loop does not split them"
+            raise ConfigError(Fault("accumulate", problem))
         of_part = [*self._forward("part", "target"), "loss = loss * (len(target) / len(yb))", backward]
         return [
             "losses = []",
@@ -139,10 +149,11 @@ class Loop:
         return [line] if dtype is None else [f"with torch.autocast({self._kind}, dtype={dtype}):", f"    {line}"]
 
     def _watched(self) -> str:
-        if self.watched not in (None, "train/loss", "valid/loss"):
-            problem = f"it watches {self.watched}, which a script does not compute; it has train/loss and valid/loss"
+        watched = self.trial.watched
+        if watched not in (None, "train/loss", "valid/loss"):
+            problem = f"it watches {watched}, which a script does not compute; it has train/loss and valid/loss"
             raise ConfigError(Fault("scheduler", problem))
-        return (self.watched or "").replace("/", "_")
+        return (watched or "").replace("/", "_")
 
     def _valid_lines(self) -> list[str]:
         own = None if self.step is None else self.step[1]
@@ -159,26 +170,25 @@ class Loop:
         parts += [register.transform.get(name) for name in self.training.root.transforms]
         own = any(not part.factory.__module__.startswith("experiments.") for part in parts)
         views = self.training.component("loader")[0].metadata.get("views")
-        moved = ["xb, yb = xb.to(device), yb.to(device)"] if self.moves else []
-        return [*moved, *([COPIED] if own and views and not shuffled else [])]
+        nested, shape = self.trial.nested, self.trial.target_shape
+        moved = "apply(lambda tensor: tensor.to(device), (xb, yb))" if nested else "xb.to(device), yb.to(device)"
+        copied = "apply(torch.clone, (xb, yb))" if nested else "xb.clone(), yb.clone()"
+        return [
+            *([f"yb = yb.view(-1, {', '.join(map(str, shape))})"] if shape is not None else []),
+            *([f"xb, yb = {moved}"] if self.moves else []),
+            *([f"xb, yb = {copied}  {COPIED}"] if own and views and not shuffled else []),
+        ]
 
     def _forward(self, xb: str = "xb", yb: str = "yb") -> list[str]:
         """Return predictions and loss, in the run's precision."""
-        dtype, result = AUTOCAST.get(self.training.root.device.precision), "summed, weight" if self.weighted else "loss"
-        mean = ["loss = summed / weight"] if self.weighted else []
+        dtype = AUTOCAST.get(self.training.root.device.precision)
+        result = "summed, weight" if self.trial.weighted else "loss"
+        mean = ["loss = summed / weight"] if self.trial.weighted else []
         if dtype is None:
             return [f"{result} = {self.loss}(model({xb}), {yb})", *mean]
         within = f"with torch.autocast({self._kind}, dtype={dtype}):"
-        return [within, f"    {result} = {self.loss}(model({xb}).float(), {yb})", *mean]
-
-    def _summed(self, *, by_rows: bool, own: bool) -> list[str]:
-        """Return the sums of a pass, weighted by rows or as the loss has it, or each batch counting the same."""
-        if not by_rows:
-            return ["total += loss.item()", "count += 1"]
-        if self.weighted and not own:
-            return ["total += summed.item()", "count += weight.item()"]
-        rows = "len(target)" if own else "len(xb)"
-        return [f"total += loss.item() * {rows}", f"count += {rows}"]
+        pred = f"apply(torch.Tensor.float, model({xb}))" if self.trial.nested_outputs else f"model({xb}).float()"
+        return [within, f"    {result} = {self.loss}({pred}, {yb})", *mean]
 
     @property
     def _kind(self) -> str:
@@ -186,13 +196,21 @@ class Loop:
 
     def _batches(self, part: str, batch_size: int, shuffle: bool) -> str:
         code = f"batches(x_{part}, y_{part}, {batch_size}{', order' if shuffle else ''})"
+        code = f"{part}_batches" if self.training.own_loader else code
         limit, together = self.training.root.limit_batches, self.training.root.accumulate if part == "train" else 1
-        most = [] if limit is None else [str(limit // together)]
+        limit = limit if limit is None else limit // together
         if part == "train" and self.training.loader.drop_last:
-            most.append(f"len(x_train) // {batch_size}")
-        if not most:
-            return code
-        return f"islice({code}, {most[0] if len(most) == 1 else f'min({most[0]}, {most[1]})'})"
+            limit = self.trial.steps
+        return code if limit is None else f"islice({code}, {limit})"
+
+    def _summed(self, *, by_rows: bool, own: bool) -> list[str]:
+        """Return the sums of a pass, weighted by rows or as the loss has it, or each batch counting the same."""
+        if not by_rows:
+            return ["total += loss.item()", "count += 1"]
+        if self.trial.weighted and not own:
+            return ["total += summed.item()", "count += weight.item()"]
+        rows = "len(target)" if own else self._rows("xb")
+        return [f"total += loss.item() * {rows}", f"count += {rows}"]
 
 
 def _closed(gradients: Sequence[str], *, first: bool) -> list[str]:

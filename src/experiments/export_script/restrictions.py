@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config.registry import register
+from experiments.config.registry import Component, register
 from experiments.config.root import RootConfig, channels_last
 from experiments.data.splits import DataSpec, Splits
 from experiments.data.tensors import is_arrays
@@ -17,6 +19,9 @@ from experiments.runs.fingerprint import PLACES
 from experiments.training import weights
 from experiments.training.transfer import is_partial
 
+# What a user's loader may read.
+ROWS = ("dataset", "tensors", "floats")
+ORDER = ("indices", "size", "rows", "shuffle", "seed", "epoch", "weights")
 # What two trainings must have in common to share one `fit`.
 STEPPING = ("step", "limit_batches", "max_grad_norm", "accumulate", "deterministic")
 SHARED = ("model", "loss", "loader", "transforms", "evaluation", *STEPPING)
@@ -43,6 +48,16 @@ def require_whole(root: RootConfig) -> None:
     if root.init_from is not None and (weights.named(root.init_from) or is_partial(root)):
         problem = "a script repeats the training that gives its weights; it reads no file and takes no part of them"
         raise ConfigError(Fault("init_from", problem))
+
+
+def require_read(loader: Component, code: str) -> None:
+    """Raise a ConfigError where a user's loader reads something that the split or the order of a script has not."""
+    split, _, order, *_ = inspect.signature(loader.factory).parameters
+    for name, read in re.findall(rf"\b({split}|{order})\.([a-z]\w*)", code):
+        has = ROWS if name == split else ORDER
+        if read not in has:
+            problem = f"{loader.name} reads {name}.{read}; in a script {name} has {', '.join(has)}"
+            raise ConfigError(Fault("loader", problem))
 
 
 def require_repeatable(name: str, root: RootConfig, run: Path | None, spec: DataSpec) -> None:

@@ -36,7 +36,10 @@ class Rewriter(Decided):
 
     def definition(self) -> str:
         """Return the whole definition."""
-        return _tidy(self._code(self.node))
+        start, end = self.span(self.node)
+        if self.node.decorator_list:
+            start, _ = self.lines(self.node.decorator_list[0])
+        return _tidy(self._render((start, end), [self.node]))
 
     def returned(self) -> str | None:
         """Return the expression that a function consists of; None where there is more to it."""
@@ -107,7 +110,9 @@ class Rewriter(Decided):
             if kept:  # a dataclass is made of its annotations
                 return
         else:
-            yield self.span(node)[0], self.span(node.body[0])[0], self._header(node)
+            first = node.body[0]
+            start = self.span(first)[0] if first.lineno == node.lineno else self.lines(first)[0]
+            yield self.span(node)[0], start, self._header(node)
         docstring = ast.get_docstring(node, clean=True)
         if docstring is not None:
             yield self._docstring_edit(node, body, f'"""{docstring.splitlines()[0]}"""')
@@ -138,7 +143,7 @@ class Rewriter(Decided):
         if given.kwarg:
             named.append(f"**{given.kwarg.arg}")
         on_one_line = node.body[0].lineno == node.lineno
-        indent = " " * (node.col_offset + 4 if on_one_line else node.body[0].col_offset)
+        indent = " " * (node.col_offset + 4) if on_one_line else ""
         return f"def {node.name}({', '.join([*first, *named])}):\n{indent}"
 
     def _parameter(self, argument: ast.arg, default: ast.expr | None) -> str:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.components import script_loaders
 from experiments.config.registry import register
 from experiments.config.root import channels_last
+from experiments.data import nested
+from experiments.data.batches import Order
 from experiments.data.splits import DataSpec
+from experiments.errors import ConfigError, Fault
+from experiments.export_script import factories
 from experiments.export_script.layout import imports, joined
-from experiments.export_script.loop import Loop
-from experiments.export_script.restrictions import not_shared, require_shared
+from experiments.export_script.loop import BALANCED, Loop
+from experiments.export_script.restrictions import not_shared, require_read, require_shared
+from experiments.export_script.rows import StoredRows
 from experiments.export_script.sources import Sources
 from experiments.export_script.training import Training, bound
-from experiments.export_script.values import Text, literal
-from experiments.seeds import noise_kept
+from experiments.export_script.trial import Trial
+from experiments.export_script.values import Text, is_plain, literal
 from experiments.training import build, build_optimizer, param_groups
 
 TRAINING = Path(__file__).with_name("templates").joinpath("training.txt").read_text("utf-8").strip()
@@ -29,15 +36,11 @@ DEVICES = {
     "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
     "mps": '"mps"',
 }
-# How a script reads the rows of a dataset that declares no plain form.
-ROWS = """\
-import sys
-
-import numpy as np
-
-# The data: the file that the script came with
-with np.load(sys.argv[1] if len(sys.argv) > 1 else "{file}") as rows:
-    x_train, y_train, x_valid, y_valid = (torch.from_numpy(rows[name]) for name in rows)
+# The data spec, where a definition hands it on or keeps it.
+HANDED = """\
+# The data, as its components ask for it
+data_spec = {values}
+data_spec = make_dataclass("DataSpec", data_spec, frozen=True)(**data_spec)
 """
 
 
@@ -48,11 +51,11 @@ class Script:
         heading: the lines that say what it is.
         trainings: the run's own, last, and the earlier ones whose weights it starts from.
         spec: of its dataset.
-        draws_noise: whether a training step draws from torch's global generator.
-        rows: the file with its rows, for a dataset that declares no plain form.
-        as_bytes: whether the pixels in that file are bytes.
+        trial: what a first step shows.
+        rows: its rows, for a dataset that declares no plain form.
+        file: where they are written.
+        hands_spec: whether components get the data spec as an argument; else it is written into their definitions.
         counts: the training rows of each class.
-        weighted: whether the loss returns its sum and weight.
     """
 
     def __init__(
@@ -60,27 +63,27 @@ class Script:
         heading: Sequence[str],
         trainings: Sequence[Training],
         spec: DataSpec,
+        trial: Trial,
         *,
-        draws_noise: bool,
-        rows: str = "rows.npz",
-        as_bytes: bool = False,
+        rows: StoredRows,
+        file: str = "rows.npz",
+        hands_spec: bool = False,
         counts: Sequence[int] = (),
-        weighted: bool = False,
     ) -> None:
-        self.heading, self.trainings, self.spec, self.draws_noise = heading, trainings, spec, draws_noise
-        self.rows, self.as_bytes, self.weighted = rows, as_bytes, weighted
+        self.heading, self.trainings, self.spec, self.trial = heading, trainings, spec, trial
+        self.rows, self.file = rows, file
         self.passed = {"data": None, "counts": Text(repr(tuple(counts)))}
         self.made: dict[str, str] = {}  # what the script makes before its training, by name
         self.last, self.root = trainings[-1], trainings[-1].root
         for training in trainings:
             require_shared(training, self.last)
         self.moves = any(training.root.device.name != "cpu" for training in trainings)
-        self.sources = Sources(spec, without=() if self.moves else ("to",))
+        self.sources = Sources(spec, hands_spec=hands_spec, without=() if self.moves else ("to",))
         self.sources.imports.add("import torch")
 
     def text(self) -> str:
         """Return the whole script."""
-        body = [self._data()]
+        body = [self._data(), *([self._spec()] if self.sources.hands_spec else [])]
         model = self._made(self.last, "model", [None])
         body += self.sources.taken()
         loss = self._called("loss", "loss_function")
@@ -89,26 +92,37 @@ class Script:
         step = self._step(loss) if self.root.step["name"] != "supervised" else None
         body += [*self.sources.taken(), *self._batches()]
         trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
-        closed, watched = self._stepping()
-        given = (loss, transforms, self._scheduled_per(), watched, closed, self.moves, self.weighted, step)
-        loop = Loop(self.last, *given)
+        self._require_same_stepping()
+        loop = Loop(self.last, self.trial, loss, transforms, self._scheduled_per(), self.moves, step)
         if self.root.limit_batches is not None or self.last.loader.drop_last:
             self.sources.imports.add("from itertools import islice")
         body += [*self.sources.taken(), loop.text(), trainings]  # what optimisers and schedulers need, and the loop
         heading = '"""' + "\n".join(self.heading) + '\n"""'
+        if self.last.own_loader:
+            loader = self.last.component("loader")[0]
+            require_read(loader, "\n".join([factories.source_of(loader.factory), *body]))
         return joined([heading, imports(self.sources.imports), *body])
 
     def _data(self) -> str:
         plain = self.last.plain_rows
-        text = plain or ROWS.replace("{file}", self.rows)
+        text = plain or self.rows.code(self.file)
         self.sources.imports |= {line.strip() for line in text.splitlines() if IMPORT.fullmatch(f"{line}\n")}
         lines = [IMPORT.sub("", text).strip()]
-        if self.as_bytes and plain is None:
+        if self.rows.as_bytes and plain is None and not self.last.own_loader:
             lines.append("x_train, x_valid = x_train.float() / 256, x_valid.float() / 256")
-        if not self._flat and "shape" not in self._batches_parameters:
+        if not (self._flat or self.trial.nested or "shape" in self._batches_parameters):
             shape = ", ".join(map(str, self.spec.shape))
             lines.append(f"x_train, x_valid = x_train.view(-1, {shape}), x_valid.view(-1, {shape})")
         return "\n".join(lines)
+
+    def _spec(self) -> str:
+        """Return the definition of the data spec: its fields and properties, as far as they are plain values."""
+        names = [field.name for field in dataclasses.fields(self.spec)]
+        names += [name for name, value in vars(type(self.spec)).items() if isinstance(value, property)]
+        values = {name: getattr(self.spec, name) for name in names}
+        values = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+        self.sources.imports.add("from dataclasses import make_dataclass")
+        return HANDED.format(values={name: value for name, value in values.items() if is_plain(value)})
 
     def _transforms(self) -> list[tuple[str, bool]]:
         found, pairs = [], []
@@ -126,8 +140,7 @@ class Script:
         component, arguments = self.last.component(group)
         if not inspect.isclass(component.factory):
             return self.sources.called(component, arguments)
-        registry = getattr(register, group)
-        passed = registry.passed(inspect.signature(component.factory).parameters, of_class=True)
+        passed = getattr(register, group).passed_to(component)
         self.made[name] = str(self.sources.made(component, arguments, [self.passed[value] for value in passed]))
         if group == "loss" and issubclass(component.factory, torch.nn.Module):
             self.made[name] += ".eval()"
@@ -137,72 +150,88 @@ class Script:
         """Return how the own step trains and evaluates, and define the training that it gets."""
         component, _ = self.last.component("step")
         step = self._called("step", "step")
-        text = TRAINING.replace("{loss}", f"lambda *given: torch.div(*{loss}(*given))" if self.weighted else loss)
+        text = TRAINING.replace("{loss}", f"lambda *given: torch.div(*{loss}(*given))" if self.trial.weighted else loss)
         limit = self.root.max_grad_norm
         clip = f"torch.nn.utils.clip_grad_norm_(self.model.parameters(), {limit})\n        " if limit else ""
         text = text.replace("{clip}", clip).replace("{device}", "device" if self.moves else 'torch.device("cpu")')
-        text = text.replace(
-            "{data}", f"shape={self.spec.shape}, outputs={self.spec.outputs}, features={self.spec.features}"
-        )
+        data = f"shape={self.spec.shape}, outputs={self.spec.outputs}, features={self.spec.features}"
         self.sources.imports.add("from types import SimpleNamespace")
-        self.sources.add("Training", text)
+        self.sources.add("Training", text.replace("{data}", data))
         if not inspect.isclass(component.factory):
             return step, None
         return "step.train", "step.evaluate" if hasattr(component.factory, "evaluate") else None
 
     @property
     def _flat(self) -> bool:
-        return register.model.get(self.root.model["name"]).metadata.get("input") == "flat"
+        return build.input_kind(self.root) == "flat"
+
+    @property
+    def _plain_loader(self) -> Callable[..., Any] | None:
+        """The plain form of the loader; None for a user's."""
+        plain: Callable[..., Any] | None = self.last.component("loader")[0].metadata.get("plain")
+        return script_loaders.nested_slices if plain is not None and self.trial.nested else plain
 
     @property
     def _batches_parameters(self) -> Sequence[str]:
         """What the plain form of the loader takes."""
-        function = register.loader.get(self.root.loader["name"]).metadata.get("plain")
+        function = self._plain_loader
         return ["shape"] if function is None else list(inspect.signature(function).parameters)
 
     def _batches(self) -> list[str]:
-        component, arguments = self.last.component("loader")
-        shape = (self.spec.features,) if self._flat else self.spec.shape
-        function = component.metadata.get("plain")
+        if self.trial.nested:
+            for helper in (nested.apply, nested.leaves):
+                self.sources.defined(helper, {}, helper.__name__)
+        function = self._plain_loader
         if function is not None:
             loader = self.last.loader
             ordered = loader.shuffle or loader.valid_shuffle or loader.draw is not None
-            known = {"shape": shape, "draws_noise": self.draws_noise} | ({} if ordered else {"order": None})
+            known = {"shape": build.input_shape(self.root, self.spec), "draws_noise": self.trial.draws_noise}
+            known |= {} if ordered else {"order": None}
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
             return self.sources.taken()
-        for handed in (script_loaders.Rows, script_loaders.RowOrder):
+        for handed in (script_loaders.Rows, Order):
             self.sources.defined(handed, {}, handed.__name__)
-        given_first = [Text("Rows(x, y)"), Text("batch_size"), Text("RowOrder(len(x), order)"), Text(repr(shape))]
-        made = self.sources.made(component, arguments, given_first)
-        return [*self.sources.taken(), f"def batches(x, y, batch_size, order=None):\n    return {made}"]
+        return self.sources.taken()
+
+    def _own_batches(self, training: Training) -> list[str]:
+        """Return the lines that make a user's loaders, as the run makes them: once for a training."""
+        component, arguments = training.component("loader")
+        if self.trial.nested:
+            problem = f"{component.name} is a custom loader; a script has several inputs or targets from a built-in one"
+            raise ConfigError(Fault("loader", problem))
+        lines, loader = [], training.loader
+        for part, size, shuffle in (
+            ("train", loader.batch_size * self.root.accumulate, loader.shuffle),
+            ("valid", loader.valid_batch_size, loader.valid_shuffle),
+        ):
+            shape = build.input_shape(self.root, self.spec)
+            codes = (f"Rows(x_{part}, y_{part})", str(size), f"{part}_order", repr(shape))
+            made = self.sources.made(component, arguments, [Text(code) for code in codes])
+            order, rows = f"shuffle={shuffle}, seed={training.seeds.data_order}", f"len(x_{part})"
+            if part == "train" and loader.drop_last:
+                rows, order = f"{rows} // {size} * {size}", f"{order}, rows={rows}"
+            if part == "train" and loader.draw is not None:
+                order = f"{order}, weights={BALANCED}"
+            lines += [f"{part}_order = Order({rows}, {order})"]
+            lines += [f"{part}_batches = {made}"]
+            lines += [f"{part}_batches.to(device)"] if self.moves and component.metadata.get("on_device") else []
+        return lines
 
     @cached_property
     def _schedulers(self) -> list[str | None]:
         """The expression that makes the scheduler of each training; None where it has none."""
+        steps = Text(str(self.trial.steps))
         return [
-            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), Text(str(self._steps))])
-            for t in self.trainings
+            self._made(t, "scheduler", [Text("optimizer"), Text(str(t.root.epochs)), steps]) for t in self.trainings
         ]
 
-    @property
-    def _steps(self) -> int:
-        rows, size = self.spec.sizes["train"], self.last.loader.batch_size * self.root.accumulate
-        steps = rows // size if self.last.loader.drop_last else -(-rows // size)
-        return min(steps, (self.root.limit_batches or steps * self.root.accumulate) // self.root.accumulate)
-
-    def _stepping(self) -> tuple[type | None, str | None]:
-        """Return the optimiser if its step() takes a closure, and the metric that the step() of the scheduler takes."""
-        found = []
+    def _require_same_stepping(self) -> None:
+        """Raise a ConfigError where an earlier training has another optimiser or scheduler, whose steps take something."""
         for training in self.trainings:
-            root = training.root
-            with noise_kept():
-                made = build_optimizer.optimizer(root, build.build_model(root, self.spec, training.seeds))
-                _, watched = build_optimizer.scheduler(root, made, self._steps)
-            found.append((type(made) if build_optimizer.takes_closure(made, root.optim["name"]) else None, watched))
-        if len(set(found)) > 1:
-            raise not_shared(self.trainings[0], ["optim or scheduler, whose steps take something"])
-        return found[-1]
+            mine, other = ((each.root.optim["name"], each.root.scheduler["name"]) for each in (training, self.last))
+            if mine != other and (self.trial.closed or self.trial.watched):
+                raise not_shared(training, ["optim or scheduler, whose steps take something"])
 
     def _scheduled_per(self) -> str:
         """Return when the schedulers are called, "step" or "epoch"; empty where there are none.
@@ -223,7 +252,7 @@ class Script:
         if first:
             lines += self._settings()
             lines += [f"torch.manual_seed({training.seeds.init})  # the initial weights"]
-            lines += [f"model = {model}"]
+            lines += [f"model = {model}", *self._drawn_lazily()]
         device = training.root.device
         if self.moves:
             card = f'"cuda:{device.index or 0}"' if device.name == "cuda" else DEVICES.get(device.name, '"cpu"')
@@ -233,6 +262,7 @@ class Script:
             lines += [f"{name}.to(device)"] if self.moves else []
         if first and channels_last(self.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
+        lines += self._own_batches(training) if self.last.own_loader else []
         modules, single = training.frozen
         lines += [f'model.get_submodule("{name}").requires_grad_(False)  # is not trained' for name in modules]
         lines += [f'model.get_parameter("{name}").requires_grad_(False)  # is not trained' for name in single]
@@ -240,15 +270,15 @@ class Script:
         scheduler = self._schedulers[self.trainings.index(training)]
         if scheduler is not None:
             lines += [f"scheduler = {scheduler}"]
-        if self.draws_noise:
+        if self.trial.draws_noise:
             lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and similar"]
         handed = "model, optimizer" if scheduler is None else "model, optimizer, scheduler"
         return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
 
     def _parameters(self, training: Training) -> Text:
         """Return what a training's optimiser gets."""
-        groups, named = build_optimizer.groups_of(training.root), "model.named_parameters()"
-        if training.frozen != ([], []):
+        groups, named, frozen = build_optimizer.groups_of(training.root), "model.named_parameters()", training.frozen
+        if frozen != ([], []):
             named = "[(name, p) for name, p in model.named_parameters() if p.requires_grad]"
         if groups is not None:
             function = param_groups.without_decay if isinstance(groups, str) else param_groups.grouped
@@ -257,8 +287,16 @@ class Script:
             return Text(f"{function.__name__}({named}{patterns})")
         if register.optim.get(training.root.optim["name"]).metadata.get("named"):
             return Text(named)
-        frozen = training.frozen != ([], [])
-        return Text("[p for p in model.parameters() if p.requires_grad]" if frozen else "model.parameters()")
+        return Text(
+            "model.parameters()" if frozen == ([], []) else "[p for p in model.parameters() if p.requires_grad]"
+        )
+
+    def _drawn_lazily(self) -> list[str]:
+        """Return the lines that have lazy layers draw their weights."""
+        if self.trial.lazy_input is None:
+            return []
+        code = nested.apply(lambda x: Text(f"torch.ones({tuple(x.shape)}, dtype={x.dtype})"), self.trial.lazy_input)
+        return ["with torch.no_grad():", f"    model.eval()({code})  # lazy layers draw their weights"]
 
     def _settings(self) -> list[str]:
         found = []

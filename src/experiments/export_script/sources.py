@@ -18,10 +18,12 @@ from experiments.export_script.rewriting import Rewriter
 from experiments.export_script.values import Known, Text, is_plain, literal
 from experiments.training import describe
 
+SPEC = Text("data_spec")  # where it cannot be written into every definition
 # The script's own names, and those of its loop; a component with such a name gets an underscore.
 RESERVED = frozenset(
-    {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "valid_order"}
-    | {"x_train", "y_train", "x_valid", "y_valid", "source", "path", "file"}
+    {"fit", "batches", "model", "optimizer", "scheduler", "loss_function", "device", "order", "source", "path", "file"}
+    | {f"{name}_{part}" for name in "xy" for part in ("train", "valid")}
+    | {"train_order", "valid_order", "train_batches", "valid_batches", SPEC.code}
 )
 LOOP = frozenset(
     {"epoch", "epochs", "scaler", "total", "count", "xb", "yb", "loss", "train_loss", "valid_loss"}
@@ -34,11 +36,12 @@ class Sources:
 
     Args:
         spec: the data spec, written into the definitions.
+        hands_spec: whether it is an argument of theirs instead.
         without: methods that the script does not call.
     """
 
-    def __init__(self, spec: DataSpec, *, without: Sequence[str] = ()) -> None:
-        self.spec, self.without = spec, tuple(without)
+    def __init__(self, spec: DataSpec, *, hands_spec: bool = False, without: Sequence[str] = ()) -> None:
+        self.spec, self.hands_spec, self.without = spec, hands_spec, tuple(without)
         self.imports: set[str] = set()
         self._definitions: dict[str, str] = {}
         self._followed: dict[str, Any] = {}  # the value of each name that was followed
@@ -59,6 +62,7 @@ class Sources:
             given: the run's own first arguments, as code; None for the data spec.
         """
         factory = component.factory
+        given = [code or SPEC for code in given] if self.hands_spec else given
         names = list(inspect.signature(factory).parameters)[: len(given)]
         first = dict(zip(names, given, strict=True))
         spec_names = [name for name, code in first.items() if code is None]
@@ -84,6 +88,8 @@ class Sources:
         """
         names = list(inspect.signature(component.factory).parameters)
         spec_names = [] if spec_at is None else [names[spec_at]]
+        if self.hands_spec:
+            arguments, spec_names = {**arguments, **dict.fromkeys(spec_names, SPEC)}, []
         expression = self._rewriter(component.factory, arguments, spec_names).returned()
         call = None if expression is None else ast.parse(expression, mode="eval").body
         passed_on = [name for name in names if name not in arguments and name not in spec_names]
@@ -105,7 +111,10 @@ class Sources:
         self, factory: Any, known: Known, spec_names: Sequence[str], *, name: str = ""
     ) -> tuple[str, list[str]]:
         """Add a definition; return its name in the script, and the settings that it still needs as arguments."""
-        left = sorted(set(known) & self._rewriter(factory, {}, spec_names).rebound())
+        rebound = self._rewriter(factory, {}, spec_names).rebound()
+        if rebound & set(spec_names):
+            raise ConfigError(Fault("export_script", f"{factory.__name__} rebinds the data spec"))
+        left = sorted(set(known) & rebound)
         rewriter = self._rewriter(factory, {key: value for key, value in known.items() if key not in left}, spec_names)
         code = rewriter.definition()
         self._follow(factory, code)
@@ -133,8 +142,9 @@ class Sources:
             factories.source_of(factory),
             known=known,
             spec=self.spec,
-            spec_names=spec_names or factories.spec_names(factory),
+            spec_names=[] if self.hands_spec else spec_names or factories.spec_names(factory),
             default_of=lambda name, keyword: factories.default_of(factories.resolved(factory, name), keyword),
+            drops=lambda name, parameter: factories.drops(factories.resolved(factory, name), parameter),
             ours=ours,
             without=self.without,
         )
@@ -172,7 +182,9 @@ class Sources:
         elif inspect.isclass(value) or inspect.isfunction(value):
             self._defined(value, {}, [], name=name)
         else:
-            problem = f"{where} is {describe.kind(value)}, which a script cannot hold; make it where it is used"
+            imported = isinstance(value, ModuleType)
+            remedy = f"import what it has, from {name} import ..." if imported else "make it where it is used"
+            problem = f"{where} is {describe.kind(value)}, which a script cannot hold; {remedy}"
             raise ConfigError(Fault("export_script", problem))
 
 

@@ -39,8 +39,15 @@ class Training:
     def plain_rows(self) -> str | None:
         """How a script reads the dataset's rows; None where the dataset declares no such form for its settings."""
         component, arguments = self.component("dataset")
-        plain = component.metadata.get("plain")
+        kinds = [self.component(group)[0].metadata for group in ("model", "loss")]
+        as_stored = self.own_loader or kinds[0].get("input") == "tokens" or kinds[1].get("targets") == "input"
+        plain = None if as_stored else component.metadata.get("plain")
         return plain(**arguments) if callable(plain) else plain
+
+    @property
+    def own_loader(self) -> bool:
+        """Whether the loader has no plain form: a script then makes it, and hands it the rows as they are stored."""
+        return self.component("loader")[0].metadata.get("plain") is None
 
     def component(self, group: str) -> tuple[Component, dict[str, Any]]:
         """Return the component chosen in a group of one, and its arguments."""

@@ -17,9 +17,12 @@ from experiments.errors import ConfigError, Fault
 
 @dataclass(frozen=True)
 class Text:
-    """Code that replaces a name."""
+    """Code that replaces a name, or is a value in a structure."""
 
     code: str
+
+    def __repr__(self) -> str:
+        return self.code
 
 
 class _UnknownError(Exception):
@@ -51,10 +54,10 @@ class Values:
         self.known, self.spec, self.spec_names = known, spec, spec_names
 
     def of(self, node: ast.expr) -> Any:
-        """Return the value of an expression; UNKNOWN where it is not known."""
+        """Return the value of an expression; UNKNOWN where it is not known, or has an error."""
         try:
             return self._known(node)
-        except _UnknownError:
+        except (_UnknownError, AttributeError, LookupError, TypeError):
             return UNKNOWN
 
     def _known(self, node: ast.expr) -> Any:
@@ -80,6 +83,8 @@ class Values:
 
 def literal(value: Any) -> str:
     """Return the Python code of a value; raise a ConfigError where there is none."""
+    if isinstance(value, Text):
+        return value.code
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, Path):

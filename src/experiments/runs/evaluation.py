@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,9 +16,12 @@ from experiments.data.tensors import is_image
 from experiments.errors import ConfigError, Fault
 from experiments.runs import load
 from experiments.runs.find import folder_of
+from experiments.seeds import noise_state, same_noise
 from experiments.training import build, describe
 from experiments.training import device as devices
 from experiments.training.result import Result
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -54,7 +58,10 @@ def evaluate(
         measured = dataclasses.replace(splits, train=rows, valid=rows, counts=splits.class_counts)
         runner, epoch = load.trained_runner(folder, root, measured, device, weights)
         # The epoch's number seeds the order of a shuffled validation.
+        before = noise_state(device)
         metrics = runner.evaluate(epoch)
+        if not same_noise(before, noise_state(device)):
+            log.warning("The model, the loader or a transform draws noise in evaluation: a repeat draws other numbers.")
     return {f"{split}/{name}": value for name, value in metrics.items()}
 
 

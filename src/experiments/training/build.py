@@ -16,12 +16,23 @@ from torch import Tensor
 from experiments.config.registry import Registry, register
 from experiments.config.root import LoaderSettings, RootConfig
 from experiments.data.batches import Batches, Order
+from experiments.data.nested import Nested
 from experiments.data.split import Split
 from experiments.data.splits import DataSpec, Splits, is_stream
-from experiments.data.tensors import Shape
+from experiments.data.tensors import Shape, as_input, ones, viewed
 from experiments.errors import ConfigError, Fault
-from experiments.seeds import Seeds, fixed_noise, of_process, seed_noise
-from experiments.training import build_optimizer, build_step, checks, losses, own_step, precision, protocols, transfer
+from experiments.seeds import Seeds, fixed_noise, noise_kept, of_process, seed_noise
+from experiments.training import (
+    build_optimizer,
+    build_step,
+    checks,
+    losses,
+    own_step,
+    precision,
+    protocols,
+    transfer,
+    weights,
+)
 from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
@@ -65,6 +76,25 @@ def forget_dataset() -> None:
 
 def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     """Return the model with its initial weights, on the CPU: the same ones for every device."""
+    model = undrawn_model(root, spec, seeds)
+    if weights.is_lazy(model):
+        problem = f"{root.model['name']} has lazy layers, and cannot take two rows of ones"
+        with torch.no_grad(), checks.refused("model", problem):
+            model.eval()(first_input(root, spec))
+    return model
+
+
+def first_input(root: RootConfig, spec: DataSpec) -> Nested:
+    """Return two rows of ones as the model gets them, from which lazy layers know their input."""
+    xb = viewed(as_input(ones(spec.shape, spec.dtype), spec.shape, input_kind(root)), input_shape(root, spec))
+    with noise_kept():
+        for transform, training_only in transforms(root, spec):
+            xb = xb if training_only else transform(xb)
+    return xb
+
+
+def undrawn_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
+    """Return what the model's factory returns; lazy layers have no weights yet."""
     name = root.model["name"]
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)

@@ -245,7 +245,7 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
         problem = f"expected a tensor, or a tuple or mapping of tensors, of {rows} rows"
         raise ConfigError(Fault("model", f"{name} returned {given}; {problem}"))
     chosen = [register.loss.get(root.loss["name"]), *map(register.metric.get, root.metrics)]
-    strict = next((each for each in chosen if each.metadata.get("targets")), None)
+    strict = next((each for each in chosen if each.metadata.get("targets") in ("classes", "reals")), None)
     expected = (rows, spec.outputs, *spec.places)
     if strict is None or _fits(pred, expected, spec):
         return pred

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import parameter
 
 from experiments.errors import ConfigError, Fault, command, first_line
 from experiments.files import expanded, replacing
@@ -84,6 +85,11 @@ def digest(state: Mapping[str, Tensor]) -> str:
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()
+
+
+def is_lazy(model: Any) -> bool:
+    """Whether a model has layers that draw their weights at its first call, when they know their input."""
+    return isinstance(model, nn.Module) and any(map(parameter.is_lazy, [*model.parameters(), *model.buffers()]))
 
 
 def into(model: Any, state: Mapping[str, Tensor], origin: str, *, key: str = "init_from") -> None:
