@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
-import inspect
 import symtable
 from collections.abc import Iterator, Mapping
-from inspect import Signature
+from inspect import Parameter, Signature
 
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.decided import Definition, Function
@@ -82,8 +81,20 @@ def _signature(node: ast.AST | None, top: Mapping[str, Definition], *, inherited
 
 def _taken(given: ast.arguments, without: int = 0) -> Signature:
     """Return a signature without the first ones of its parameters."""
-    default = ast.Constant(None)
-    given.defaults = [default for _ in given.defaults]
-    given.kw_defaults = [value and default for value in given.kw_defaults]
-    found = inspect.signature(eval(f"lambda {ast.unparse(given)}: None"))  # noqa: S307  # names alone
-    return found.replace(parameters=list(found.parameters.values())[without:])
+    first, both = [*given.posonlyargs, *given.args], len(given.posonlyargs) + len(given.args) - len(given.defaults)
+    found = [
+        Parameter(
+            each.arg,
+            Parameter.POSITIONAL_ONLY if place < len(given.posonlyargs) else Parameter.POSITIONAL_OR_KEYWORD,
+            default=default,
+        )
+        for place, each in enumerate(first)
+        for default in [None if place >= both else Parameter.empty]
+    ]
+    found += [Parameter(given.vararg.arg, Parameter.VAR_POSITIONAL)] if given.vararg else []
+    found += [
+        Parameter(each.arg, Parameter.KEYWORD_ONLY, default=Parameter.empty if default is None else None)
+        for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    ]
+    found += [Parameter(given.kwarg.arg, Parameter.VAR_KEYWORD)] if given.kwarg else []
+    return Signature(found[without:])
