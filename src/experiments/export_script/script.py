@@ -227,7 +227,7 @@ class Script:
         ]
 
     def _require_same_stepping(self) -> None:
-        """Raise a ConfigError where an earlier training has another optimiser or scheduler, whose steps take something."""
+        """Raise a ConfigError where the steps of an earlier training's optimiser or scheduler take something else."""
         for training in self.trainings:
             mine, other = ((each.root.optim["name"], each.root.scheduler["name"]) for each in (training, self.last))
             if mine != other and (self.trial.closed or self.trial.watched):
