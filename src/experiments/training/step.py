@@ -88,31 +88,32 @@ class EagerStep:
         self.forward, self.update, self.pause, self.rows_at_once = forward, update, pause, rows_at_once
         self.component: Any = None  # of an own step
         # Looked up once: a small model's step takes no longer than a few of these.
-        self._transforms, self._pairs, self._compute = (
-            forward.train_transforms,
-            forward.pair_transforms,
-            forward.compute,
-        )
-        self._called, self._loss_function = forward.called, forward.loss
+        self._changes = bool(forward.train_transforms or forward.pair_transforms)
+        self._compute, self._called, self._loss_function = forward.compute, forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
 
     def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         """Take one step; return predictions, targets and the loss before its update, without gradients."""
-        target = yb
-        if self._transforms or self._pairs:
-            xb, target = self.transformed(xb, yb)
-        pred, loss = self.backward(xb, target)
+        if not self._changes:
+            return self.train(xb, yb, number)
+        xb, mixed = self.transformed(xb, yb)
+        pred, target, loss = self.train(xb, mixed, number)
+        if target is mixed and _are_shares(mixed, yb):
+            target = mixed.argmax(1)  # of mixed labels, metrics take the strongest
+        return pred, target, loss
+
+    def train(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step with a batch after the transforms."""
+        pred, loss = self.backward(xb, yb)
         self.update(mean(loss), number)
         self._zero_grad()
-        if target is not yb and target.is_floating_point() and not yb.is_floating_point():
-            target = target.argmax(1)  # of mixed labels, metrics take the strongest
-        return pred, target, loss
+        return pred, yb, loss
 
     def transformed(self, xb: Nested, yb: Nested) -> tuple[Nested, Nested]:
         """Return a training batch and its targets after the transforms."""
-        for transform in self._transforms:
+        for transform in self.forward.train_transforms:
             xb = transform(xb)
-        for pair in self._pairs:
+        for pair in self.forward.pair_transforms:
             xb, yb = pair(xb, yb)
         return xb, yb
 
@@ -142,6 +143,11 @@ class EagerStep:
         pred = self.forward.predict(xb)
         loss = self._compute(self.forward.loss, pred, yb)
         return nested.apply(Tensor.detach, pred), yb, nested.apply(Tensor.detach, loss)
+
+
+def _are_shares(target: Nested, labels: Nested) -> bool:
+    both = isinstance(target, Tensor) and isinstance(labels, Tensor)
+    return both and target.is_floating_point() and not labels.is_floating_point()
 
 
 class ClosureStep(EagerStep):
