@@ -59,9 +59,11 @@ def require_mean(loss: Callable[..., Any], pred: Any, target: Any, name: str) ->
 
     size = nested.rows(target)
     half = size // 2
-    if half == 0 or isinstance(loss(pred, target), tuple):
-        if ranks.world() > 1 and half:
+    if isinstance(loss(pred, target), tuple):
+        if ranks.world() > 1:
             raise ConfigError(Fault("loss", f"{name} returns its weight, which processes do not share; train in one"))
+        return
+    if half == 0:
         return
     try:
         whole, again, twice = of(slice(None)), of(slice(None)), of(slice(None), 2)
