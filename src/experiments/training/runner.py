@@ -175,6 +175,7 @@ class Runner:
             self.progress.step = index + 1
             if hooked:
                 hooks.call("on_step_end", self, epoch * steps + index)
+                self.model.train()  # a hook may have evaluated
             yield xb, target, pred, loss
 
     def step_scheduler(self, each: str, figures: Mapping[str, float] | None = None) -> None:
