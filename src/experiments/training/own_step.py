@@ -85,7 +85,7 @@ def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
     """
     updates: list[None] = []
     try:
-        xb, yb = (nested.apply(lambda part: part.to(step.forward.device), part) for part in next(valid.epoch(0)))
+        xb, yb = step.forward.moved(next(valid.epoch(0)))
         copied = copy.deepcopy((step.forward.model, step.update.optimizer, step.component))
         model, optimizer, component = copied
         update = Update(list(model.parameters()), optimizer, steps=1, max_grad_norm=step.update.max_grad_norm)

@@ -205,7 +205,7 @@ class Runner:
 
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
-        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+        return self.step.forward.moved(value)
 
     def prepared(self, xb: Nested) -> Nested:
         """Return a batch on the device, after the transforms of evaluation."""

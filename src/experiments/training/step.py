@@ -61,6 +61,10 @@ class Forward:
         result: Tensor = mean(self.loss(pred, target))
         return result
 
+    def moved(self, value: Nested) -> Nested:
+        """Return a batch, or a part of one, on the device."""
+        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+
     def prepared(self, xb: Nested) -> Nested:
         """Return a batch after the transforms of evaluation."""
         for transform in self.valid_transforms:
