@@ -79,7 +79,7 @@ def test_tuples_names_own_parameters_and_layers_that_are_not_called_are_shown() 
 def test_rows_of_several_inputs_are_counted_as_rows() -> None:
     runner, batch = make(), torch.ones(BATCH, 8)
     runner.model = TwoInputs()
-    runner.train_steps = lambda _: iter([((batch, batch), None, runner.model((batch, batch)), None)])  # type: ignore[method-assign]
+    runner.train_steps = lambda _: iter([((batch, batch), None, runner.model((batch, batch)), None)])  # type: ignore[assignment,method-assign]
     rows, line = describe.layers(runner)
     assert rows[0]["MACs of a row"] == "16" and f"of {BATCH} rows" in line
 

@@ -32,7 +32,7 @@ def batches(*sizes: int, outputs: int = 5) -> list[tuple[Tensor, Tensor, Tensor]
     ]
 
 
-def means(metrics: dict[str, Any], given: list[tuple[Any, Any, Tensor]], **settings: Any) -> dict[str, float]:
+def means(metrics: dict[str, Any], given: list[tuple[Any, Any, Any]], **settings: Any) -> dict[str, float]:
     sums = Sums(metrics, **settings)
     for batch in given:
         sums.add(*batch)
