@@ -101,7 +101,7 @@ def test_an_evaluation_of_a_run_has_its_precision(precision: str, workplace: Pat
 
 
 def test_what_reads_pictures_has_the_runs_precision_and_no_graph(workplace: Path, monkeypatch: Any) -> None:
-    folder = folder_of("device.precision=bf16")
+    folder = folder_of("device.precision=bf16", "dataset.noise=0")
     on_a_card = ["dataset=synthetic", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
     on_a_card += ["device.compile=true", "device.precision=bf16"]
     monkeypatch.setattr("experiments.runs.load.run_in", lambda folder: replace(run_in(folder), overrides=on_a_card))
