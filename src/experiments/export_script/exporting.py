@@ -116,8 +116,7 @@ def of(
         *notes,
     ]
     stored = StoredRows(splits, root)
-    script = partial(Script, heading, trainings, splits.spec, trial, rows=stored, file=rows, counts=splits.class_counts)
-    return Exported(_sound(script), stored, reads_rows, notes)
+    return Exported(_sound(partial(Script, heading, trainings, trial, stored, rows)), stored, reads_rows, notes)
 
 
 def _sound(script: Callable[..., Script]) -> str:
