@@ -155,6 +155,7 @@ def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
     """Yield the trainings that the run's weights come from, and then its own."""
+    restrictions.require_whole(root)
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)
