@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -138,12 +139,10 @@ def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
 
 def _require_plain(extra: Mapping[str, Any]) -> None:
     """Check that these values are the same once they are read from a run's journal."""
-    try:
-        same = json.loads(json.dumps(extra)) == extra
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise DataError("extra should hold plain values: numbers, text, lists, and dicts whose keys are text")
+    with contextlib.suppress(TypeError, ValueError):
+        if json.loads(json.dumps(extra)) == extra:
+            return
+    raise DataError("extra should hold plain values: numbers, text, lists, and dicts whose keys are text")
 
 
 def _digest(splits: Mapping[str, Split], shape: Shape) -> str:
