@@ -91,7 +91,7 @@ def require_fixed_items(split: Split, loader: Component) -> None:
     cpu = torch.device("cpu")
     with noise_kept():
         before = noise_state(cpu)
-        one, other = (nested.leaves(split.row(split.dataset[0])) for _ in range(2))
+        one, other = (nested.leaves(split.rows([split.dataset[0]])[0]) for _ in range(2))
         drawn = not same_noise(before, noise_state(cpu)) or not all(map(torch.equal, one, other))
     if drawn:
         problem = f"{loader.name} reads each item once, and an item of this dataset is another each time it is read"
