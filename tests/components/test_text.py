@@ -99,5 +99,7 @@ def test_a_column_is_asked_for_by_its_key(tmp_path: Path) -> None:
 
 def test_a_model_of_numbers_is_refused(tmp_path: Path) -> None:
     spec = text(path=book(tmp_path)).spec
-    with pytest.raises(ConfigError, match=r"mlp takes numbers, dataset .*has tokens; models of tokens: lstm, transformer_small"):
+    with pytest.raises(
+        ConfigError, match=r"mlp takes numbers, dataset .*has tokens; models of tokens: lstm, transformer_small"
+    ):
         require_input(register.model.get("mlp"), spec)
