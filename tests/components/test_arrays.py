@@ -153,6 +153,11 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         arrays(path=str(tmp_path / "none.npz"))
 
 
+def test_a_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a folder; np\.savez writes its arrays into one \.npz"):
+        arrays(path=str(tmp_path))
+
+
 ONE_HOT = np.eye(3, dtype=np.int64)[Y]
 CONTENTS: dict[str, tuple[dict[str, Any], str]] = {
     "no y": ({"x": X, "z": Y}, "y missing; it should hold x and y, .*; it holds x, z"),

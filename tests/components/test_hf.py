@@ -96,6 +96,27 @@ def test_a_wrong_column_is_one_line(settings: dict[str, Any], told: str, tmp_pat
         load(tmp_path / "x", **settings)
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([(1.0, "yes"), (2.0, None), (3.0, "no")], "the column 'label' has 1 missing values; fill them, or remove"),
+        ([(1.0, "yes"), (None, "no"), (3.0, "no")], "the column 'a' has 1 missing values"),
+        ([(1.0, "yes")], "train has 1 rows; training and validation need one each"),
+    ],
+)
+def test_missing_values_and_too_few_rows_are_one_line(rows: list[Any], told: str, tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"a": [a for a, _ in rows], "label": [b for _, b in rows]}).save_to_disk(tmp_path / "x")
+    with pytest.raises(DataError, match=told):
+        load(tmp_path / "x")
+
+
+def test_columns_that_are_not_used_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    numbers().save_to_disk(tmp_path / "x")
+    with caplog.at_level("INFO"):
+        load(tmp_path / "x", x="a")
+    assert "x is a, y is label; not used: b, row" in caplog.text
+
+
 @pytest.mark.parametrize("path", ["nowhere/at-all", "./nowhere", "nowhere.parquet"])
 def test_what_is_nowhere_is_one_line_without_a_download(path: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"dataset.path={path}: no such file or folder, nor a name in the local cache"):

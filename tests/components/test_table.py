@@ -79,6 +79,14 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
     "a ragged row": ("a,b\n1,2\n1,2,3\n", {}, "Expected 2 columns, got 3"),
     "one value": ("a,b\n1,2\n2,2\n", {}, "b is 2 in each row"),
     "no input": ("b\n1\n2\n", {}, "no column is left"),
+    "a huge number": ("a,b\n1,2\n-1e308,3\n", {}, "column a: row 2 holds -1e.308, which is too large"),
+    "a column without a name": (",b\n,2\n3,3\n", {}, "column_1 1; dataset.missing=drop"),
+    "a target of dates": ("a,b\n1,2020-01-01\n2,2020-01-02\n", {}, "the target b holds date32"),
+    "a target to drop": ("a,b\n1,2\n2,3\n", {"drop": ["b"]}, "dataset.target names 'b' twice, or dataset.drop or"),
+    "a target as group": ("a,b\n1,2\n2,3\n", {"group": "b"}, "dataset.target names 'b' twice, or dataset.drop or"),
+    "a target twice": ("a,b\n1,2\n2,3\n", {"target": ["b", "b"]}, "dataset.target names 'b' twice"),
+    "an empty target": ("a,b\n1,2\n2,3\n", {"target": []}, "dataset.target is empty"),
+    "labels that are not whole": ("a,b\n1,2.5\n2,3\n", {"targets": "labels"}, "one target of text or whole numbers"),
     "two names": ("a,a,b\n1,2,3\n", {}, "two columns called 'a'"),
 }
 
@@ -87,10 +95,20 @@ FILES: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_a_bad_file_is_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     content, settings, reason = FILES[kind]
     with pytest.raises(DataError, match=rf"dataset\.path=.*own\.csv: .*{reason}"):
-        table(path=save(tmp_path, content), target="b", **settings)
+        table(path=save(tmp_path, content), **{"target": "b"} | settings)
 
 
 def test_a_target_of_text_with_separators_is_one_line(tmp_path: Path) -> None:
     text = "a,b\n" + "".join(f'{i},"{i},{i}00"\n' for i in range(1, 20))
     with pytest.raises(DataError, match=r"column b holds text such as '1,100'.*decimal=comma"):
         table(path=save(tmp_path, text), target="b", targets="reals")
+
+
+def test_whole_numbers_as_floats_are_labels_where_that_is_set_and_reported_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, "a,b\n" + "".join(f"{row % 7},{row % 2}.0\n" for row in range(40)))
+    assert table(path=path, target="b", targets="labels").spec.labels == ("0", "1")
+    with caplog.at_level(logging.WARNING):
+        assert not table(path=path, target="b").spec.classes
+    assert "b holds whole numbers as floats: real targets, unless dataset.targets=labels" in caplog.text

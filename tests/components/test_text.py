@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from experiments.components.datasets.text import text
+from experiments.config.registry import register
 from experiments.data.vocabulary import Vocabulary
-from experiments.errors import DataError
+from experiments.errors import ConfigError, DataError
+from experiments.training.checks import require_input
 
 BOOK = "the cat sat on the mat. " * 40 + "zebra " * 30
 
@@ -74,3 +76,30 @@ def test_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         text(path=tmp_path / "book.txt")
+
+
+def test_folders_of_splits_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "train" / "good").mkdir(parents=True)
+    (tmp_path / "train" / "good" / "1.txt").write_text("fine")
+    with pytest.raises(DataError, match="a folder for each class has all its .txt files; dataset.valid_fraction"):
+        text(path=tmp_path)
+
+
+def test_a_missing_label_names_what_this_dataset_can_do(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,label\nfine,good\npoor,\n")
+    with pytest.raises(DataError, match="missing in 2 rows: label 1; fill them, or remove the rows$"):
+        text(path=tmp_path / "own.csv")
+
+
+def test_a_column_is_asked_for_by_its_key(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("review,label\nfine,good\npoor,bad\n")
+    with pytest.raises(DataError, match=r"dataset\.text names no column 'text'; available: label, review"):
+        text(path=tmp_path / "own.csv")
+
+
+def test_a_model_of_numbers_is_refused(tmp_path: Path) -> None:
+    spec = text(path=book(tmp_path)).spec
+    with pytest.raises(
+        ConfigError, match=r"mlp takes numbers, dataset .*has tokens; models of tokens: lstm, transformer_small"
+    ):
+        require_input(register.model.get("mlp"), spec)

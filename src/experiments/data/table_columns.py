@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from experiments.data.table_file import as_text, numbers, require_words
+from experiments.data.table_file import USABLE, as_text, numbers, require_words
 from experiments.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def classes(rows: pa.Table, names: Sequence[str], kind: str) -> tuple[list[str],
         DataError: all values of a target are equal, or of another kind.
     """
     for name in names:
+        if not any(is_usable(rows[name].type) for is_usable in USABLE):
+            raise DataError(f"the target {name} holds {rows[name].type}; make it numbers, or text for classes")
         if len(values := rows[name].unique()) == 1:
             raise DataError(f"{name} is {values[0].as_py()!r} in each row, so there is nothing to learn")
     if len(names) > 1 or kind == "reals":
@@ -86,6 +89,11 @@ def classes(rows: pa.Table, names: Sequence[str], kind: str) -> tuple[list[str],
     column = rows[names[0]]
     words = pa.types.is_string(column.type) or pa.types.is_boolean(column.type)
     few = len(values) <= MOST_CLASSES and len(values) * ROWS_OF_CLASS <= len(column)
+    whole = pa.types.is_floating(column.type) and pc.all(pc.equal(values, pc.round(values))).as_py()
+    if whole and kind == "labels":
+        return classes(pa.table({names[0]: numbers(names[0], column).astype(np.int64)}), names, kind)
+    if whole and few:
+        log.warning("%s holds whole numbers as floats: real targets, unless dataset.targets=labels", names[0])
     if not words and not (pa.types.is_integer(column.type) and (few or kind == "labels")):
         return [], None
     found = as_text(pa.chunked_array([values.sort()])).tolist()
@@ -99,7 +107,7 @@ def reals(rows: pa.Table, train: Array, kind: str, standardize: bool) -> tuple[A
     if len(plain) > 1 and kind != "reals" and np.isin(y, (0, 1)).all():
         return y.astype(np.int64), plain
     if kind == "labels":
-        raise DataError("dataset.targets=labels takes one target, or several of 0 and 1")
+        raise DataError("dataset.targets=labels takes one target of text or whole numbers, or several of 0 and 1")
     scaled = fit(rows, train) if standardize else plain
     return encode(scaled, rows), scaled
 

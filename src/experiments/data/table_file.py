@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ KINDS = (".csv", ".tsv", ".parquet", ".jsonl")
 SEPARATORS = (",", ";", "\t", "|")
 DECIMALS = {"point": ".", "comma": ","}
 NUMBER = r"^[-+]?(\d+([.,]\d*)*|\.\d+)([eE][-+]?\d+)?$"
+LARGEST = 1e30  # so that float32 has the number, and float64 its square
 USABLE = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
 
 
@@ -33,7 +34,7 @@ def read(path: Path, decimal: str = "point") -> pa.Table:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         remedy = "; save it as UTF-8" if "utf" in str(error).lower() else ""
         raise DataError(f"not a table: {first_line(error)}{remedy}") from None
-    names = [name.strip() for name in table.column_names]
+    names = [name.strip() or f"column_{place}" for place, name in enumerate(table.column_names, 1)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise DataError(f"there are two columns called {min(twice)!r}")
     return pa.table(dict(zip(names, map(_plain, table.columns), strict=True)))
@@ -75,6 +76,14 @@ def require(table: pa.Table, names: Iterable[str | None], key: str) -> None:
             raise DataError(f"{key} names no column {name!r}{suggestion(name, table.column_names)}")
 
 
+def require_targets(names: Sequence[str], others: Sequence[str]) -> None:
+    """Check that there is a target, and that each is named once and is not among other columns."""
+    twice = [name for name in names if [*names, *others].count(name) > 1]
+    if not names or twice:
+        problem = f"names {twice[0]!r} twice, or dataset.drop or group does" if twice else "is empty"
+        raise DataError(f"dataset.target {problem}; it names each column to predict once, and no other setting does")
+
+
 def complete(rows: pa.Table, needed: Iterable[str], missing: str) -> pa.Table:
     """Return rows without gaps where `missing` is drop, with gaps in columns that are not `needed` where it is mean.
 
@@ -105,10 +114,14 @@ def numbers(name: str, column: pa.ChunkedArray) -> Any:
     if not any(is_usable(column.type) for is_usable in USABLE):
         raise DataError(f"column {name} holds {column.type}; make it numbers, or leave it out: dataset.drop=[{name}]")
     try:
-        return column.cast(pa.float64(), safe=False).to_numpy()
+        found: Any = column.cast(pa.float64(), safe=False).to_numpy()
     except pa.ArrowInvalid:
         remedy = "write numbers with a point and no separators, or set dataset.decimal=comma"
         raise DataError(f"column {name} holds text such as {column.drop_null()[0].as_py()!r}; {remedy}") from None
+    if (large := abs(found) > LARGEST).any():
+        row = int(large.argmax())
+        raise DataError(f"column {name}: row {row + 1} holds {found[row]:g}, which is too large; correct it, or divide")
+    return found
 
 
 def require_words(name: str, column: pa.ChunkedArray) -> None:

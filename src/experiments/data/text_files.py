@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 Array = NDArray[Any]
 SPACE = re.compile(r"\s|$")  # which every text has
 PARTS = {"train", "valid", "val", "test"}
+ONE_FOLDER = "a folder for each class has all its .txt files; dataset.valid_fraction and seed split them"
 
 
 def is_labelled(path: Path) -> bool:
@@ -39,13 +40,16 @@ def labelled(path: Path, text: str, label: str, group: str | None) -> tuple[Arra
         files = sorted(path.glob("*/*.txt"))
         names = [file.parent.name for file in files]
         if {*names} <= PARTS:
-            raise DataError(f"its folders {', '.join(sorted({*names}))} are not classes; join the texts of each class")
+            raise DataError(f"its folders {', '.join(sorted({*names}))} are not classes; {ONE_FOLDER}")
         rows = pa.table({text: list(map(read, files)), label: names})
     else:
         rows = table_file.read(path)
     used = [name for name in (text, label, group) if name is not None]
-    table_file.require(rows, used, "dataset.text, label and group")
-    rows = table_file.complete(rows.select(used), used, "refuse")
+    for key, name in {"text": text, "label": label, "group": group}.items():
+        table_file.require(rows, [name], f"dataset.{key}")
+    rows = rows.select(used)
+    if gaps := [f"{name} {rows[name].null_count:,}" for name in used if rows[name].null_count]:
+        raise DataError(f"values are missing in {len(rows):,} rows: {', '.join(gaps)}; fill them, or remove the rows")
     names, y = table_columns.classes(rows, [label], "labels")
     if y is None:
         raise DataError(f"column {label} holds {rows[label].type}; labels are text or whole numbers")
@@ -62,7 +66,7 @@ def consecutive(path: Path, division: Division, group: str | None) -> dict[str, 
         raise DataError("one text has no folds, strata or groups; its end is for validation")
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise DataError("it holds no .txt files, and no folders of them")
+        raise DataError(f"it holds no .txt files, and no folders of them; {ONE_FOLDER}")
     whole = "\n".join(map(read, files))
     shares = {"train": 1 - division.valid_fraction - division.test_fraction, "valid": 1 - division.test_fraction}
     shares |= {"test": 1} if division.test_fraction else {}
@@ -78,13 +82,11 @@ def read(path: Path) -> str:
     try:
         found = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path.name}: {error.strerror}") from None
+        raise DataError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.name} is not UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8"
-        ) from None
+        raise DataError(f"{path} is not UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8") from None
     if not found.strip():
-        raise DataError(f"{path.name} is empty")
+        raise DataError(f"{path} is empty")
     return found
 
 

@@ -53,6 +53,8 @@ def require_input(model: Component, spec: DataSpec) -> None:
     elif kind == "image" and not is_image(spec.shape):
         problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
         problem += f'models of any: {_models("flat")}; where they are images, its "shape" is (1, height, width)'
+    elif kind in ("image", "flat") and "vocabulary" in spec.extra:
+        problem = f"takes numbers, dataset {spec.name} has tokens; models of tokens: {_models('tokens', 'any')}"
     elif kind == "tokens" and spec.dtype in ("float32", "bool"):
         problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
     elif shape != spec.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import is_zipfile
 
 import numpy as np
 from annotated_types import Ge, Len
@@ -73,7 +74,11 @@ def _splits(
 def _read(path: Path, said: list[str]) -> dict[str, Array]:
     """Return the arrays of a file by our names."""
     if not path.is_file():
-        raise DataError("there is no such file")
+        raise DataError(
+            "a folder; np.savez writes its arrays into one .npz" if path.is_dir() else "there is no such file"
+        )
+    if not is_zipfile(path):
+        raise DataError("not an .npz of plain arrays; np.savez(path, x=x, y=y) writes one")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             ours = own_arrays.named(archive.files, said)

@@ -45,8 +45,10 @@ def hf(
     """
     try:
         parts = _parts(_loaded(path, subset))
+        _require_rows(parts)
         columns, target = _columns(parts["train"].features, [x] if isinstance(x, str) else x, y)
-        said = [f"x is {', '.join(columns)}, y is {target}"]
+        unused = [name for name in parts["train"].features if name not in (*columns, target)]
+        said = [f"x is {', '.join(columns)}, y is {target}", *([f"not used: {', '.join(unused)}"] if unused else [])]
         targets, names = _targets(parts, target, said)
         if "valid" not in parts:
             whole, values = parts["train"], targets["train"]
@@ -87,7 +89,7 @@ def _loaded(path: str, subset: str | None) -> Any:
         return datasets.load_dataset(str(local) if local.is_dir() else path, subset)
     except Exception as error:  # a damaged file can raise anything
         if local.exists() or not isinstance(error, OSError):
-            raise DataError(f"the package datasets cannot read it: {first_line(error)}") from error
+            raise DataError(f"the package datasets cannot read it: {first_line(error.__cause__ or error)}") from error
         load = f"datasets.load_dataset({path!r})"
         raise DataError(f"no such file or folder, nor a name in the local cache; {load} downloads a name") from None
     finally:
@@ -104,6 +106,12 @@ def _parts(loaded: Any) -> dict[str, Any]:
         what = "without train" if "train" not in named else f"of which {', '.join(sorted(others))} have no known use"
         raise DataError(f"it has the splits {', '.join(theirs)}, {what}; expected train, validation and test")
     return {ours: theirs[name] for ours, name in named.items()}
+
+
+def _require_rows(parts: Mapping[str, Any]) -> None:
+    for part, dataset in parts.items():
+        if len(dataset) < (1 if "valid" in parts else 2):
+            raise DataError(f"{part} has {len(dataset)} rows; training and validation need one each")
 
 
 def _columns(features: Mapping[str, Any], x: Sequence[str] | None, y: str | None) -> tuple[list[str], str]:
@@ -163,4 +171,6 @@ def _numbers(dataset: Any, columns: Sequence[str], said: list[str]) -> Array:
 
 
 def _values(dataset: Any, column: str) -> Array:
+    if gaps := dataset.with_format("arrow", columns=[column])[:][column].null_count:
+        raise DataError(f"the column {column!r} has {gaps:,} missing values; fill them, or remove the rows")
     return np.asarray(dataset.with_format("numpy", columns=[column])[:][column])

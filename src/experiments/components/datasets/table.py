@@ -47,7 +47,8 @@ def table(
         rows = table_file.read(path, decimal)
         for key, given in {"target": names, "drop": drop, "categories": categories, "group": groups}.items():
             table_file.require(rows, given, f"dataset.{key}")
-        kept = [name for name in rows.column_names if name not in drop or name in (*names, *groups)]
+        table_file.require_targets(names, [*drop, *groups])
+        kept = [name for name in rows.column_names if name not in drop or name in groups]
         rows = table_file.complete(rows.select(kept), [*names, *groups], missing)
         labels, y = table_columns.classes(rows, names, targets)
         parts = division.parts(len(rows), labels=y, groups=table_file.as_text(rows[group]) if group else None)
