@@ -102,7 +102,8 @@ class Start:
         return ["with torch.no_grad():", f"    model.eval()({code})  # lazy layers draw their weights"]
 
     def _settings(self) -> list[str]:
-        found, root = [], self.trainings[-1].root
+        found = list[str]()
+        root = self.trainings[-1].root
         if root.device.threads is not None:
             found.append(f"torch.set_num_threads({root.device.threads})")
         if root.deterministic:
