@@ -95,7 +95,6 @@ class EagerStep:
         self._changes = bool(forward.train_transforms or forward.pair_transforms)
         self._compute, self._called, self._loss_function = forward.compute, forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
-        self._gradients = self.in_parts if rows_at_once else self.backward
 
     def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         """Take one step; return predictions, targets and the loss before its update, without gradients."""
@@ -121,6 +120,9 @@ class EagerStep:
         for pair in self.forward.pair_transforms:
             xb, yb = pair(xb, yb)
         return xb, yb
+
+    def _gradients(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
+        return self.in_parts(xb, yb) if self.rows_at_once else self.backward(xb, yb)
 
     def backward(self, xb: Nested, yb: Nested, share: float = 1.0) -> tuple[Nested, Any]:
         """Add the gradients of the mean loss; return predictions and what the loss returned, without gradients.
