@@ -53,7 +53,7 @@ def require_mean(loss: Callable[..., Any], pred: Any, target: Any, name: str) ->
 
     def of(rows: slice, times: int = 1) -> float:
         given = (nested.apply(lambda part: torch.cat([part[rows]] * times), value) for value in (pred, target))
-        return float(mean(loss(*given)))
+        return float(mean(loss(*given)).detach())
 
     size = nested.rows(target)
     half = size // 2
