@@ -34,6 +34,7 @@ from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
+SHIPPED = Path(__file__).parents[1] / "conf"
 # Shipped components without files in conf/, so that own ones may have their names.
 YIELDING = Path(__file__).parents[1] / "components" / "metrics.py"
 
@@ -78,6 +79,9 @@ def register_with_hydra() -> None:
     hydra_options.store()
     store = ConfigStore.instance()
     for registry, name, preset in _presets():
+        if (SHIPPED / registry.group / f"{name}.yaml").exists():  # Hydra would warn, and compose the shipped one
+            problem = f"{registry.kind} '{name}' is shipped; register yours under another name, such as 'my_{name}'"
+            raise ConfigError(Fault(SETTING, problem))
         store.store(group=registry.group, name=name, node=preset, provider="own")
 
 
@@ -100,7 +104,7 @@ def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
     scanned = [_scan(path) for path in own_files()]
     if None in scanned:
         load()
-    shipped = {file.stem for file in (Path(__file__).parents[1] / "conf" / "metrics").iterdir()}
+    shipped = {file.stem for file in (SHIPPED / "metrics").iterdir()}
     yield from (preset for preset in _scan(YIELDING) or () if preset[1] not in shipped)
     yield from chain.from_iterable(filter(None, scanned))
     for registry in register:

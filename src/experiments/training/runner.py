@@ -202,6 +202,11 @@ class Runner:
             self._stop(self.stop_request.reason)
         return sums.means()
 
+    @property
+    def params(self) -> list[Tensor]:
+        """The parameters that the optimiser updates."""
+        return list(self.step.update.params)
+
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
         return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
