@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -62,6 +63,16 @@ def test_validation_is_that_of_the_average_and_training_is_as_without() -> None:
     plain.fit(2)
     assert [h["train/loss"] for h in runner.history] == [h["train/loss"] for h in plain.history]
     assert runner.history[-1]["valid/loss"] == runner.evaluate(1)["loss"] != plain.history[-1]["valid/loss"]
+
+
+def test_statistics_for_the_mean_of_the_weights_draw_no_noise_from_the_training() -> None:
+    def losses(*callbacks: Any) -> list[float]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+        runner = make(model=model, callbacks=callbacks)
+        return [figures["train/loss"] for figures in runner.fit(3).history]
+
+    assert losses(Swa(start=0)) == losses()
 
 
 def test_both_are_evaluated_where_that_is_chosen() -> None:

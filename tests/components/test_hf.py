@@ -106,3 +106,10 @@ def test_without_the_package_its_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'experiments\[hf\]'"):
         load(tmp_path)
+
+
+def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
+    part = datasets.Dataset.from_dict({"x": [[1.0, 2.0]] * 4, "y": [0, 1] * 2})
+    datasets.DatasetDict({"train": part, "valid": part, "validation": part}).save_to_disk(tmp_path / "own")
+    with pytest.raises(DataError, match="valid and validation are the same split"):
+        load(tmp_path / "own")

@@ -88,3 +88,9 @@ def test_a_bad_file_is_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     content, settings, reason = FILES[kind]
     with pytest.raises(DataError, match=rf"dataset\.path=.*own\.csv: .*{reason}"):
         table(path=save(tmp_path, content), target="b", **settings)
+
+
+def test_a_target_of_text_with_separators_is_one_line(tmp_path: Path) -> None:
+    text = "a,b\n" + "".join(f'{i},"{i},{i}00"\n' for i in range(1, 20))
+    with pytest.raises(DataError, match=r"column b holds text such as '1,100'.*decimal=comma"):
+        table(path=save(tmp_path, text), target="b", targets="reals")

@@ -248,6 +248,8 @@ WITH = {
     "dataset=arrays": ("dataset.path=pictures.npz",),
     "dataset=hf": ("dataset.path=saved",),
     "dataset=image_folder": ("dataset.root=pets",),
+    "dataset=table": ("dataset.path=houses.csv", "dataset.target=price"),
+    "dataset=text": ("dataset.path=book.txt",),
     "loss=nll_by_hand": ("model=logistic_tensors",),
 }
 

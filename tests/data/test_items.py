@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from experiments.data.splits import Splits
+from experiments.errors import DataError
 
 
 class Items:
@@ -78,3 +79,56 @@ def test_a_given_shape_and_floats_are_kept() -> None:
 def test_small_grey_images_are_no_channels() -> None:
     grey = noise(60, 8, 3)
     assert Splits.of(train=(grey, [0, 1] * 30), valid=(grey, [0, 1] * 30)).spec.shape == (1, 8, 3)
+
+
+@pytest.mark.parametrize("items", [False, True])
+def test_real_numbers_whose_channels_may_be_last_are_told(items: bool, caplog: pytest.LogCaptureFixture) -> None:
+    x = np.zeros((4, 8, 6, 3), np.float32)
+    splits = of(list(x)) if items else Splits.of(train=(x, np.arange(4) % 2), valid=(x, np.arange(4) % 2))
+    assert splits.spec.shape == (8, 6, 3)
+    assert "is read as 8 channels; np.moveaxis(x, -1, -3) puts channels first" in caplog.text
+
+
+def test_a_shape_of_the_same_sizes_in_another_order_is_refused() -> None:
+    x = np.zeros((4, 8, 6, 3), np.float32)
+    with pytest.raises(DataError, match=r"np.moveaxis"):
+        Splits.of(train=(x, np.zeros(4, int)), valid=(x, np.zeros(4, int)), shape=(3, 8, 6))
+
+
+def test_arrays_that_are_turned_round_are_read() -> None:
+    x = np.arange(24.0).reshape(4, 1, 2, 3)
+    rows = Splits.of(train=(x[..., ::-1], np.arange(4)), valid=(x, np.arange(4))).train.tensors[0]
+    assert np.array_equal(rows.numpy().reshape(x.shape), x[..., ::-1])
+
+
+def test_places_without_a_label_count_for_no_class() -> None:
+    y = np.array([[[0, 1], [1, -100]]])
+    part = (np.zeros((1, 1, 2, 2)), y)
+    assert Splits.of(train=part, valid=part, classes=3).class_counts == (1, 2, 0)
+
+
+def test_real_targets_of_known_classes_are_refused() -> None:
+    data: Any = [(np.zeros(3), 0.5)] * 4
+    with pytest.raises(DataError, match="y holds real numbers; labels of 2 classes are whole ones"):
+        Splits.of(train=data, valid=data, classes=2)
+
+
+def test_inputs_alone_cannot_be_a_loader() -> None:
+    loader: Any = DataLoader([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="is a DataLoader; give its dataset"):
+        Splits.of(train=loader, valid=loader, targets="input")
+
+
+@pytest.mark.parametrize("items", [False, True])
+def test_inputs_alone_with_channels_last_are_their_own_targets(items: bool) -> None:
+    pixels: Any = noise(4, 8, 6, 3)
+
+    class Alone(Items):
+        def __getitem__(self, index: int) -> Any:
+            return self.x[index]
+
+    data: Any = Alone(list(pixels)) if items else pixels
+    splits = Splits.of(train=data, valid=data, targets="input")
+    x, y = splits.train.tensors
+    assert splits.spec.shape == (3, 8, 6)
+    assert torch.equal(x.float() / 256, y)

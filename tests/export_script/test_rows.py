@@ -1,4 +1,7 @@
-"""Scripts of several inputs, tokens, labels of places and outputs of several parts print their run's losses."""
+"""Scripts of several inputs, tokens, labels of places and outputs of several parts print their run's losses.
+
+So do those of settings that meet in one loop.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 import experiments
 from experiments.export_script.exporting import export
 from tests.export_script.test_script import QUIET, same_losses
+from tests.support.scripts import exported, measured, run_script
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
 OWN = """
@@ -132,6 +136,55 @@ def whole_batches(split, batch_size, order, shape):
 @register.loader("reads_more")
 def reads_more(split, batch_size, order, shape):
     return Batches(split, batch_size, order, shape) if split.collate is None else None
+
+
+@register.dataset("two_heads")
+def two_heads():
+    g = np.random.default_rng(0)
+    x = g.normal(size=(70, 5)).astype("float32")
+    return split(x, (g.integers(0, 3, 70), x[:, :2]))
+
+
+@register.model("heads_model")
+class Heads(nn.Module):
+    def __init__(self, data):
+        super().__init__()
+        self.label, self.place = nn.Linear(5, 3), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.label(x), self.place(x)
+
+
+@register.loss("heads_loss")
+def head_loss(pred, target):
+    return F.cross_entropy(pred[0], target[0]) + F.mse_loss(pred[1], target[1])
+
+
+@register.loss("weighted_by_class", targets="classes")
+def weighted(pred, target):
+    weight = torch.arange(1.0, pred.shape[1] + 1)
+    return F.cross_entropy(pred, target, weight=weight, reduction="sum"), weight[target].sum()
+
+
+@register.step("plain_step")
+def plain_step(training, xb, yb):
+    pred = training.model(xb)
+    loss = training.loss(pred, yb) + 0.1
+    training.update(loss)
+    return pred, yb, loss
+
+
+@register.step("evaluated_step")
+class Evaluated:
+    def train(self, training, xb, yb):
+        pred = training.model(xb)
+        loss = training.loss(pred, yb)
+        training.update(loss)
+        return pred, yb, loss
+
+    def evaluate(self, training, xb, yb):
+        pred = training.model(xb)
+        return pred, yb, 2 * training.loss(pred, yb)
 """
 KINDS = ["two", "named", "tokens", "places", "several_labels", "parts"]
 LOSSES = {"several_labels": "own_bce", "parts": "own_parts"}
@@ -185,3 +238,46 @@ def test_a_custom_loader_is_made_as_in_the_run(workplace: Path) -> None:
 def test_a_custom_loader_that_reads_what_a_script_has_not_is_refused() -> None:
     with pytest.raises(experiments.ConfigError, match="reads_more reads split.collate; in a script split has dataset"):
         export([*SMALL, "model=mlp", "loader=reads_more"])
+
+
+DIGITS = ["dataset=digits", "model=mlp", "limit_batches=6", "loader.batch_size=48"]
+HEADS = ["dataset=two_heads", "model=heads_model", "loss=heads_loss", "loader.batch_size=16"]
+WEIGHTED = [*DIGITS, "loss=weighted_by_class"]
+DECAYED = ["optim=adamw", "optim.groups=no_decay", "freeze=[0]", "scheduler=one_cycle", "max_grad_norm=0.1"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*DIGITS, "accumulate=3", *DECAYED, "model.dropout=0.3"],
+        [*WEIGHTED, "evaluation.mean=batches", "device.precision=bf16"],
+        [*WEIGHTED, "step=plain_step"],
+        [*WEIGHTED, "step=evaluated_step", "evaluation.mean=batches", "max_grad_norm=0.1"],
+        [*WEIGHTED, "optim=lbfgs"],
+        [*DIGITS, "step=evaluated_step", "scheduler=plateau", "transforms=[mixup,normalize]"],
+        [*DIGITS, "transforms=[normalize,cutmix]", "model=cnn_adaptive", "accumulate=2"],
+        [*DIGITS, "loader=whole_batches", "loader.drop_last=true", "accumulate=2"],
+        [*DIGITS, "model=lazy_flat", "freeze=['0']", "transforms=[normalize]", "device.precision=bf16"],
+        [*chosen("tokens"), "loader=slices", "accumulate=2", "loader.drop_last=true"],
+        [*chosen("two"), "loader=wrapped_dataloader", "loader.draw=balanced", "step=plain_step"],
+        [*HEADS, "device.precision=bf16", "step=evaluated_step", "loader.shuffle=false"],
+        HEADS,
+    ],
+    ids=" ".join,
+)
+def test_settings_that_meet(settings: list[str], workplace: Path) -> None:
+    given = [*SMALL, "metrics=none", *settings]
+    assert same_losses([*{part.partition("=")[0]: part for part in given}.values()], workplace)
+
+
+def test_lazy_layers_get_another_runs_weights(workplace: Path) -> None:
+    given = [*SMALL, "epochs=1", "model=lazy_flat"]
+    first = experiments.run(given)
+    second = [*given, f"init_from={first.folder}", "optim=adam"]
+    losses = measured(first) + measured(experiments.run(second))
+    assert run_script(exported(second, workplace), str(workplace / "rows.npz")) == losses
+
+
+def test_several_inputs_are_not_split_by_a_script() -> None:
+    with pytest.raises(experiments.ConfigError, match="accumulate: a script takes batches of several inputs"):
+        export([*chosen("two"), "accumulate=2"])

@@ -185,7 +185,7 @@ def test_a_commands_help_and_mistakes_need_neither_torch_nor_mlflow(
 def test_help_lists_every_group_and_the_users_command(cli: Cli) -> None:
     told = cli("--help").stdout
     assert "python -m experiments model=cnn_adaptive optim=sgd_momentum" in told
-    assert "model: cnn, cnn_adaptive, cnn_sequential, logistic" in told
+    assert "model: autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic" in told
 
 
 def test_completion_offers_a_groups_options(cli: Cli) -> None:

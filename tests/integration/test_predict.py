@@ -404,7 +404,7 @@ def test_none_that_can_be_read_draws_nothing(reader: Path, tmp_path: Path) -> No
 
 def test_no_picture_at_all_is_told(reader: Path) -> None:
     done = command_says(reader)
-    assert done.code == 2 and done.err.splitlines()[-1].endswith("the following arguments are required: PICTURE")
+    assert done.code == 2 and done.err.splitlines()[-1].endswith("give images, or one of --row, --rows and --text")
 
 
 def test_json_has_all_probabilities(reader: Path, some: list[Path], tmp_path: Path) -> None:

@@ -181,3 +181,12 @@ class Pinn(nn.Module):
 class Unsaid(Pinn):
     def __init__(self, data):
         super().__init__(data)
+
+
+@experiments.register.step("own_forgetful")
+class Forgetful:
+    def train(self, training, xb, yb):
+        return distilled(training, xb, yb)
+
+    def state_dict(self):
+        return {}

@@ -34,6 +34,15 @@ class Pair(nn.Module):
         return head * self.scale
 
 
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, xs: tuple[Tensor, Tensor]) -> Tensor:
+        return self.head(xs[0] + xs[1])  # type: ignore[no-any-return]
+
+
 class Named(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"first": x, "second": x.sum()}
@@ -65,6 +74,14 @@ def test_tuples_names_own_parameters_and_layers_that_are_not_called_are_shown() 
     assert rows["(model)"]["parameters"] == "1" and rows["unused"]["output"] == "not called"
     assert rows["both"]["output"] == f"({BATCH} x 4 x 5, (1 x {BATCH} x 5, 1 x {BATCH} x 5))"
     assert rows["named"]["output"] == f"({BATCH} x 5, 1 number)"
+
+
+def test_rows_of_several_inputs_are_counted_as_rows() -> None:
+    runner, batch = make(), torch.ones(BATCH, 8)
+    runner.model = TwoInputs()
+    runner.train_steps = lambda _: iter([((batch, batch), None, runner.model((batch, batch)), None)])  # type: ignore[assignment,method-assign]
+    rows, line = describe.layers(runner)
+    assert rows[0]["MACs of a row"] == "16" and f"of {BATCH} rows" in line
 
 
 def test_a_model_without_modules_shows_its_tensors() -> None:

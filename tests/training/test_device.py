@@ -101,8 +101,10 @@ def test_an_evaluation_of_a_run_has_its_precision(precision: str, workplace: Pat
 
 
 def test_what_reads_pictures_has_the_runs_precision_and_no_graph(workplace: Path, monkeypatch: Any) -> None:
-    folder = folder_of("device.precision=bf16")
-    on_a_card = ["dataset=synthetic", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
+    quick = ["tracking=none", "figures=false", "device=cpu", "epochs=1", "device.precision=bf16"]
+    folder = experiments.run(["dataset=digits", "model=mlp", *quick]).folder
+    assert folder is not None
+    on_a_card = ["dataset=digits", "model=mlp", "device=cuda", "device.index=1", "device.graph=true"]
     on_a_card += ["device.compile=true", "device.precision=bf16"]
     monkeypatch.setattr("experiments.runs.load.run_in", lambda folder: replace(run_in(folder), overrides=on_a_card))
     found = Reader(folder).root.device

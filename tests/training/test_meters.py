@@ -32,7 +32,7 @@ def batches(*sizes: int, outputs: int = 5) -> list[tuple[Tensor, Tensor, Tensor]
     ]
 
 
-def means(metrics: dict[str, Any], given: list[tuple[Any, Any, Tensor]], **settings: Any) -> dict[str, float]:
+def means(metrics: dict[str, Any], given: list[tuple[Any, Any, Any]], **settings: Any) -> dict[str, float]:
     sums = Sums(metrics, **settings)
     for batch in given:
         sums.add(*batch)
@@ -140,3 +140,17 @@ def test_a_state_in_the_middle_continues_bit_for_bit(done: int) -> None:
     for batch in given[done:]:
         after.add(*batch)
     assert after.means() == means(over_pass(), given)
+
+
+@pytest.mark.parametrize("weight", [lambda rows: rows, lambda rows: torch.tensor(rows)], ids=["number", "tensor"])
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_a_weight_may_be_any_number_and_that_of_a_batch_zero(weight: Any, by_rows: bool) -> None:
+    given = [
+        (pred, target, (loss, weight(size))) for (pred, target, loss), size in zip(batches(4, 4), (3, 1), strict=True)
+    ]
+    one, other = (float(loss) for *_, (loss, _) in given)
+    found = means({}, given, by_rows=by_rows)["loss"]
+    assert found == pytest.approx((one + other) / 4 if by_rows else (one / 3 + other) / 2)
+    if by_rows:
+        nothing = (*batches(4)[0][:2], (torch.zeros(()), weight(0)))
+        assert means({}, [*given, nothing])["loss"] == found

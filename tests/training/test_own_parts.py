@@ -48,6 +48,8 @@ CHOSEN = [
     ["model=cnn_adaptive", "transforms=[random_shift,cutmix]"],
     ["model=own_pinn"],
 ]
+# Those that evaluate otherwise than a plain model and a plain mean.
+EVALUATED = ["step=own_counting", "step=own_gan", "loss=own_distil", "loss=own_weighted", "model=own_pinn"]
 every_part = pytest.mark.parametrize("chosen", CHOSEN, ids=lambda chosen: chosen[-1])
 
 
@@ -102,7 +104,7 @@ def test_its_script_prints_its_losses_to_the_last_bit(chosen: list[str], own_par
         assert same_losses([*SMALL, *chosen], own_parts)
 
 
-@every_part
+@pytest.mark.parametrize("chosen", [part for part in CHOSEN if part[-1] in EVALUATED], ids=lambda chosen: chosen[-1])
 def test_evaluated_again_it_has_the_runs_last_metrics(chosen: list[str]) -> None:
     result = experiments.run([*SMALL, *chosen])
     assert evaluate(result) == {k: v for k, v in result.history[-1].items() if k.startswith("valid/")}
@@ -133,6 +135,7 @@ def refusal(*chosen: str) -> str:
             "loss: own_unfrozen has parameters that nothing trains (teacher.weight); call self.req",
         ),
         (["loss=own_sum"], "own_sum sums over the rows"),
+        (["step=own_forgetful"], "step: Forgetful must define state_dict() and load_state_dict() to be resumable"),
         (["loss=mse", "transforms=mixup"], "mse takes real targets"),
         (["loss.weights=[1,2]", "loss=weighted_cross_entropy"], "has 10 classes; their weights are [1.0, 2.0]"),
         (["step=own_simclr", "device.graph=true"], "device.graph: step own_simclr has its own forward passes"),
@@ -206,6 +209,13 @@ class Begun(Callback):
         self.calls.append(step)
 
 
+class Evaluating(Callback):
+    """Evaluates after each step."""
+
+    def on_step_end(self, runner: Training, step: int) -> None:
+        runner.evaluate(0)
+
+
 def test_on_begin_is_called_at_the_start_and_with_a_restored_state() -> None:
     first, second = (make(callbacks=[Begun()]) for _ in range(2))
     first.fit(1)
@@ -220,6 +230,13 @@ def test_hooks_of_the_optimiser_that_resuming_would_lose_are_refused() -> None:
         runner_of([*MLP, "callbacks=own_hooking"]).fit(1)
 
 
+def test_a_callback_that_evaluates_after_a_step_leaves_the_training_as_it_is() -> None:
+    expected = runner_of(MLP).fit(2).history[-1]["train/loss"]
+    watched = runner_of(MLP)
+    watched.callbacks = [Evaluating()]
+    assert watched.fit(2).history[-1]["train/loss"] == expected
+
+
 def test_what_a_callback_lacks_where_it_resumes_is_one_line() -> None:
     first, second = (runner_of([*MLP, "callbacks=own_lacking"]) for _ in range(2))
     first.fit(1)
@@ -228,8 +245,9 @@ def test_what_a_callback_lacks_where_it_resumes_is_one_line() -> None:
         second.fit(2)
 
 
-def test_a_mixed_batch_is_measured_by_its_stronger_labels() -> None:
-    runner = runner_of([*MLP, "transforms=mixup"])
+@pytest.mark.parametrize("step", ["supervised", "own_counting"])
+def test_a_mixed_batch_is_measured_by_its_stronger_labels(step: str) -> None:
+    runner = runner_of([*MLP, "transforms=mixup", f"step={step}"])
     (_, target, pred, loss), *_ = runner.train_steps(0)
     assert (target.dtype, target.shape) == (torch.int64, pred.shape[:1]) and math.isfinite(loss)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
 from experiments.config.registry import register
+from experiments.seeds import noise_state, restore_noise
 from experiments.training.callback import Callback, Training
 from experiments.training.result import Metrics
 
@@ -184,7 +185,9 @@ class Swa(Averaged):
     def in_place(self, runner: Training) -> Iterator[None]:
         """Replace the model's weights, with batch norm's statistics of the training rows."""
         with super().in_place(runner):
+            noise = noise_state(runner.device)  # dropout draws from it here
             update_bn(((runner.prepared(xb),) for xb, _ in runner.train.epoch(0)), runner.model)
+            restore_noise(noise, runner.device)
             yield
 
 

@@ -121,5 +121,5 @@ def isolated() -> Iterator[bool]:
     finally:
         ours.hydra, store.repo = hydra, repo
         GlobalHydra.set_instance(ours)
-        base.setbase(before)  # type: ignore[arg-type]  # None before the first
+        base.version_base = before  # not setbase(), which refuses what it is before the first
         BaseContainer._resolvers.update(resolvers)  # others stay: what was composed may name them

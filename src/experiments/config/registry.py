@@ -174,6 +174,10 @@ class Registry:
             component.factory, **converted(component.factory, parameters, arguments, key or self.group)
         )
 
+    def chosen(self, settings: Mapping[str, Any]) -> functools.partial[Any]:
+        """Return the component that a configuration of this group names, with its arguments."""
+        return self.bind(settings["name"], self.own(settings))
+
     def preset(self, name: str) -> dict[str, Any]:
         """Return a component's configuration as its signature and defaults make it."""
         parameters = self.arguments(name).values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,23 @@ log = logging.getLogger(__name__)
 CHANNELS = (1, 3, 4)  # grey, colours, colours with transparency
 
 
-class AsArrays(Dataset[Any]):
-    """A map-style dataset of (x, y) whose x is made bytes (channels, height, width)."""
+class Mapped(Dataset[Any]):
+    """A map-style dataset with a function of each item."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Any, function: Callable[[Any], tuple[Any, Any]]) -> None:
+        self.dataset, self.function = dataset, function
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        x, y = self.dataset[index]
-        return as_array(x), y
+        return self.function(self.dataset[index])
+
+
+def with_array(item: Any) -> tuple[Any, Any]:
+    """Return an item (x, y) with x as `as_array` returns it."""
+    x, y = item
+    return as_array(x), y
 
 
 def as_array(x: Any) -> Any:
@@ -45,17 +51,22 @@ def arrays_of(dataset: Any, item: Any, part: str, *, kept: bool) -> tuple[Any, A
     x = item[0]
     if not isinstance(x, Image.Image) and (kept or channels_first(x, 3, part) is x):
         return dataset, item
-    return AsArrays(dataset), (as_array(x), item[1])
+    return Mapped(dataset, with_array), with_array(item)
 
 
 def channels_first(x: Any, axes: int, part: str | None = None) -> Any:
     """Return bytes (..., height, width, channels) as (..., channels, height, width), and others as they are.
 
-    It is logged where the split is named.
+    It is logged where the split is named; of real numbers, which might be no image, it is a warning alone.
     """
-    if not isinstance(x, np.ndarray | Tensor) or x.ndim != axes or str(x.dtype) not in ("uint8", "torch.uint8"):
+    if not isinstance(x, np.ndarray | Tensor) or x.ndim != axes:
         return x
     if x.shape[-1] not in CHANNELS or x.shape[-3] in CHANNELS:
+        return x
+    if (kind := str(x.dtype).removeprefix("torch.")) != "uint8":
+        if part and kind.startswith("float"):
+            remedy = "np.moveaxis(x, -1, -3) puts channels first; `shape` says that they are so"
+            log.warning("%s x %s is read as %d channels; %s", part, tuple(x.shape), x.shape[-3], remedy)
         return x
     if part:
         log.info("%s x %s has its channels last (if not: give `shape`, channels first)", part, tuple(x.shape))

@@ -27,6 +27,15 @@ def apply(function: Callable[..., Any], value: Nested, *others: Nested) -> Neste
     return value
 
 
+def each(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """Return the same structure with `function` of each part that is no tuple or mapping, and of `others`'."""
+    if isinstance(value, Mapping):
+        return {key: each(function, part, *(other[key] for other in others)) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(each(function, *parts) for parts in zip(value, *others, strict=True))
+    return function(value, *others)
+
+
 def leaves(value: Nested) -> list[Tensor]:
     """Return the tensors, in order."""
     if isinstance(value, Tensor):

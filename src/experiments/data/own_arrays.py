@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from experiments.data.items import CHANNELS
 from experiments.data.splits import Splits
-from experiments.data.tensors import is_image
+from experiments.data.tensors import is_image, require_order
 from experiments.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
 AXES = {"x": ("x", "image", "images", "data"), "y": ("y", "label", "labels", "target", "targets")}
 PARTS = {"": ("", "train"), "_valid": ("valid", "val", "validation"), "_test": ("test",)}
+SPLITS = {name: ours.removeprefix("_") or "train" for ours, names in PARTS.items() for name in names if name}
 NAMES = {  # ours, by every common spelling: x_train, train_images, ...
     "_".join(filter(None, words)): axis + part
     for axis, part in product(AXES, PARTS)
@@ -29,7 +31,6 @@ NAMES = {  # ours, by every common spelling: x_train, train_images, ...
     for words in (pair, reversed(pair))
 }
 EXPECTED = "x and y, perhaps x_valid and y_valid, x_test and y_test, labels (the classes' names)"
-CHANNELS = (1, 3, 4)  # grey, colours, colours with transparency
 LARGE = 30  # real numbers beyond it are not standardised, and a training would diverge
 
 
@@ -54,6 +55,17 @@ def named(files: Sequence[str], said: list[str]) -> dict[str, str]:
     return found
 
 
+def by_split(theirs: Iterable[str]) -> dict[str, str]:
+    """Return their name of each split by ours, as far as it is a split's."""
+    found: dict[str, str] = {}
+    for name in theirs:
+        if ours := SPLITS.get(name.lower()):
+            if ours in found:
+                raise DataError(f"{found[ours]} and {name} are the same split; keep one of them")
+            found[ours] = name
+    return found
+
+
 def images(name: str, x: Array, layout: str, shape: Sequence[int] | None, said: list[str]) -> Array:
     """Return rows of any shape, images as (n, height, width) or (n, channels, height, width); `shape` is of one."""
     if shape is not None:
@@ -61,6 +73,8 @@ def images(name: str, x: Array, layout: str, shape: Sequence[int] | None, said: 
             raise DataError(
                 f"{name} has the shape {x.shape}; dataset.shape={list(shape)} needs {math.prod(shape)} numbers"
             )
+        if layout != "channels_last":
+            require_order(x.shape[1:], shape)
         x = x.reshape(len(x), *([*shape[1:], shape[0]] if layout == "channels_last" and len(shape) == 3 else shape))
     elif x.ndim < 3:
         side, size = math.isqrt(math.prod(x.shape[1:])), math.prod(x.shape[1:])
@@ -132,11 +146,7 @@ def report(splits: Splits, dtype: Any, said: Sequence[str]) -> None:
     what = f"{spec.outputs} {'classes' if spec.classes else 'real targets'}"
     names = f" ({', '.join(spec.labels[:10])}{', ...' if len(spec.labels) > 10 else ''})" if spec.labels else ""
     shape = "x".join(map(str, spec.shape))
-    log.info(
-        "%s: %s",
-        spec.source,
-        "; ".join([f"{kind} of {shape}, {dtype} {scale}", f"{what}{names}", *said]),
-    )
+    log.info("%s: %s", spec.source, "; ".join([f"{kind} of {shape}, {dtype} {scale}", f"{what}{names}", *said]))
     x = x[: 0 if pixels else 1000].float()
     largest = 0 if pixels or spec.dtype == "int64" else float(x.abs().max())
     if largest > (1 if bool((x == x.round()).all()) else LARGE):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from experiments.data import nested
-from experiments.data.items import arrays_of, channels_first
+from experiments.data.items import Mapped, arrays_of, as_array, channels_first
 from experiments.data.nested import Nested
 from experiments.data.tensors import Rows, Shape, as_input, as_rows, as_targets, is_arrays
 from experiments.errors import DataError
@@ -51,17 +53,17 @@ class Split:
         if is_arrays(self.dataset):
             x, y = self.dataset.tensors
             return x, y
-        if isinstance(self.dataset, IterableDataset):
+        if is_stream(self):
             raise DataError("a stream's rows are not kept; loader=dataloader reads them in each pass")
         with fixed_noise():
-            return self._rows([self.dataset[index] for index in range(len(self))])
+            return self.rows([self.dataset[index] for index in range(len(self))])
 
     @property
     def first(self) -> Nested:
         """X of the first row (1, features), as it is stored."""
         if is_arrays(self.dataset):
             return nested.apply(lambda tensor: tensor[:1], self.dataset.tensors[0])
-        return self.row(self.item)
+        return self.rows([self.item])[0]
 
     @cached_property
     def item(self) -> tuple[Any, Any]:
@@ -70,16 +72,12 @@ class Split:
             x, y = next(iter(self.dataset)) if isinstance(self.dataset, IterableDataset) else self.dataset[0]
         return x, y
 
-    def row(self, item: Any) -> Nested:
-        """Return x of an item as a stored row (1, features)."""
-        return self._rows([item])[0]
-
     def begin(self, most: int = 64) -> tuple[Nested, Nested]:
         """Return x and y of the first rows, which are not in memory."""
         with fixed_noise():
-            return self._rows(list(islice(iter(self.dataset), most)))
+            return self.rows(list(islice(iter(self.dataset), most)))
 
-    def _rows(self, items: list[Any]) -> tuple[Nested, Nested]:
+    def rows(self, items: list[Any]) -> tuple[Nested, Nested]:
         """Return x and y of items, as they are stored."""
         x, y = nested.tuples(self.collate(items)) if self.collate else nested.turned([tuple(item) for item in items])
         return as_rows(x, self.shape)[0], self.targets(y)
@@ -99,31 +97,28 @@ class Split:
 
     def given_as(self, kind: str) -> Split:
         """Return the same rows, for a model that takes this kind of input."""
-        split = Split(self.dataset, self.shape, classes=self.classes, collate=self.collate, kind=kind)
-        vars(split).update({name: value for name, value in vars(self).items() if name == "tensors"})  # if read already
+        split = copy.copy(self)
+        split.kind = kind
         return split
 
     def with_input_targets(self) -> Split:
         """Return the same rows with the input, as float32, as the target."""
         if not is_arrays(self.dataset):
-            return Split(InputTargets(self.dataset, self.shape), self.shape)
+            return Split(Mapped(self.dataset, partial(with_input_target, shape=self.shape)), self.shape)
         x, _ = self.tensors
         return Split(TensorDataset(x, as_input(x, self.shape, "flat")), self.shape)
 
 
-class InputTargets(Dataset[Any]):
-    """The items of a map-style dataset with the input as the target; an item may be an input alone."""
+def is_stream(split: Split) -> bool:
+    """Return whether rows come from an IterableDataset."""
+    return isinstance(split.dataset, IterableDataset)
 
-    def __init__(self, dataset: Any, shape: Shape) -> None:
-        self.dataset, self.shape = dataset, shape
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
-        item = self.dataset[index]
-        x = torch.as_tensor(item[0] if isinstance(item, tuple | list) else item)
-        return x, as_input(x, self.shape, "flat")
+def with_input_target(item: Any, shape: Shape | None) -> tuple[Any, Tensor]:
+    """Return an item (x, y), or x alone, with the input as the target."""
+    x = item[0] if isinstance(item, tuple | list) else item
+    x = torch.as_tensor(as_array(x) if shape is None or isinstance(x, Image.Image) else x)
+    return x, as_input(x, shape or as_rows(x[None])[1], "flat")
 
 
 def split_of(value: Any, shape: Shape | None, part: str, *, classes: bool, collate: Collate | None) -> Split:
@@ -154,12 +149,15 @@ def inputs_alone(value: Any, shape: Shape | None, part: str, **_: Any) -> Split:
     if isinstance(value, tuple) or is_arrays(value):
         raise DataError(f'the {part} split has targets; with targets="input" it should be x alone')
     if hasattr(value, "shape") or hasattr(value, "to_numpy") or isinstance(value, list):
-        rows, found = as_rows(value, shape)
+        rows, found = as_rows(channels_first(value, 4, part) if shape is None else value, shape)
         return Split(TensorDataset(rows, rows), found).with_input_targets()
-    return _map_style(InputTargets(value, shape), shape, part, classes=False, collate=None)
+    _require_map_style(value, part)
+    if isinstance(value, IterableDataset):
+        raise DataError(f"the {part} split is a stream, whose items are (x, y); give (x, x) instead of x alone")
+    return _map_style(Mapped(value, partial(with_input_target, shape=shape)), shape, part, classes=False, collate=None)
 
 
-def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, collate: Collate | None) -> Split:
+def _require_map_style(dataset: Any, part: str) -> None:
     kind = type(dataset).__name__
     if isinstance(dataset, DataLoader):
         raise DataError(f"the {part} split is a {kind}; give its dataset, since the run makes the batches (loader=...)")
@@ -167,6 +165,10 @@ def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, c
         raise DataError(f"the {part} split is a {kind}; (x, y) or a map-style Dataset with a length is expected")
     if len(dataset) == 0:
         raise DataError(f"the {part} split has no rows")
+
+
+def _map_style(dataset: Any, shape: Shape | None, part: str, *, classes: bool, collate: Collate | None) -> Split:
+    _require_map_style(dataset, part)
     with fixed_noise():
         item = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
     if not isinstance(item, tuple | list) or len(item) != 2:

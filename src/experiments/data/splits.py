@@ -1,66 +1,29 @@
-"""A dataset: its splits, and the data spec that models are built from."""
+"""A dataset: its splits of rows, and their data spec."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from experiments.data import nested
-from experiments.data.nested import Nested
-from experiments.data.split import Collate, Split, inputs_alone, split_of
+from experiments.data.labels import described
+from experiments.data.spec import DataSpec
+from experiments.data.split import Collate, Split, inputs_alone, is_stream, split_of
 from experiments.data.stream import Stream
-from experiments.data.tensors import IGNORED, Shape, features, is_arrays
+from experiments.data.tensors import IGNORED, Shape, is_arrays
 from experiments.errors import DataError
 
-log = logging.getLogger(__name__)
+__all__ = ["DataSpec", "Splits", "is_stream"]
 
-# A label is an output of the model; a larger number is something else (an id, a time).
-MOST_CLASSES = 99_999
 Source = Any  # (x, y), or a map-style dataset of such rows
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What a dataset declares before a model is built; models receive it as their first argument.
-
-    Args:
-        shape: of one row, (channels, height, width) for an image; of each input, where there are several.
-        outputs: numbers that a model gives for a row, or for each of its places: the classes, or the columns of real
-            targets.
-        classes: whether targets are class labels 0 .. outputs-1 (else real numbers).
-        sizes: rows of each split.
-        digest: identifies the content.
-        labels: the names of the classes.
-        places: the shape of one row's labels, (height, width) in a segmentation; () for one label a row.
-        dtype: of x as it is stored: uint8, int64, bool or float32; of each input, where there are several.
-        extra: plain values for models, such as the size of a vocabulary.
-    """
-
-    name: str
-    shape: Shape
-    outputs: int
-    classes: bool
-    sizes: Mapping[str, int]
-    digest: str
-    source: str = ""
-    labels: tuple[str, ...] = ()
-    places: tuple[int, ...] = ()
-    dtype: Any = "float32"
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def features(self) -> int:
-        """The numbers of one row: of an image, channels * height * width."""
-        return features(self.shape)
 
 
 @dataclass(frozen=True)
@@ -78,7 +41,8 @@ class Splits:
         """The training rows of each class; none for real targets, or where each item would have to be read."""
         if self.counts or not self.spec.classes or not is_arrays(self.train.dataset):
             return self.counts
-        return tuple(torch.bincount(self.train.tensors[1].flatten(), minlength=self.spec.outputs).tolist())
+        y = self.train.tensors[1]
+        return tuple(torch.bincount(y[y != IGNORED], minlength=self.spec.outputs).tolist())
 
     @classmethod
     def of(
@@ -141,7 +105,7 @@ class Splits:
         whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits.values()]
         if any(kinds != whole[0] for kinds in whole):
             raise DataError("the splits hold whole numbers here and real ones there; give x in one type")
-        labelled, counted, places = _targets(splits, classes)
+        labelled, counted, places = described(splits, classes)
         spec = DataSpec(
             name=name,
             shape=shapes[0],
@@ -166,48 +130,6 @@ class Splits:
         return Splits(turned["train"], turned["valid"], spec, turned.get("test"))
 
 
-def _targets(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, int, tuple[int, ...]]:
-    """Return whether the targets are labels, their outputs and a row's places; a Dataset of known classes is not read.
-
-    Targets of several parts are the user's own loss's matter.
-    """
-    known = classes is not None
-    targets = [_first_targets(split, known=known) for split in splits.values() if is_stream(split)]
-    targets += [
-        split.tensors[1] for split in splits.values() if is_arrays(split.dataset) or not (known or is_stream(split))
-    ]
-    if targets and not isinstance(targets[0], Tensor):
-        return False, sum(leaf[0].numel() for leaf in nested.leaves(targets[0])), ()
-    kinds = {(y.dtype, *y.shape[1:]) for y in targets}
-    if len(kinds) > 1:
-        raise DataError("the splits hold different targets: labels here and real numbers there, or other columns")
-    if targets and targets[0].is_floating_point():
-        if classes is not None:
-            raise DataError(f"y holds real numbers; labels of {classes} classes are whole ones")
-        if all(bool((y.sum(dim=1) == 1).all() and (y * y == y).all()) for y in targets) and targets[0].shape[1] > 1:
-            log.warning("y holds a single 1 in each row, read as several labels; y.argmax(1) gives one label a row")
-        return False, targets[0].shape[1], ()
-    for y in targets:
-        _require_labels(y, classes)
-    if not targets:
-        y = splits["train"].targets(nested.turned([splits["train"].item])[1])
-        return True, classes or 0, tuple(y.shape[1:])
-    return True, classes or max(int(y.max()) for y in targets) + 1, tuple(targets[0].shape[1:])
-
-
-def _first_targets(split: Split, *, known: bool) -> Nested:
-    """Return the targets of a stream's first row, which stand for all where the classes are known or they are real."""
-    y = split.targets(nested.turned([split.item])[1])
-    if isinstance(y, Tensor) and not y.is_floating_point() and not known:
-        raise DataError("a stream's labels are not counted; say how many there are: classes=...")
-    return y
-
-
-def is_stream(split: Split) -> bool:
-    """Return whether rows come from an IterableDataset."""
-    return isinstance(split.dataset, Stream)
-
-
 def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
     count = rows.get(part) or (len(dataset) if hasattr(dataset, "__len__") else 0)
     if not count:
@@ -215,25 +137,12 @@ def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
     return Stream(dataset, count)
 
 
-def _require_labels(y: Tensor, classes: int | None) -> None:
-    """Check that labels are those of the classes; of places, some may be left out."""
-    low, high = int((y[y != IGNORED] if y.ndim > 1 else y).min()), int(y.max())
-    if classes is None and high > MOST_CLASSES:
-        raise DataError(f"y holds the label {high}; labels are 0 .. {MOST_CLASSES} at most, one for each class")
-    if low < 0:
-        raise DataError(f"y holds the label {low}; labels start at 0")
-    if classes is not None and high >= classes:
-        raise DataError(f"y holds the label {high}; the labels of {classes} classes end at {classes - 1}")
-
-
 def _require_plain(extra: Mapping[str, Any]) -> None:
     """Check that these values are the same once they are read from a run's journal."""
-    try:
-        same = json.loads(json.dumps(extra)) == extra
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise DataError("extra should hold plain values: numbers, text, lists, and dicts whose keys are text")
+    with contextlib.suppress(TypeError, ValueError):
+        if json.loads(json.dumps(extra)) == extra:
+            return
+    raise DataError("extra should hold plain values: numbers, text, lists, and dicts whose keys are text")
 
 
 def _digest(splits: Mapping[str, Split], shape: Shape) -> str:

@@ -58,7 +58,7 @@ class Column:
         return np.equal(as_text(column)[:, None], np.array(self.values, object))
 
 
-def fit(rows: pa.Table, train: Array, categories: Sequence[str]) -> list[Column]:
+def fit(rows: pa.Table, train: Array, categories: Sequence[str] = ()) -> list[Column]:
     """Return the columns fitted on the training rows; those in `categories` are text."""
     if not rows.column_names:
         raise DataError("no column is left as an input")
@@ -100,7 +100,7 @@ def reals(rows: pa.Table, train: Array, kind: str, standardize: bool) -> tuple[A
         return y.astype(np.int64), plain
     if kind == "labels":
         raise DataError("dataset.targets=labels takes one target, or several of 0 and 1")
-    scaled = [Column.of(name, rows[name], train) for name in rows.column_names] if standardize else plain
+    scaled = fit(rows, train) if standardize else plain
     return encode(scaled, rows), scaled
 
 

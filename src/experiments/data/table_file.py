@@ -104,7 +104,11 @@ def numbers(name: str, column: pa.ChunkedArray) -> Any:
         raise DataError(f"column {name}: row {row + 1} holds {column[row].as_py()!r}, which is not a number")
     if not any(is_usable(column.type) for is_usable in USABLE):
         raise DataError(f"column {name} holds {column.type}; make it numbers, or leave it out: dataset.drop=[{name}]")
-    return column.cast(pa.float64(), safe=False).to_numpy()
+    try:
+        return column.cast(pa.float64(), safe=False).to_numpy()
+    except pa.ArrowInvalid:
+        remedy = "write numbers with a point and no separators, or set dataset.decimal=comma"
+        raise DataError(f"column {name} holds text such as {column.drop_null()[0].as_py()!r}; {remedy}") from None
 
 
 def require_words(name: str, column: pa.ChunkedArray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -75,11 +75,7 @@ def as_input(x: Nested, shape: Shape, kind: str) -> Nested:
 
 def ones(shape: Shape, dtype: Any) -> Nested:
     """Return two rows of ones as a dataset of this shape and dtype, or of several, stores them."""
-    if isinstance(dtype, Mapping):
-        return {key: ones(shape[key], part) for key, part in dtype.items()}
-    if isinstance(dtype, tuple):
-        return tuple(map(ones, shape, dtype))
-    return torch.ones(2, math.prod(shape), dtype=getattr(torch, dtype))
+    return nested.each(lambda name, row: torch.ones(2, math.prod(row), dtype=getattr(torch, name)), dtype, shape)
 
 
 def viewed(x: Nested, shape: Shape) -> Nested:
@@ -99,15 +95,17 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Nested, Shape]:
 
     Floats or bytes (n, height, width) are images of one channel, unless `shape` says another.
     """
-    if isinstance(x, Mapping):
-        parts = {key: as_rows(part, shape and shape[key]) for key, part in x.items()}
-        return {key: rows for key, (rows, _) in parts.items()}, {key: row for key, (_, row) in parts.items()}
-    if isinstance(x, tuple):
-        several = [as_rows(part, shape and shape[place]) for place, part in enumerate(x)]
-        return tuple(rows for rows, _ in several), tuple(row for _, row in several)
-    tensor = _stored(_tensor(x, "x"))
+    stored = nested.each(lambda part: _stored(_tensor(part, "x")), x)
+    given = () if shape is None else (shape,)
+    shape = nested.apply(_row_shape, stored, *given)
+    return nested.apply(lambda tensor, row: tensor.reshape(len(tensor), math.prod(row)), stored, shape), shape
+
+
+def _row_shape(tensor: Tensor, shape: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Return the shape of one row, which may be given; check that rows have it and are finite."""
+    own = tuple(tensor.shape[1:]) or (1,)
     if shape is None:
-        shape = tuple(tensor.shape[1:]) or (1,)
+        shape = own
         if len(shape) == 2 and (tensor.is_floating_point() or tensor.dtype == torch.uint8):
             shape = (1, *shape)
     size = math.prod(shape)
@@ -117,7 +115,16 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Nested, Shape]:
         raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {size}")
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise DataError("x holds values that are not finite")
-    return tensor.reshape(len(tensor), size), tuple(shape)
+    require_order(own, shape)
+    return tuple(shape)
+
+
+def require_order(own: Sequence[int], shape: Sequence[int]) -> None:
+    """Check that rows do not have the sizes of `shape` in another order; a reshape would mix up their numbers."""
+    sizes, wanted = ([size for size in sizes if size > 1] for sizes in (own, shape))
+    if sizes != wanted and sorted(sizes) == sorted(wanted):
+        remedy = "give x with its axes in that order (np.moveaxis), channels first"
+        raise DataError(f"x has rows of the shape {tuple(own)}, other than the shape {tuple(shape)}; {remedy}")
 
 
 def as_targets(y: Any, *, classes: bool = False) -> Nested:
@@ -125,11 +132,10 @@ def as_targets(y: Any, *, classes: bool = False) -> Nested:
 
     Whole numbers 0 and 1 in columns are several labels a row, float32 too. Parts are converted one by one.
     """
-    if isinstance(y, Mapping):
-        return {key: as_targets(part, classes=classes) for key, part in y.items()}
-    if isinstance(y, tuple):
-        return tuple(as_targets(part, classes=classes) for part in y)
-    tensor = _tensor(y, "y")
+    return nested.each(lambda part: _as_targets(_tensor(part, "y"), classes), y)
+
+
+def _as_targets(tensor: Tensor, classes: bool) -> Tensor:
     if tensor.is_floating_point():
         if not bool(tensor.isfinite().all()):
             raise DataError("y holds values that are not finite")
@@ -158,8 +164,8 @@ def _stored(tensor: Tensor) -> Tensor:
 def _tensor(values: Any, name: str) -> Tensor:
     if hasattr(values, "to_numpy"):  # a data frame or a column of one
         values = values.to_numpy()
-    if isinstance(values, np.ndarray) and not values.flags.writeable:
-        values = values.copy()  # torch warns of memory that it could write to
+    if isinstance(values, np.ndarray) and (not values.flags.writeable or min(values.strides, default=0) < 0):
+        values = values.copy()  # torch warns of memory that it could write to, and takes no array that is turned round
     try:
         return torch.stack([*map(torch.as_tensor, values)]) if isinstance(values, list) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -64,16 +64,13 @@ def consecutive(path: Path, division: Division, group: str | None) -> dict[str, 
     if not files:
         raise DataError("it holds no .txt files, and no folders of them")
     whole = "\n".join(map(read, files))
-    shares = {
-        "train": 1 - division.valid_fraction - division.test_fraction,
-        "valid": 1 - division.test_fraction,
-        "test": 1,
-    }
+    shares = {"train": 1 - division.valid_fraction - division.test_fraction, "valid": 1 - division.test_fraction}
+    shares |= {"test": 1} if division.test_fraction else {}
     parts, start = {}, 0
     for part, share in shares.items():
         if space := SPACE.search(whole, round(max(share, 0) * len(whole))):
             parts[part], start = whole[start : space.end()], space.end()
-    return parts if division.test_fraction else {part: parts[part] for part in ("train", "valid")}
+    return parts
 
 
 def read(path: Path) -> str:

@@ -116,8 +116,7 @@ def of(
         *notes,
     ]
     stored = StoredRows(splits, root)
-    script = partial(Script, heading, trainings, splits.spec, trial, rows=stored, file=rows, counts=splits.class_counts)
-    return Exported(_sound(script), stored, reads_rows, notes)
+    return Exported(_sound(partial(Script, heading, trainings, trial, stored, rows)), stored, reads_rows, notes)
 
 
 def _sound(script: Callable[..., Script]) -> str:
@@ -156,6 +155,7 @@ def _trainings(
     root: RootConfig, overrides: Sequence[str], spec: DataSpec, epochs: int | None = None
 ) -> Iterator[Training]:
     """Yield the trainings that the run's weights come from, and then its own."""
+    restrictions.require_whole(root)
     if root.init_from is not None:
         run = find_run(Path(root.output_root), root.init_from)
         first = preparation.stage(root.init_from, overrides) if run is None else load.configuration(run)

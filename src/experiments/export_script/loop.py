@@ -119,9 +119,9 @@ class Loop:
         gradients = [*self._backward(), *(["scaler.unscale_(optimizer)"] if scales else [])]
         gradients += [clip] if root.max_grad_norm is not None else []
         stepped = [*gradients, *(STEPPED if scales else ["optimizer.step()"])]
-        closed = self.trial.closed
+        closed, figure = self.trial.closed, ("(summed, weight)" if self.trial.weighted else "loss")
         return [
-            *(_closed(gradients, first=closed is not torch.optim.LBFGS) if closed else stepped),
+            *(_closed(gradients, figure, first=closed is not torch.optim.LBFGS) if closed else stepped),
             "optimizer.zero_grad()",
         ]
 
@@ -144,7 +144,10 @@ class Loop:
 
     def _stepped(self, call: str) -> list[str]:
         """Return an own step's call, in the run's precision."""
-        line = f"pred, target, loss = {call}(training, xb, yb)"
+        return self._computed(f"pred, target, loss = {call}(training, xb, yb)")
+
+    def _computed(self, line: str) -> list[str]:
+        """Return a line in the run's precision."""
         dtype = AUTOCAST.get(self.training.root.device.precision)
         return [line] if dtype is None else [f"with torch.autocast({self._kind}, dtype={dtype}):", f"    {line}"]
 
@@ -181,14 +184,12 @@ class Loop:
 
     def _forward(self, xb: str = "xb", yb: str = "yb") -> list[str]:
         """Return predictions and loss, in the run's precision."""
-        dtype = AUTOCAST.get(self.training.root.device.precision)
         result = "summed, weight" if self.trial.weighted else "loss"
         mean = ["loss = summed / weight"] if self.trial.weighted else []
-        if dtype is None:
-            return [f"{result} = {self.loss}(model({xb}), {yb})", *mean]
-        within = f"with torch.autocast({self._kind}, dtype={dtype}):"
-        pred = f"apply(torch.Tensor.float, model({xb}))" if self.trial.nested_outputs else f"model({xb}).float()"
-        return [within, f"    {result} = {self.loss}({pred}, {yb})", *mean]
+        pred = f"model({xb})"
+        if self.training.root.device.precision in AUTOCAST:
+            pred = f"apply(torch.Tensor.float, {pred})" if self.trial.nested_outputs else f"{pred}.float()"
+        return [*self._computed(f"{result} = {self.loss}({pred}, {yb})"), *mean]
 
     @property
     def _kind(self) -> str:
@@ -205,25 +206,26 @@ class Loop:
 
     def _summed(self, *, by_rows: bool, own: bool) -> list[str]:
         """Return the sums of a pass, weighted by rows or as the loss has it, or each batch counting the same."""
-        if not by_rows:
-            return ["total += loss.item()", "count += 1"]
-        if self.trial.weighted and not own:
+        weighted = self.trial.weighted and not own
+        if not by_rows:  # a weighted mean is of two numbers, not of two tensors
+            return [f"total += {'summed.item() / weight.item()' if weighted else 'loss.item()'}", "count += 1"]
+        if weighted:
             return ["total += summed.item()", "count += weight.item()"]
-        rows = "len(target)" if own else self._rows("xb")
+        rows = self._rows("target" if own else "xb")
         return [f"total += loss.item() * {rows}", f"count += {rows}"]
 
 
-def _closed(gradients: Sequence[str], *, first: bool) -> list[str]:
-    """Return a step whose optimiser computes gradients as often as it needs; the loss is that of the first time."""
+def _closed(gradients: Sequence[str], figure: str, *, first: bool) -> list[str]:
+    """Return a step whose optimiser computes gradients as often as it needs; the figure is that of the first time."""
     return [
         "evaluated = []",
         "",
         "@torch.enable_grad()",
         "def closure():",
-        *(f"    {line}" for line in ["optimizer.zero_grad()", *gradients, "evaluated.append(loss.detach())"]),
+        *(f"    {line}" for line in ["optimizer.zero_grad()", *gradients, f"evaluated.append({figure})"]),
         "    return loss",
         "",
         *(["closure()"] if first else []),
         "optimizer.step(closure)",
-        "loss = evaluated[0]",
+        f"{figure} = evaluated[0]",
     ]

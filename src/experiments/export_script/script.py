@@ -14,10 +14,8 @@ import torch
 
 from experiments.components import script_loaders
 from experiments.config.registry import register
-from experiments.config.root import channels_last
 from experiments.data import nested
 from experiments.data.batches import Order
-from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault
 from experiments.export_script import factories
 from experiments.export_script.layout import imports, joined
@@ -25,17 +23,14 @@ from experiments.export_script.loop import BALANCED, Loop
 from experiments.export_script.restrictions import not_shared, require_read, require_shared
 from experiments.export_script.rows import StoredRows
 from experiments.export_script.sources import Sources
+from experiments.export_script.start import Start
 from experiments.export_script.training import Training, bound
 from experiments.export_script.trial import Trial
-from experiments.export_script.values import Text, is_plain, literal
-from experiments.training import build, build_optimizer, param_groups
+from experiments.export_script.values import Text, is_plain
+from experiments.training import build
 
 TRAINING = Path(__file__).with_name("templates").joinpath("training.txt").read_text("utf-8").strip()
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
-DEVICES = {
-    "auto": '"cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"',
-    "mps": '"mps"',
-}
 # The data spec, where a definition hands it on or keeps it.
 HANDED = """\
 # The data, as its components ask for it
@@ -50,35 +45,31 @@ class Script:
     Args:
         heading: the lines that say what it is.
         trainings: the run's own, last, and the earlier ones whose weights it starts from.
-        spec: of its dataset.
         trial: what a first step shows.
-        rows: its rows, for a dataset that declares no plain form.
-        file: where they are written.
+        rows: its rows.
+        file: where they are written, for a dataset that declares no plain form.
         hands_spec: whether components get the data spec as an argument; else it is written into their definitions.
-        counts: the training rows of each class.
     """
 
     def __init__(
         self,
         heading: Sequence[str],
         trainings: Sequence[Training],
-        spec: DataSpec,
         trial: Trial,
-        *,
         rows: StoredRows,
-        file: str = "rows.npz",
+        file: str,
+        *,
         hands_spec: bool = False,
-        counts: Sequence[int] = (),
     ) -> None:
-        self.heading, self.trainings, self.spec, self.trial = heading, trainings, spec, trial
-        self.rows, self.file = rows, file
-        self.passed = {"data": None, "counts": Text(repr(tuple(counts)))}
+        self.heading, self.trainings, self.trial = heading, trainings, trial
+        self.rows, self.file, self.spec = rows, file, rows.splits.spec
+        self.passed = {"data": None, "counts": Text(repr(tuple(rows.splits.class_counts)))}
         self.made: dict[str, str] = {}  # what the script makes before its training, by name
         self.last, self.root = trainings[-1], trainings[-1].root
         for training in trainings:
             require_shared(training, self.last)
         self.moves = any(training.root.device.name != "cpu" for training in trainings)
-        self.sources = Sources(spec, hands_spec=hands_spec, without=() if self.moves else ("to",))
+        self.sources = Sources(self.spec, hands_spec=hands_spec, without=() if self.moves else ("to",))
         self.sources.imports.add("import torch")
 
     def text(self) -> str:
@@ -91,7 +82,10 @@ class Script:
         transforms = self._transforms()
         step = self._step(loss) if self.root.step["name"] != "supervised" else None
         body += [*self.sources.taken(), *self._batches()]
-        trainings = "\n\n".join(self._training(training, model) for training in self.trainings)
+        start = Start(
+            self.trainings, self.trial, self.sources, self.made, model, self._schedulers, self._own_batches, self.moves
+        )
+        trainings = start.text()
         self._require_same_stepping()
         loop = Loop(self.last, self.trial, loss, transforms, self._scheduled_per(), self.moves, step)
         if self.root.limit_batches is not None or self.last.loader.drop_last:
@@ -244,74 +238,6 @@ class Script:
         if len(per) > 1 or len(scheduled) not in (0, len(self.trainings)):
             raise not_shared(self.trainings[0], ["scheduler"])
         return per.pop() if per else ""
-
-    def _training(self, training: Training, model: str | None) -> str:
-        first = training is self.trainings[0]
-        starts_next = ", from whose weights the next one starts" if training is not self.last else ""
-        lines = ["# Training" if len(self.trainings) == 1 else f"# {training.name}{starts_next}"]
-        if first:
-            lines += self._settings()
-            lines += [f"torch.manual_seed({training.seeds.init})  # the initial weights"]
-            lines += [f"model = {model}", *self._drawn_lazily()]
-        device = training.root.device
-        if self.moves:
-            card = f'"cuda:{device.index or 0}"' if device.name == "cuda" else DEVICES.get(device.name, '"cpu"')
-            lines += [f"device = torch.device({card})", "model.to(device)"]
-        for name, made in self.made.items() if first else ():
-            lines += [f"torch.manual_seed({training.seeds.init})", f"{name} = {made}"]
-            lines += [f"{name}.to(device)"] if self.moves else []
-        if first and channels_last(self.root):
-            lines += ["model.to(memory_format=torch.channels_last)"]
-        lines += self._own_batches(training) if self.last.own_loader else []
-        modules, single = training.frozen
-        lines += [f'model.get_submodule("{name}").requires_grad_(False)  # is not trained' for name in modules]
-        lines += [f'model.get_parameter("{name}").requires_grad_(False)  # is not trained' for name in single]
-        lines += [f"optimizer = {self._made(training, 'optim', [self._parameters(training)])}"]
-        scheduler = self._schedulers[self.trainings.index(training)]
-        if scheduler is not None:
-            lines += [f"scheduler = {scheduler}"]
-        if self.trial.draws_noise:
-            lines += [f"torch.manual_seed({training.seeds.noise})  # dropout and similar"]
-        handed = "model, optimizer" if scheduler is None else "model, optimizer, scheduler"
-        return "\n".join([*lines, f"fit({handed}, epochs={training.epochs})"])
-
-    def _parameters(self, training: Training) -> Text:
-        """Return what a training's optimiser gets."""
-        groups, named, frozen = build_optimizer.groups_of(training.root), "model.named_parameters()", training.frozen
-        if frozen != ([], []):
-            named = "[(name, p) for name, p in model.named_parameters() if p.requires_grad]"
-        if groups is not None:
-            function = param_groups.without_decay if isinstance(groups, str) else param_groups.grouped
-            self.sources.defined(function, {}, function.__name__)
-            patterns = "" if isinstance(groups, str) else f", {literal(groups)}"
-            return Text(f"{function.__name__}({named}{patterns})")
-        if register.optim.get(training.root.optim["name"]).metadata.get("named"):
-            return Text(named)
-        return Text(
-            "model.parameters()" if frozen == ([], []) else "[p for p in model.parameters() if p.requires_grad]"
-        )
-
-    def _drawn_lazily(self) -> list[str]:
-        """Return the lines that have lazy layers draw their weights."""
-        if self.trial.lazy_input is None:
-            return []
-        code = nested.apply(lambda x: Text(f"torch.ones({tuple(x.shape)}, dtype={x.dtype})"), self.trial.lazy_input)
-        return ["with torch.no_grad():", f"    model.eval()({code})  # lazy layers draw their weights"]
-
-    def _settings(self) -> list[str]:
-        found = []
-        if self.root.device.threads is not None:
-            found.append(f"torch.set_num_threads({self.root.device.threads})")
-        if self.root.deterministic:
-            self.sources.imports.add("import os")
-            found.append('os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")')
-            found.append("torch.use_deterministic_algorithms(True)")
-        if any(training.root.device.name in ("auto", "cuda") for training in self.trainings):
-            chosen = "tf32" if self.root.device.precision == "tf32" else "ieee"
-            operations = ["cudnn.conv", "cudnn.rnn"]  # TF32 on a card by default
-            operations += ["cuda.matmul"] if chosen == "tf32" else []
-            found += [f'torch.backends.{operation}.fp32_precision = "{chosen}"' for operation in operations]
-        return found
 
     def _made(self, training: Training, group: str, given: Sequence[Text | None]) -> str | None:
         component, arguments = training.component(group)

@@ -122,14 +122,11 @@ class Sources:
         name = name or (f"{own}_" if own in RESERVED | LOOP else own)
         if name != own:
             code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
-        self._take(name, code)
+        self.add(name, code)
         return name, left
 
     def add(self, name: str, code: str) -> None:
-        """Add a definition of the script's own."""
-        self._take(name, code)
-
-    def _take(self, name: str, code: str) -> None:
+        """Add a definition; raise a ConfigError where the name has another one."""
         if self._definitions.setdefault(name, code) != code:
             raise _twice(name)
 
@@ -169,7 +166,7 @@ class Sources:
         if name in RESERVED:
             raise ConfigError(Fault("export_script", f"{where}: a script has its own {name}; rename it there"))
         if is_plain(value) or type(value) is float:
-            self._take(name, f"{name} = {literal(value)}")
+            self.add(name, f"{name} = {literal(value)}")
             return
         if name in self._followed:  # also where a function calls itself
             if self._followed[name] is not value:

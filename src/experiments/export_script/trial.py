@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from experiments.data.splits import Splits
 from experiments.export_script.training import Training
 from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.training import build, weights
-from experiments.training.step import ClosureStep
+from experiments.training.step import ClosureStep, Forward
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def tried(training: Training, splits: Splits) -> Trial:
         runner = build.assemble(
             root.model_copy(update=bare), splits=splits, model=model, device=cpu, seeds=training.seeds, folder=None
         )
-        before = noise_state(cpu)
-        xb, yb, pred, loss = next(runner.train_steps(0))
+        before, returned = noise_state(cpu), _watched(runner.step.forward)
+        xb, yb, pred, _ = next(runner.train_steps(0))
         trained = noise_state(cpu)
         runner.evaluate(0, replace(runner.valid, limit=1))
         evaluated = noise_state(cpu)
@@ -73,7 +74,19 @@ def tried(training: Training, splits: Splits) -> Trial:
         nested_outputs=not isinstance(pred, Tensor),
         lazy_input=build.first_input(root, splits.spec) if lazy else None,
         target_shape=runner.train.target_shape,
-        weighted=isinstance(loss, tuple),
+        weighted=any(isinstance(loss, tuple) for loss in returned),
         closed=type(runner.optimizer) if isinstance(runner.step, ClosureStep) else None,
         watched=runner.scheduler_watches,
     )
+
+
+def _watched(forward: Forward) -> list[Any]:
+    """Return the list that gets what the loss returns, whoever calls it: an own step may, in training or evaluation."""
+    returned, loss = list[Any](), forward.loss
+
+    def watched(*given: Any) -> Any:
+        returned.append(loss(*given))
+        return returned[-1]
+
+    object.__setattr__(forward, "loss", watched)
+    return returned

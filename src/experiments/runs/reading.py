@@ -22,9 +22,30 @@ from experiments.runs.find import folder_of, run_in
 from experiments.runs.prediction import Prediction
 from experiments.seeds import noise_kept
 from experiments.training.result import Result
+from experiments.training.runner import Runner
 
 
-class Reader:
+class TrainedModel:
+    """A run's trained model, for rows that are not those of its dataset."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.spec = folder, load.data_spec(folder)
+        self.root = load.configuration(folder, [*load.here(folder), "loader.valid_shuffle=false"])
+
+    def runner(self, x: Tensor) -> Runner:
+        """Return the model's runner, with rows (n, ...) for validation."""
+        with noise_kept():
+            runner, _ = load.trained_runner(self.folder, self.root, as_data(self.spec, x), torch.device("cpu"))
+        runner.model.eval()
+        return runner
+
+    def in_words(self, outputs: Tensor) -> Tensor:
+        """Return outputs (n, outputs, ...), of labels as probabilities."""
+        # The log-softmax of log-probabilities is themselves, so this holds for every stage's model.
+        return outputs.float().softmax(dim=1) if self.spec.classes else outputs
+
+
+class Reader(TrainedModel):
     """A run's trained model, for images.
 
     Raises:
@@ -32,9 +53,7 @@ class Reader:
     """
 
     def __init__(self, run: str | Path | Result, *, output_root: str | Path = "outputs") -> None:
-        self.folder = folder_of(run, output_root)
-        self.spec = load.data_spec(self.folder)
-        self.root = load.configuration(self.folder, [*load.here(self.folder), "loader.valid_shuffle=false"])
+        super().__init__(folder_of(run, output_root))
         self.metadata = register.dataset.get(self.root.dataset["name"]).metadata
         self.own = self.metadata.get("prepare")
         if self.own is None:
@@ -72,15 +91,9 @@ class Reader:
         """Return the model's prediction for each image."""
         if not paths:
             return []
-        splits = as_data(self.spec, torch.from_numpy(np.stack([image.pixels for image in seen])))
-        with noise_kept():
-            runner, _ = load.trained_runner(self.folder, self.root, splits, torch.device("cpu"))
-        runner.model.eval()
+        runner = self.runner(torch.from_numpy(np.stack([image.pixels for image in seen])))
         with torch.inference_mode():
-            outputs = torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)])
-        if self.spec.classes:
-            # The log-softmax of log-probabilities is themselves, so this holds for every stage's model.
-            outputs = outputs.float().softmax(dim=1)
+            outputs = self.in_words(torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)]))
         labels = self.spec.labels or tuple(map(str, range(self.spec.outputs)))
         return [
             Prediction(path, tuple(row), labels if self.spec.classes else (), image.pixels, image.how)
@@ -125,9 +138,9 @@ def draw(predictions: Sequence[Prediction], target: Path) -> None:
     print(f"what the model saw: {terminal.relative(target)}{more}", file=sys.stderr)
 
 
-def as_data(spec: DataSpec, pixels: Tensor) -> Splits:
-    """Return images in place of a dataset's rows, with targets that nobody reads."""
-    count = len(pixels)
-    targets = torch.zeros(count, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
-    rows = Split(TensorDataset(pixels.reshape(count, -1), targets), spec.shape)
+def as_data(spec: DataSpec, x: Tensor) -> Splits:
+    """Return rows in place of a dataset's, with targets that nobody reads."""
+    count = len(x)
+    targets = torch.zeros(count, *spec.places, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
+    rows = Split(TensorDataset(x.reshape(count, -1), targets), spec.shape, classes=spec.classes)
     return Splits(rows, rows, spec)

@@ -10,22 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from experiments.data.split import Split
-from experiments.data.splits import Splits
-from experiments.data.tensors import viewed
+from experiments.data.tensors import ones, viewed
 from experiments.data.vocabulary import Vocabulary
 from experiments.errors import ConfigError, DataError, Fault
-from experiments.runs import load
+from experiments.runs.reading import TrainedModel
 from experiments.runs.terminal import relative
-from experiments.seeds import noise_kept
 from experiments.training.runner import Runner
 
 YES_NO = {"true": "1", "false": "0"}
 
 
-class RowReader:
+class RowReader(TrainedModel):
     """A run's trained model, for rows that a dataset's `extra` says how to read: under "columns" or "text".
 
     Raises:
@@ -33,8 +29,7 @@ class RowReader:
     """
 
     def __init__(self, folder: Path, reads: str) -> None:
-        self.folder, self.spec = folder, load.data_spec(folder)
-        self.root = load.configuration(folder, [*load.here(folder), "loader.valid_shuffle=false"])
+        super().__init__(folder)
         if reads not in self.spec.extra:
             remedy = "--row and --rows read what dataset=table trained on, --text what dataset=text did"
             raise ConfigError(Fault(relative(folder), f"was trained on dataset {self.spec.name}; {remedy}"))
@@ -43,20 +38,12 @@ class RowReader:
         """Return the model's outputs (n, outputs, ...) for rows (n, ...); for labels, probabilities."""
         valid = self._runner.valid
         with torch.inference_mode():
-            found: Tensor = self._runner.predict(viewed(valid.split.inputs(x.flatten(1)), valid.shape)).float()
-        return found.softmax(dim=1) if self.spec.classes else found
+            return self.in_words(self._runner.predict(viewed(valid.split.inputs(x.flatten(1)), valid.shape)))
 
     @cached_property
     def _runner(self) -> Runner:
         """The model's runner, whose data are two rows that nobody reads."""
-        shape = (2, *self.spec.places) if self.spec.classes else (2, self.spec.outputs)
-        x = torch.zeros(2, self.spec.features, dtype=getattr(torch, self.spec.dtype))
-        y = torch.zeros(shape, dtype=torch.long if self.spec.classes else torch.float32)
-        data = Split(TensorDataset(x, y), self.spec.shape, classes=self.spec.classes)
-        with noise_kept():
-            runner, _ = load.trained_runner(self.folder, self.root, Splits(data, data, self.spec), torch.device("cpu"))
-        runner.model.eval()
-        return runner
+        return self.runner(ones(self.spec.shape, self.spec.dtype))
 
 
 def rows(folder: Path, row: str | None, file: Path | None) -> list[dict[str, float]]:

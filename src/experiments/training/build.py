@@ -27,6 +27,7 @@ from experiments.training import (
     build_step,
     checks,
     losses,
+    one_batch,
     own_step,
     precision,
     protocols,
@@ -60,7 +61,7 @@ def load_dataset(settings: Mapping[str, Any], loss: str = "") -> Splits:
         _loaded.clear()
         name = settings["name"]
         with fixed_noise():
-            made = _bound(register.dataset, settings)()
+            made = register.dataset.chosen(settings)()
             checks.require_splits(made, name)
             splits = made if isinstance(made, Splits) else Splits.of(**made)
         if not splits.spec.name:
@@ -79,7 +80,7 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     model = undrawn_model(root, spec, seeds)
     if weights.is_lazy(model):
         problem = f"{root.model['name']} has lazy layers, and cannot take two rows of ones"
-        with torch.no_grad(), checks.refused("model", problem):
+        with torch.no_grad(), one_batch.refused("model", problem):
             model.eval()(first_input(root, spec))
     return model
 
@@ -121,7 +122,7 @@ def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor]
     found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for name, given in root.transforms.items():
         if not (metadata := register.transform.get(name).metadata).get("pairs"):
-            function = functools.partial(_call_transform, register.transform.bind(name, given), spec)
+            function = functools.partial(_with_spec, register.transform.bind(name, given), spec)
             found.append((function, bool(metadata.get("training_only"))))
     return found
 
@@ -158,7 +159,7 @@ def assemble(
     forward, target_shape = _forward(root, model, loss, device, splits.spec, valid, metrics)
     train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
-        checks.require_last_batch(forward, train, valid, root)
+        one_batch.require_last_batch(forward, train, valid, root)
     step = build_step.step(
         *(root, forward, optimizer, train, splits, group, before_step),
         seed=seeds.init,
@@ -237,13 +238,9 @@ def _order(settings: LoaderSettings, split: Split, part: str, *, shuffle: bool, 
     return Order(size, shuffle=shuffle, seed=seed, rows=rows, weights=weights)
 
 
-def _bound(registry: Registry, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    return registry.bind(settings["name"], registry.own(settings))
-
-
 def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
     """Return what a component's factory returns, checked."""
-    made = _bound(registry, settings)(*given)
+    made = registry.chosen(settings)(*given)
     protocols.require_returned(made, registry.group, settings["name"])
     return made
 
@@ -277,7 +274,7 @@ def _forward(
     """
     found = transforms(root, spec)
     pairs = {
-        name: functools.partial(_call_pair, register.transform.bind(name, given), spec)
+        name: functools.partial(_with_spec, register.transform.bind(name, given), spec)
         for name, given in root.transforms.items()
         if register.transform.get(name).metadata.get("pairs")
     }
@@ -291,15 +288,11 @@ def _forward(
         pair_transforms=list(pairs.values()),
         gradients=bool(register.model.get(root.model["name"]).metadata.get("gradients")),
     )
-    shape, pred, target = checks.require_one_batch(forward, valid, root, spec)
+    shape, pred, target = one_batch.require_one_batch(forward, valid, root, spec)
     run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
-    checks.require_pairs(forward, valid, pairs)
+    one_batch.require_pairs(forward, valid, pairs)
     return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
 
 
-def _call_pair(transform: Callable[..., Any], spec: DataSpec, xb: Tensor, yb: Tensor) -> Any:
-    return transform(xb, yb, spec)
-
-
-def _call_transform(transform: Callable[..., Tensor], spec: DataSpec, xb: Tensor) -> Tensor:
-    return transform(xb, spec)
+def _with_spec(transform: Callable[..., Any], spec: DataSpec, *given: Nested) -> Any:
+    return transform(*given, spec)

@@ -40,7 +40,7 @@ def optimizer(root: RootConfig, model: Any, *, resumable: bool = False) -> Any:
         given: Any = [one for _, one in _trained(model, root)] if root.freeze else model.parameters()
         if groups or named:
             given = _in_groups(_trained(model, root), groups) if groups else _trained(model, root)
-        return register.optim.bind(name, register.optim.own(root.optim))(given)
+        return register.optim.chosen(root.optim)(given)
 
     try:
         made = make(model)
@@ -72,7 +72,7 @@ def scheduler(root: RootConfig, steered: Any, steps: int) -> tuple[Any, str | No
     """
     name, known = root.scheduler["name"], [one for one in figure_names(root.metrics) if one[:6] in ("train/", "valid/")]
     try:
-        made = register.scheduler.bind(name, register.scheduler.own(root.scheduler))(steered, root.epochs, steps)
+        made = register.scheduler.chosen(root.scheduler)(steered, root.epochs, steps)
     except (ValueError, TypeError) as error:
         if isinstance(steered, torch.optim.Optimizer):
             raise ConfigError(Fault("scheduler", f"{name} cannot be made: {first_line(error)}")) from error

@@ -13,7 +13,7 @@ from experiments.config.root import RootConfig, channels_last
 from experiments.data.batches import Batches
 from experiments.data.splits import Splits
 from experiments.errors import ConfigError, Fault
-from experiments.training import build_optimizer, cuda_graph, losses, own_step, precision
+from experiments.training import build_optimizer, cuda_graph, losses, own_step, precision, protocols
 from experiments.training.distributed import sampler
 from experiments.training.distributed import step as joint
 from experiments.training.distributed.group import Group
@@ -68,6 +68,8 @@ def step(
         return ClosureStep(forward, update, pause=root.inspect.breakpoint, **parts)
     if own:
         component = losses.made(register.step, root.step, splits, forward.device, seed)
+        if hasattr(component, "state_dict"):
+            protocols.require_states({"step": component})
         return own_step.OwnStep(forward, update, component, splits.spec)
     if isinstance(update, joint.JointUpdate):
         joint.warn_of_batch_norm(model, root.model["name"])

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.errors import ConfigError, Fault
 from experiments.training.step import Forward
@@ -35,7 +34,7 @@ def compiled(forward: Forward, name: str, valid: Batches) -> Forward:
     forward = replace(forward, compiled=call)
     with forward.evaluating(), in_words():  # as in evaluation, which then reuses it
         xb, _ = next(valid.epoch(0))
-        forward.predict(nested.apply(lambda tensor: tensor.to(forward.device), xb))
+        forward.predict(forward.moved(xb))
     return forward
 
 

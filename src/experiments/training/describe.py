@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.data import nested
+
 if TYPE_CHECKING:
     from experiments.training.runner import Runner
 
@@ -52,24 +54,24 @@ def layers(runner: Runner) -> tuple[list[dict[str, str]], str]:
         shapes[module] = _shape(output)
 
     with counter, register_module_forward_pre_hook(before), register_module_forward_hook(after):
-        xb, _, _, _ = next(runner.train_steps(0))
-    rows = [
+        rows = nested.rows(next(runner.train_steps(0))[0])
+    table = [
         {
             "layer": name or "(model)",
             "type": type(module).__name__,
             "output": shapes.get(module, "not called"),
             "parameters": f"{parameters(module, recurse=False):,}",
-            "MACs of a row": f"{flops[module] // 2 // len(xb):,}",
+            "MACs of a row": f"{flops[module] // 2 // rows:,}",
         }
         for name, module in (model.named_modules() if isinstance(model, nn.Module) else ())
         if not [*module.children()] or parameters(module, recurse=False)
     ]
-    if not rows:
+    if not table:
         tensors = model.state_dict().items()
-        rows = [{"tensor": name, "shape": _shape(one), "parameters": f"{one.numel():,}"} for name, one in tensors]
+        table = [{"tensor": name, "shape": _shape(one), "parameters": f"{one.numel():,}"} for name, one in tensors]
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    step = f"a training step of {len(xb):,} rows: {counter.get_total_flops():,} FLOPs of products and convolutions"
-    return rows, f"{parameters(model):,} parameters, {trained:,} of them trained; {step}"
+    step = f"a training step of {rows:,} rows: {counter.get_total_flops():,} FLOPs of products and convolutions"
+    return table, f"{parameters(model):,} parameters, {trained:,} of them trained; {step}"
 
 
 def _shape(value: Any) -> str:

@@ -32,12 +32,10 @@ def made(registry: Registry, settings: Mapping[str, Any], splits: Splits, device
     Raises:
         ConfigError: it has parameters, which nothing would train.
     """
-    arguments = dict(settings)
-    name = arguments.pop("name")
-    bound, factory = registry.bind(name, arguments), registry.get(name).factory
-    if not inspect.isclass(factory):
+    bound, component = registry.chosen(settings), registry.get(settings["name"])
+    if not inspect.isclass(component.factory):
         return bound
-    passed = registry.passed_to(registry.get(name))
+    name, passed = component.name, registry.passed_to(component)
     seed_noise(seed)
     instance = bound(*({"data": splits.spec, "counts": splits.class_counts}[value] for value in passed))
     if isinstance(instance, nn.Module):
@@ -59,9 +57,11 @@ def require_mean(loss: Callable[..., Any], pred: Any, target: Any, name: str) ->
 
     size = nested.rows(target)
     half = size // 2
-    if half == 0 or isinstance(loss(pred, target), tuple):
-        if ranks.world() > 1 and half:
+    if isinstance(loss(pred, target), tuple):
+        if ranks.world() > 1:
             raise ConfigError(Fault("loss", f"{name} returns its weight, which processes do not share; train in one"))
+        return
+    if half == 0:
         return
     try:
         whole, again, twice = of(slice(None)), of(slice(None)), of(slice(None), 2)

@@ -66,7 +66,7 @@ class Sums:
         """Rows so far; of all processes, once the means are taken."""
         return int(sum(self._whole or self.sizes))
 
-    def add(self, pred: Nested, target: Nested, loss: Tensor | tuple[Tensor, Tensor]) -> None:
+    def add(self, pred: Nested, target: Nested, loss: Tensor | tuple[Tensor, Tensor | float]) -> None:
         """Add one batch: its predictions, its targets, its loss (the mean, or sum and weight). No sum is read."""
         rows = nested.rows(target)
         if not rows:  # another process has the rows of an epoch's last batch
@@ -77,7 +77,7 @@ class Sums:
         batch = (pred, target) if self.metrics else (None, None)
         if self._pending and _row_shapes(self._pending[-1][:2]) != _row_shapes(batch):
             self._pool()
-        self._pending.append((*batch, loss if isinstance(loss, Tensor) else torch.stack(loss)))
+        self._pending.append((*batch, loss if isinstance(loss, Tensor) else _stacked(*loss)))
         size = sum(part.nbytes for part in nested.leaves(batch)) * len(self._pending)
         several = not isinstance(batch[0], Tensor | None) or not isinstance(batch[1], Tensor | None)
         if len(self._pending) == POOLED or size >= POOLED_BYTES or several:
@@ -111,19 +111,17 @@ class Sums:
         """Return the mean loss and metrics, summed in float64: the one place where a pass is read from the device."""
         self._pool()
         self._whole = whole = self.all_reduce(self.sizes)
-        losses = torch.cat(self._losses).tolist()
+        losses = torch.cat(self._losses).cpu().double()
         weights = self.sizes if self.by_rows else [size / rows for size, rows in zip(self.sizes, whole, strict=False)]
-        weighted = isinstance(losses[0], list)
-        if weighted:
-            sums_and_weights, losses = losses, [total / weight for total, weight in losses]
-        sums = [sum(loss * weight for loss, weight in zip(losses, weights, strict=True))]
+        means = (losses if losses.ndim == 1 else losses[:, 0] / losses[:, 1]).tolist()
+        sums = [sum(loss * weight for loss, weight in zip(means, weights, strict=True))]
         for values in self._metrics.values():
             found = torch.stack(values).tolist()
             sums.append(sum(found if self.by_rows else [v / rows for v, rows in zip(found, whole, strict=False)]))
         total, sums = self.rows if self.by_rows else len(whole), self.all_reduce(sums)
         figures = {name: value / total for name, value in zip(("loss", *self.metrics), sums, strict=True)}
-        if weighted and self.by_rows:
-            figures["loss"] = sum(s for s, _ in sums_and_weights) / sum(weight for _, weight in sums_and_weights)
+        if losses.ndim == 2 and self.by_rows:
+            figures["loss"] = float(mean(tuple(losses.sum(0))))
         figures |= {name: float(metric.compute()) for name, metric in self.over_pass.items()}
         return {name: figures[name] for name in self.names}
 
@@ -144,6 +142,10 @@ class Sums:
                 plain = value if isinstance(value, Tensor) else as_number(value)
                 self._metrics[name].append(torch.as_tensor(plain, device=losses[0].device))
         self._pending.clear()
+
+
+def _stacked(total: Tensor, weight: Tensor | float) -> Tensor:
+    return torch.stack([total, torch.as_tensor(weight, dtype=total.dtype, device=total.device)])
 
 
 def _row_shapes(batch: Nested) -> list[torch.Size]:

@@ -21,7 +21,7 @@ from experiments.data.nested import Nested
 from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import fixed_noise
-from experiments.training import checks, describe, protocols
+from experiments.training import describe, one_batch, protocols
 from experiments.training.distributed.group import Group
 from experiments.training.meters import Metric, OverPass, as_number
 from experiments.training.step import Forward
@@ -92,7 +92,7 @@ def require(metrics: Metrics, pred: Nested, target: Nested, forward: Forward, va
     given = f"predictions {describe.shape(pred)}, targets {describe.shape(target)}"
     for name, metric in metrics.items():
         key, problem = f"metrics.{name}", f"{name} cannot take {given}"
-        with torch.no_grad(), checks.refused(key, problem, MISFITS):
+        with torch.no_grad(), one_batch.refused(key, problem, MISFITS):
             if isinstance(metric, OverPass):
                 value, expected = _over(metric.start(), pred, target, forward, valid), "a number"
             else:
@@ -132,7 +132,7 @@ def _over(running: Any, pred: Nested, target: Nested, forward: Forward, valid: B
     with contextlib.suppress(*MISFITS):
         return running.compute()
     for batch in itertools.islice(valid.epoch(0), 1, None):
-        xb, yb = nested.apply(lambda part: part.to(forward.device), batch)
+        xb, yb = forward.moved(batch)
         running.update(forward.predict(xb), yb)
     return running.compute()
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from experiments.data import nested
 from experiments.data.batches import Batches
+from experiments.data.nested import Nested
 from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault, TrainingError, first_line, suggestion
 from experiments.training.losses import mean
@@ -59,20 +60,21 @@ class OwnStep(EagerStep):
         self.component, self.training = component, StepTraining(forward, update, data)
         self._train, self._evaluate = getattr(component, "train", component), getattr(component, "evaluate", None)
 
-    def __call__(self, xb: Tensor, yb: Tensor, number: int | Tensor) -> Taken:
+    def train(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         """Take one step; return its predictions, targets and loss, without gradients."""
         self.training.number = number
-        return self._called_with(self._train, *self.transformed(xb, yb))
+        return self._called_with(self._train, xb, yb)
 
-    def evaluate(self, xb: Tensor, yb: Tensor) -> Taken:
+    def evaluate(self, xb: Nested, yb: Nested) -> Taken:
         """Return predictions, targets and loss of a batch: the step's own, else the model's."""
         if self._evaluate is None:
             return super().evaluate(xb, yb)
         return self._called_with(self._evaluate, self.forward.prepared(xb), yb)
 
-    def _called_with(self, function: Any, xb: Tensor, yb: Tensor) -> Taken:
+    def _called_with(self, function: Any, xb: Nested, yb: Nested) -> Taken:
         pred, target, loss = self._compute(function, self.training, xb, yb)
-        return nested.apply(Tensor.detach, pred), nested.apply(Tensor.detach, target), nested.apply(Tensor.detach, loss)
+        target = yb if target is yb else nested.apply(Tensor.detach, target)
+        return nested.apply(Tensor.detach, pred), target, nested.apply(Tensor.detach, loss)
 
 
 def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
@@ -83,7 +85,7 @@ def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
     """
     updates: list[None] = []
     try:
-        xb, yb = (nested.apply(lambda part: part.to(step.forward.device), part) for part in next(valid.epoch(0)))
+        xb, yb = step.forward.moved(next(valid.epoch(0)))
         copied = copy.deepcopy((step.forward.model, step.update.optimizer, step.component))
         model, optimizer, component = copied
         update = Update(list(model.parameters()), optimizer, steps=1, max_grad_norm=step.update.max_grad_norm)

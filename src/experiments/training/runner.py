@@ -175,6 +175,7 @@ class Runner:
             self.progress.step = index + 1
             if hooked:
                 hooks.call("on_step_end", self, epoch * steps + index)
+                self.model.train()  # a hook may have evaluated
             yield xb, target, pred, loss
 
     def step_scheduler(self, each: str, figures: Mapping[str, float] | None = None) -> None:
@@ -209,7 +210,7 @@ class Runner:
 
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
-        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+        return self.step.forward.moved(value)
 
     def prepared(self, xb: Nested) -> Nested:
         """Return a batch on the device, after the transforms of evaluation."""

@@ -61,6 +61,10 @@ class Forward:
         result: Tensor = mean(self.loss(pred, target))
         return result
 
+    def moved(self, value: Nested) -> Nested:
+        """Return a batch, or a part of one, on the device."""
+        return nested.apply(lambda tensor: tensor.to(self.device, non_blocking=True), value)
+
     def prepared(self, xb: Nested) -> Nested:
         """Return a batch after the transforms of evaluation."""
         for transform in self.valid_transforms:
@@ -88,60 +92,68 @@ class EagerStep:
         self.forward, self.update, self.pause, self.rows_at_once = forward, update, pause, rows_at_once
         self.component: Any = None  # of an own step
         # Looked up once: a small model's step takes no longer than a few of these.
-        self._transforms, self._pairs, self._compute = (
-            forward.train_transforms,
-            forward.pair_transforms,
-            forward.compute,
-        )
-        self._called, self._loss_function = forward.called, forward.loss
+        self._changes = bool(forward.train_transforms or forward.pair_transforms)
+        self._compute, self._called, self._loss_function = forward.compute, forward.called, forward.loss
         self._scaler, self._zero_grad = update.scaler, update.zero_grad
+        self._gradients = self.in_parts if rows_at_once else self.backward
 
     def __call__(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
         """Take one step; return predictions, targets and the loss before its update, without gradients."""
-        target = yb
-        if self._transforms or self._pairs:
-            xb, target = self.transformed(xb, yb)
-        pred, loss = self.backward(xb, target)
+        if not self._changes:
+            return self.train(xb, yb, number)
+        xb, mixed = self.transformed(xb, yb)
+        pred, target, loss = self.train(xb, mixed, number)
+        if target is mixed and _are_shares(mixed, yb):
+            target = mixed.argmax(1)  # of mixed labels, metrics take the strongest
+        return pred, target, loss
+
+    def train(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step with a batch after the transforms."""
+        pred, loss = self._gradients(xb, yb)
         self.update(mean(loss), number)
         self._zero_grad()
-        if target is not yb and target.is_floating_point() and not yb.is_floating_point():
-            target = target.argmax(1)  # of mixed labels, metrics take the strongest
-        return pred, target, loss
+        return pred, yb, loss
 
     def transformed(self, xb: Nested, yb: Nested) -> tuple[Nested, Nested]:
         """Return a training batch and its targets after the transforms."""
-        for transform in self._transforms:
+        for transform in self.forward.train_transforms:
             xb = transform(xb)
-        for pair in self._pairs:
+        for pair in self.forward.pair_transforms:
             xb, yb = pair(xb, yb)
         return xb, yb
 
-    def backward(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
-        """Add the gradients of the mean loss; return predictions and what the loss returned, without gradients."""
-        if not self.rows_at_once:
-            return self._backward(xb, yb)
-        rows, size = nested.rows(yb), self.rows_at_once
-        parts = zip(nested.split(xb, size), nested.split(yb, size), strict=True)
-        done = [self._backward(part, target, nested.rows(target) / rows) for part, target in parts]
-        preds, losses = zip(*done, strict=True)
-        return nested.apply(lambda *each: torch.cat(each), *preds), sum(losses[1:], losses[0])
+    def backward(self, xb: Nested, yb: Nested, share: float = 1.0) -> tuple[Nested, Any]:
+        """Add the gradients of the mean loss; return predictions and what the loss returned, without gradients.
 
-    def _backward(self, xb: Nested, yb: Nested, share: float = 1.0) -> tuple[Nested, Any]:
+        `share` is that of these rows in a batch which is taken in parts.
+        """
         pred = self._compute(self._called, xb)
-        returned = self._compute(self._loss_function, pred, yb)
-        returned = returned if share == 1.0 else returned * share
-        loss = mean(returned)
-        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        loss = self._compute(self._loss_function, pred, yb)
+        loss = loss if share == 1.0 else loss * share
+        scaled = mean(loss) if self._scaler is None else self._scaler.scale(mean(loss))
         scaled.backward()
         if self.pause:
             breakpoint()  # noqa: T100  # debug=step: look at xb, yb, pred, loss, p.grad of update.params
-        return nested.apply(Tensor.detach, pred), nested.apply(Tensor.detach, returned)
+        return nested.apply(Tensor.detach, pred), nested.apply(Tensor.detach, loss)
+
+    def in_parts(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
+        """Go backward from each part of a batch, as from the whole."""
+        rows, size = nested.rows(yb), self.rows_at_once
+        parts = zip(nested.split(xb, size), nested.split(yb, size), strict=True)
+        done = [self.backward(part, target, nested.rows(target) / rows) for part, target in parts]
+        preds, losses = zip(*done, strict=True)
+        return nested.apply(lambda *each: torch.cat(each), *preds), sum(losses[1:], losses[0])
 
     def evaluate(self, xb: Nested, yb: Nested) -> Taken:
         """Return predictions, targets and the loss of a batch on its device, as in evaluation, without gradients."""
         pred = self.forward.predict(xb)
         loss = self._compute(self.forward.loss, pred, yb)
         return nested.apply(Tensor.detach, pred), yb, nested.apply(Tensor.detach, loss)
+
+
+def _are_shares(target: Nested, labels: Nested) -> bool:
+    both = isinstance(target, Tensor) and isinstance(labels, Tensor)
+    return both and target.is_floating_point() and not labels.is_floating_point()
 
 
 class ClosureStep(EagerStep):
@@ -151,11 +163,13 @@ class ClosureStep(EagerStep):
         super().__init__(forward, update, **settings)
         self.update.step = self._step
 
-    def backward(self, xb: Nested, yb: Nested) -> tuple[Nested, Any]:
-        """Compute the gradients that the optimiser starts from, and keep the batch."""
-        pred, loss = super().backward(xb, yb)
+    def train(self, xb: Nested, yb: Nested, number: int | Tensor) -> Taken:
+        """Take one step with a batch, which is kept for it, with the loss that the optimiser starts from."""
+        pred, loss = self._gradients(xb, yb)
         self._batch, self._loss = (xb, yb), [mean(loss)]
-        return pred, loss
+        self.update(mean(loss), number)
+        self._zero_grad()
+        return pred, yb, loss
 
     def _step(self) -> None:
         update = self.update
@@ -169,7 +183,7 @@ class ClosureStep(EagerStep):
             if known and all(map(torch.equal, before, update.params)):  # nothing to evaluate again
                 return known[0]  # type: ignore[no-any-return]  # a loss
             self._zero_grad()
-            _, loss = super(ClosureStep, self).backward(*self._batch)
+            _, loss = self._gradients(*self._batch)
             update.clipped()
             result: Tensor = mean(loss)
             return result

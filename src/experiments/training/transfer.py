@@ -63,9 +63,11 @@ def freeze(model: Any, patterns: Sequence[str], name: str) -> None:
     """Exclude parameters from training; a module that is frozen as a whole stays in evaluation mode."""
     modules, single = frozen(model, patterns, name)
     for each in single:
-        model.get_parameter(each).requires_grad_(requires_grad=False)
+        model.get_parameter(each).requires_grad = False
     for outer in modules:
-        for module in model.get_submodule(outer).requires_grad_(requires_grad=False).eval().modules():
+        for parameter in model.get_submodule(outer).parameters():
+            parameter.requires_grad = False  # a lazy layer's has no requires_grad_() yet
+        for module in model.get_submodule(outer).eval().modules():
             module.train = partial(_unchanged, module)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Len
 
 from experiments.config.registry import register
 from experiments.data import image_cache, own_arrays
 from experiments.data.image_cache import Named, Wanted
-from experiments.data.own_arrays import PARTS, Array
+from experiments.data.own_arrays import Array
 from experiments.data.splits import Splits
-from experiments.data.stratify import plain, stratified
+from experiments.data.stratify import Division, Seed, ValidFraction
 from experiments.errors import DataError, first_line, suggestion
 from experiments.files import expanded
 
@@ -33,8 +33,8 @@ def hf(
     y: str | None = None,
     size: Positive | Annotated[list[Positive], Len(2, 2)] | None = None,
     mode: Literal["RGB", "L"] = "RGB",
-    valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
-    seed: Annotated[int, Ge(0)] = 0,
+    valid_fraction: ValidFraction = 0.2,
+    seed: Seed = 0,
     skip_damaged: bool = False,
     cache: str = "data/images",
 ) -> Splits:
@@ -49,11 +49,11 @@ def hf(
         said = [f"x is {', '.join(columns)}, y is {target}"]
         targets, names = _targets(parts, target, said)
         if "valid" not in parts:
-            whole, all_targets = parts["train"], targets["train"]
-            choose = stratified if all_targets.dtype.kind in "biu" else plain
-            chosen = dict(zip(("train", "valid"), choose(all_targets, fraction=valid_fraction, seed=seed), strict=True))
+            whole, values = parts["train"], targets["train"]
+            labels = values if values.dtype.kind in "biu" else None
+            chosen = Division(valid_fraction, seed=seed).parts(len(values), labels=labels)
             parts |= {part: whole.select(rows) for part, rows in chosen.items()}
-            targets |= {part: all_targets[rows] for part, rows in chosen.items()}
+            targets |= {part: values[rows] for part, rows in chosen.items()}
         if _is_image(parts["train"].features[columns[0]]):
             images = {part: _images(dataset, columns[0], part) for part, dataset in parts.items()}
             source = [(part, dataset._fingerprint, columns) for part, dataset in parts.items()]
@@ -99,11 +99,11 @@ def _parts(loaded: Any) -> dict[str, Any]:
     theirs = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
     if len(theirs) == 1:
         return {"train": theirs.popitem()[1]}
-    named = {name: ours.removeprefix("_") or "train" for ours, names in PARTS.items() for name in names}
-    if "train" not in theirs or (others := theirs.keys() - named.keys()):
-        what = "without train" if "train" not in theirs else f"of which {', '.join(sorted(others))} have no known use"
+    named = own_arrays.by_split(theirs)
+    if "train" not in named or (others := theirs.keys() - set(named.values())):
+        what = "without train" if "train" not in named else f"of which {', '.join(sorted(others))} have no known use"
         raise DataError(f"it has the splits {', '.join(theirs)}, {what}; expected train, validation and test")
-    return {named[name]: dataset for name, dataset in theirs.items()}
+    return {ours: theirs[name] for ours, name in named.items()}
 
 
 def _columns(features: Mapping[str, Any], x: Sequence[str] | None, y: str | None) -> tuple[list[str], str]:
@@ -116,7 +116,9 @@ def _columns(features: Mapping[str, Any], x: Sequence[str] | None, y: str | None
         raise DataError(f"no column has the targets by its name; set dataset.y to one of {', '.join(features)}")
     others = [name for name in features if name != target]
     images = [name for name in others if _is_image(features[name])]
-    columns = [*x] if x else images or [name for name in others if _is_number(features[name])]
+    inner = {name: getattr(features[name], "feature", features[name]) for name in others}  # a list's is of its numbers
+    numbers = [name for name in others if str(getattr(inner[name], "dtype", "")).startswith(NUMBERS)]
+    columns = [*x] if x else images or numbers
     text = [name for name in columns or others if getattr(features[name], "dtype", "") in ("string", "large_string")]
     if text:
         raise DataError(f"the column {text[0]!r} holds text, which dataset=text reads; dataset.x names other columns")
@@ -137,12 +139,6 @@ def _images(dataset: Any, column: str, part: str) -> Iterator[Named]:
 
 def _is_image(feature: Any) -> bool:
     return type(feature).__name__ == "Image"
-
-
-def _is_number(feature: Any) -> bool:
-    """Return whether a column has numbers, or lists of numbers."""
-    inner = getattr(feature, "feature", feature)
-    return str(getattr(inner, "dtype", "")).startswith(NUMBERS)
 
 
 def _targets(parts: Mapping[str, Any], column: str, said: list[str]) -> tuple[dict[str, Array], list[str]]:

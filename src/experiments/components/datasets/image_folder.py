@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Len
 
 from experiments.config.registry import register
 from experiments.data import image_cache, own_arrays
 from experiments.data.image_cache import Wanted
 from experiments.data.images import SUFFIXES
-from experiments.data.own_arrays import PARTS
 from experiments.data.splits import Splits
-from experiments.data.stratify import stratified
+from experiments.data.stratify import Division, Seed, ValidFraction
 from experiments.errors import DataError, suggestion
 from experiments.files import expanded
 
@@ -33,8 +32,8 @@ def image_folder(
     root: str,
     size: Positive | Annotated[list[Positive], Len(2, 2)] | None = None,
     mode: Literal["RGB", "L"] = "RGB",
-    valid_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2,
-    seed: Annotated[int, Ge(0)] = 0,
+    valid_fraction: ValidFraction = 0.2,
+    seed: Seed = 0,
     skip_damaged: bool = False,
     cache: str = "data/images",
 ) -> Splits:
@@ -49,11 +48,12 @@ def image_folder(
         targets = {part: np.array([classes.index(name) for name, _ in files]) for part, files in parts.items()}
         if "valid" not in parts:
             files, y = parts["train"], targets["train"]
-            chosen = dict(zip(("train", "valid"), stratified(y, fraction=valid_fraction, seed=seed), strict=True))
+            chosen = Division(valid_fraction, seed=seed).parts(len(y), labels=y)
             parts |= {part: [files[row] for row in rows] for part, rows in chosen.items()}
             targets |= {part: y[rows] for part, rows in chosen.items()}
         images = {part: [(str(path), path) for _, path in files] for part, files in parts.items()}
-        source = {part: [(str(path), _version(path)) for _, path in files] for part, files in parts.items()}
+        stats = {part: [(path, path.stat()) for _, path in files] for part, files in parts.items()}
+        source = {part: [(str(p), (s.st_size, s.st_mtime_ns)) for p, s in found] for part, found in stats.items()}
         rows = image_cache.rows(images, targets, source, Wanted(size, mode, skip_damaged, cache))
         splits = Splits.of(**rows, classes=len(classes), labels=classes, source=root, name="image_folder")
     except (DataError, OSError) as error:
@@ -67,16 +67,11 @@ def _folders(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise DataError("not a folder" if root.exists() else "no such folder")
     inside = {path.name: path for path in _visible(root) if path.is_dir()}
-    known = {name: ours.removeprefix("_") or "train" for ours, names in PARTS.items() for name in names if name}
-    splits = [name for name in inside if name.lower() in known]
+    splits = [name for name in inside if name.lower() in own_arrays.SPLITS]
     nested = [name for name in splits if any(path.is_dir() for path in _visible(inside[name]))]
     if not nested and (not splits or len(splits) < len(inside)):
         return {"train": root}
-    found: dict[str, Path] = {}
-    for name in nested or splits:
-        if known[name.lower()] in found:
-            raise DataError(f"{found[known[name.lower()]].name}/ and {name}/ are the same split; keep one of them")
-        found[known[name.lower()]] = inside[name]
+    found = {part: inside[name] for part, name in own_arrays.by_split(nested or splits).items()}
     if "train" not in found:
         raise DataError(f"{', '.join(found)} without train; it should have train/, perhaps valid/ and test/")
     if ignored := sorted(inside.keys() - {path.name for path in found.values()}):
@@ -122,11 +117,6 @@ def _visible(folder: Path) -> list[Path]:
 
 def _is_visible(path: Path) -> bool:
     return not any(part.startswith(".") or part.lower() in SYSTEM for part in path.parts)
-
-
-def _version(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _is_image(path: Path) -> bool:

@@ -57,7 +57,7 @@ class Transformer(nn.Module):
 def first_layer(data: DataSpec, width: int) -> nn.Module:
     """Return what makes `width` numbers of each place: an embedding of tokens, or a linear layer of numbers."""
     if len(data.shape) != (1 if data.dtype in ("int64", "uint8") else 2):
-        problem = "it takes tokens (length,) or numbers (length, features)"
+        problem = "it takes tokens (length,) or numbers (length, features), as the dataset's shape=(length, features)"
         raise ConfigError(Fault("model", f"{problem}; dataset {data.name} has rows of {data.shape}, {data.dtype}"))
     if data.dtype in ("int64", "uint8") and "vocabulary" not in data.extra:
         problem = "it takes tokens of a known number"
