@@ -79,9 +79,6 @@ def register_with_hydra() -> None:
     hydra_options.store()
     store = ConfigStore.instance()
     for registry, name, preset in _presets():
-        if (SHIPPED / registry.group / f"{name}.yaml").exists():  # Hydra would warn, and compose the shipped one
-            problem = f"{registry.kind} '{name}' is shipped; register yours under another name, such as 'my_{name}'"
-            raise ConfigError(Fault(SETTING, problem))
         store.store(group=registry.group, name=name, node=preset, provider="own")
 
 
@@ -182,6 +179,9 @@ def _scan(path: Path) -> list[tuple[Registry, str, dict[str, Any]]] | None:
         for decorator in node.decorator_list:
             if registered := _registration(decorator):
                 registry, name, metadata = registered
+                if SHIPPED.parent not in path.parents and (SHIPPED / registry.group / f"{name}.yaml").exists():
+                    problem = f"{registry.kind} '{name}' is shipped; register yours under another name, as 'my_{name}'"
+                    raise ConfigError(Fault(SETTING, f"{path}:{node.lineno}: {problem}"))
                 defaults = _defaults(node, registry, metadata) if len(node.decorator_list) == 1 else None
                 if defaults is None:
                     return None

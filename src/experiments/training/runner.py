@@ -75,7 +75,7 @@ class Runner:
         self.model, self.device = forward.model, forward.device
         self.loss: Callable[[Nested, Nested], Tensor] = forward.mean_loss
         self.in_evaluation = False  # whether callbacks' weights for evaluation are the model's
-        self.optimizer = self.step.update.optimizer
+        self.optimizer, self.params = self.step.update.optimizer, self.step.update.params
         self.waits_for_device = self.device.type != "cpu"
         self.stop_request = StopRequest()
         self.record: Record = lambda _figures, _step: None
@@ -202,11 +202,6 @@ class Runner:
         if stoppable and self.stop_request.reason is not None:  # the model has its own weights again
             self._stop(self.stop_request.reason)
         return sums.means()
-
-    @property
-    def params(self) -> list[Tensor]:
-        """The parameters that the optimiser updates."""
-        return list(self.step.update.params)
 
     def moved(self, value: Nested) -> Nested:
         """Return a batch's x or y on the device."""
