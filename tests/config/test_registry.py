@@ -52,7 +52,7 @@ def test_a_duplicate_name_is_an_error_that_names_both_places(things: Registry) -
     with pytest.raises(ValueError) as caught:
         things("cube")(other)
     first = line_of(things.get("cube").factory)
-    expected = f"thing 'cube' is registered twice: in {__file__}:{first} and in {__file__}:{line_of(other)}"
+    expected = f"thing 'cube' is registered twice: in {__file__}:{first} and in {__file__}:{line_of(other)}; rename one"
     assert str(caught.value) == expected
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import experiments
+from experiments.export_script.__main__ import main as script_command
 from experiments.export_script.exporting import export
 from tests.export_script.test_script import SMALL, same_losses
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -144,3 +145,11 @@ def test_what_nobody_foresaw_is_one_message_too(workplace: Path, monkeypatch: py
     told = "^export_script: no script can be made of these components: AssertionError: never seen$"
     with pytest.raises(experiments.ConfigError, match=told):
         export(SMALL)
+
+
+def test_what_own_components_print_is_not_in_the_script(write: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    printing = write("own_printing", call="(print('a batch'), self.lin(xb))[1]")
+    script_command(printing)
+    shown = capsys.readouterr()
+    compile(shown.out, "plain.py", "exec")
+    assert "a batch" in shown.err

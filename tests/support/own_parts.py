@@ -130,7 +130,7 @@ class Clipping(experiments.Callback):
     def on_begin(self, runner):
         def clip(*_):
             with torch.no_grad():
-                for p in runner.model.parameters():
+                for p in runner.params:
                     p.clamp_(-0.05, 0.05)
 
         runner.optimizer.register_step_post_hook(clip)

@@ -82,6 +82,11 @@ def test_a_loader_that_is_none(made: Any, kind: str, told: Told) -> None:
     assert message == f"loader: mine returned {kind}; expected an iterable of batches (xb, yb) with a length"
 
 
+def test_a_loader_without_batches_is_refused_with_the_rows_that_it_has(told: Told) -> None:
+    message = told(register.loader, lambda split, batch_size, order, shape: [])
+    assert message == "loader.batch_size: mine yields no batch of the 16 train rows; try 16"
+
+
 class Forgetting:
     """An optimiser without a state."""
 
@@ -227,7 +232,7 @@ def test_batches_that_are_not_trained_on_are_not_refused(
         (lambda pred: (pred, pred), "a tuple of the shapes ((6, 3), (6, 3))", "takes predictions of the shape (6, 3)"),
         (lambda pred: pred.tolist(), "a list", "tensors, of 6 rows"),
         (lambda pred: pred.sum(), "a tensor of the shape ()", "tensors, of 6 rows"),
-        (lambda pred: pred[:, :2], "a tensor of the shape (6, 2)", "dataset synthetic has 3 classes"),
+        (lambda pred: pred[:, :2], "a tensor of the shape (6, 2)", "end the model with 3 outputs (data.outputs)"),
     ],
 )
 def test_an_output_that_is_none(change: Any, given: str, expected: str, told: Told) -> None:

@@ -34,6 +34,7 @@ from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
 OWN = "experiments_own"  # the package of their files
+SHIPPED = Path(__file__).parents[1] / "conf"
 # Shipped components without files in conf/, so that own ones may have their names.
 YIELDING = Path(__file__).parents[1] / "components" / "metrics.py"
 
@@ -100,7 +101,7 @@ def _presets() -> Iterator[tuple[Registry, str, dict[str, Any]]]:
     scanned = [_scan(path) for path in own_files()]
     if None in scanned:
         load()
-    shipped = {file.stem for file in (Path(__file__).parents[1] / "conf" / "metrics").iterdir()}
+    shipped = {file.stem for file in (SHIPPED / "metrics").iterdir()}
     yield from (preset for preset in _scan(YIELDING) or () if preset[1] not in shipped)
     yield from chain.from_iterable(filter(None, scanned))
     for registry in register:
@@ -178,6 +179,9 @@ def _scan(path: Path) -> list[tuple[Registry, str, dict[str, Any]]] | None:
         for decorator in node.decorator_list:
             if registered := _registration(decorator):
                 registry, name, metadata = registered
+                if SHIPPED.parent not in path.parents and (SHIPPED / registry.group / f"{name}.yaml").exists():
+                    problem = f"{registry.kind} '{name}' is shipped; register yours under another name, as 'my_{name}'"
+                    raise ConfigError(Fault(SETTING, f"{path}:{node.lineno}: {problem}"))
                 defaults = _defaults(node, registry, metadata) if len(node.decorator_list) == 1 else None
                 if defaults is None:
                     return None

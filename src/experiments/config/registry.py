@@ -91,7 +91,7 @@ class Registry:
                 if "yields" in metadata:  # shipped, and imported after an own one of its name
                     return factory
                 places = f"in {known.place} and in {component.place}"
-                raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}")
+                raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}; rename one")
             reserved = () if self.many else ("name", "defaults", *self.common)
             problem = signature_fault(factory, self.passed_to(component), reserved)
             if problem := problem or declarations.fault(factory, self.passed_to(component), metadata, self.group):

@@ -7,6 +7,7 @@ bit. It reads MNIST as the tutorial does; --rows writes the rows of any other da
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _export(what: list[str], rows: Path | None, output_root: str) -> None:
     from experiments.export_script.exporting import export  # needs torch
 
-    exported = export(what, rows=str(rows or "rows.npz"), output_root=output_root)
+    with contextlib.redirect_stdout(sys.stderr):  # own components may print
+        exported = export(what, rows=str(rows or "rows.npz"), output_root=output_root)
     if rows is not None:
         exported.write_rows(rows)
     elif exported.reads_rows:

@@ -215,6 +215,9 @@ def batches(
         order = sampler.ShareOrder(order, size, group.rank, group.world)
         own = sampler.size(size, group.rank, group.world)
     loader = _made(register.loader, root.loader, split, own, order, shape)
+    if not len(loader):
+        problem = f"{chosen.name} yields no batch of the {whole:,} {part} rows; try {min(size, whole)}"
+        raise ConfigError(Fault("loader.batch_size" if part == "train" else "loader.valid_batch_size", problem))
     if part == "train":
         checks.require_whole_steps(loader, math.ceil(len(order) / own) if own else 0, root)
     if chosen.metadata.get("on_device"):

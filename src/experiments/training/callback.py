@@ -25,6 +25,7 @@ class Training(Protocol):
     model: Any  # on `device`
     loss: Callable[[Nested, Nested], Tensor]  # (pred, target) -> scalar mean
     optimizer: Any
+    params: Sequence[Tensor]  # that the optimiser updates
     device: torch.device
     steps: int  # of one epoch
     folder: Path | None  # where files may be written; None for nowhere

@@ -131,6 +131,10 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     problem += f"shape {expected} for {rows} rows"
     if isinstance(pred, Tensor) and pred.shape == (rows, *spec.places, spec.outputs):
         problem += "; return them with .movedim(-1, 1), and take loss=cross_entropy"
+    elif isinstance(pred, Tensor) and pred.shape[1:-1] == spec.places and spec.places:
+        problem += f"; end the model with {spec.outputs} outputs (data.outputs) and return them with .movedim(-1, 1)"
+    elif isinstance(pred, Tensor) and pred.shape[2:] == spec.places and pred.ndim > 1:
+        problem += f"; end the model with {spec.outputs} outputs (data.outputs)"
     elif isinstance(pred, Tensor) and pred.numel() == rows * spec.outputs:
         problem += "; end the model with nn.Flatten()"
     raise ConfigError(Fault("model", f"{name} returned {given}; {problem}"))

@@ -75,7 +75,7 @@ class Runner:
         self.model, self.device = forward.model, forward.device
         self.loss: Callable[[Nested, Nested], Tensor] = forward.mean_loss
         self.in_evaluation = False  # whether callbacks' weights for evaluation are the model's
-        self.optimizer = self.step.update.optimizer
+        self.optimizer, self.params = self.step.update.optimizer, self.step.update.params
         self.waits_for_device = self.device.type != "cpu"
         self.stop_request = StopRequest()
         self.record: Record = lambda _figures, _step: None
