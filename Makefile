@@ -25,7 +25,7 @@ compare: $(INSTALLED)
 quick: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not process and not long"
 
-## in about six minutes: those, and the ones with whole runs and short processes
+## in about ten minutes: those, and the ones with whole runs and short processes
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 

@@ -153,8 +153,28 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         arrays(path=str(tmp_path / "none.npz"))
 
 
-def test_a_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a folder; np\.savez writes its arrays into one \.npz"):
+def test_a_folder_of_npy_files_is_read_as_one_file_of_them_and_stays_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, load = list[Any](), np.load
+
+    def kept(*given: Any, **options: Any) -> Any:
+        read.append(load(*given, **options))
+        return read[-1]
+
+    monkeypatch.setattr(np, "load", kept)
+    content = {"x": X, "y": Y, "x_valid": X[:9], "y_valid": Y[:9]}
+    (tmp_path / "folder").mkdir()
+    for name, array in content.items():
+        np.save(tmp_path / "folder" / f"{name}.npy", array)
+    splits, whole = arrays(path=str(tmp_path / "folder")), arrays(path=save(tmp_path / "own.npz", **content))
+    assert splits.spec.digest == whole.spec.digest
+    mapped = [array for array in read if isinstance(array, np.memmap)]
+    assert any(np.shares_memory(array, splits.train.tensors[0].numpy()) for array in mapped)
+
+
+def test_a_folder_without_arrays_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a folder without \.npy files; np\.save writes x\.npy and y\.npy"):
         arrays(path=str(tmp_path))
 
 

@@ -83,3 +83,15 @@ def test_several_readers_of_one_stream_are_refused() -> None:
     split = splits().train.given_as("flat")
     with pytest.raises(ConfigError, match="each worker would read the whole stream"):
         dataloader(split, 5, Order(22, shuffle=True, seed=0), (4,), num_workers=2)
+
+
+def test_a_number_of_rows_without_a_stream_is_refused() -> None:
+    x, y = torch.zeros(4, 2), torch.zeros(4)
+    with pytest.raises(DataError, match="no split is an IterableDataset"):
+        Splits.of(train=(x, y), valid=(x, y), rows={"train": 2})
+
+
+def test_named_inputs_of_other_shapes_are_told() -> None:
+    y = torch.zeros(4)
+    with pytest.raises(DataError, match="rows of different shapes"):
+        Splits.of(train=({"a": torch.zeros(4, 2)}, y), valid=({"a": torch.zeros(4, 3)}, y))

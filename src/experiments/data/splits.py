@@ -99,9 +99,11 @@ class Splits:
                     value = _stream(value, part, rows or {})  # the same, with a length
                 make = split_of if targets is None else inputs_alone
                 splits[part] = make(value, shape, part, classes=classes is not None, collate=collate)
+        if rows and not any(map(is_stream, splits.values())):
+            raise DataError("rows is the length of a pass over a stream, and no split is an IterableDataset")
         shapes = [split.shape for split in splits.values()]
         if any(found != shapes[0] for found in shapes):
-            raise DataError(f"the splits hold rows of different shapes: {sorted(shapes)}")
+            raise DataError(f"the splits hold rows of different shapes: {sorted(shapes, key=str)}")
         whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits.values()]
         if any(kinds != whole[0] for kinds in whole):
             raise DataError("the splits hold whole numbers here and real ones there; give x in one type")

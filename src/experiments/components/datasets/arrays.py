@@ -34,7 +34,7 @@ def arrays(
     """Read x, images or rows of numbers, and y, labels or real targets, as conf/dataset/arrays.yaml explains.
 
     Raises:
-        DataError: the file is missing, is not an .npz, or holds something else.
+        DataError: the file is missing, is neither an .npz nor a folder of .npy files, or holds something else.
     """
     said: list[str] = []
     try:
@@ -72,17 +72,23 @@ def _splits(
 
 
 def _read(path: Path, said: list[str]) -> dict[str, Array]:
-    """Return the arrays of a file by our names."""
-    if not path.is_file():
-        raise DataError(
-            "a folder; np.savez writes its arrays into one .npz" if path.is_dir() else "there is no such file"
-        )
-    if not is_zipfile(path):
+    """Return the arrays of a file by our names; those of a folder's .npy files are memory-mapped."""
+    if not path.exists():
+        raise DataError("there is no such file")
+    files = {file.stem: file for file in path.glob("*.npy")} if path.is_dir() else {}
+    if path.is_dir() and not files:
+        raise DataError("a folder without .npy files; np.save writes x.npy and y.npy, np.savez one .npz of both")
+    if not files and not is_zipfile(path):
         raise DataError("not an .npz of plain arrays; np.savez(path, x=x, y=y) writes one")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            ours = own_arrays.named(archive.files, said)
-            content = {name: np.asarray(archive[theirs]) for name, theirs in ours.items()}
+        if files:
+            ours = own_arrays.named(list(files), said)
+            # A change in place stays in memory, and the file as it is.
+            content = {name: np.load(files[theirs], mmap_mode="c", allow_pickle=False) for name, theirs in ours.items()}
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                ours = own_arrays.named(archive.files, said)
+                content = {name: np.asarray(archive[theirs]) for name, theirs in ours.items()}
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise anything
