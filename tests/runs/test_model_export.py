@@ -175,3 +175,15 @@ def test_importing_the_commands_module_leaves_the_decorator() -> None:
         "experiments.register.model('my_net')(lambda data: None)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_process_whose_products_were_set_to_tf32_exports_too(tmp_path: Path) -> None:
+    folder = trained(tmp_path, "model=mlp")
+    expected = experiments.load(folder)(images(3).flatten(1))
+    matmul: Any = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        assert torch.equal(reloaded(model_export.export(folder, "last"))(images(3)), expected)
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +81,29 @@ def _program(served: Served, images: Tensor, shape: tuple[int, ...]) -> torch.ex
     """Return the exported program, checked to give the model's bits for other images as well."""
     free = [size for size, length in enumerate((-1, *shape)) if length == -1]
     other = torch.nn.functional.pad(images, (0, 5, 0, 8)) if len(free) > 1 else images
-    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # torch prints the graph that it cannot capture
+    # Torch prints the graph that it cannot capture.
+    with torch.no_grad(), _readable_precision(), contextlib.redirect_stderr(io.StringIO()):
         program = torch.export.export(served, (images,), dynamic_shapes=[dict.fromkeys(free, AUTO)])
         for batch in (images, other[:1], other.repeat(2, 1, 1, 1)):
             if not torch.allclose(program.module()(batch), served(batch), rtol=0, atol=0, equal_nan=True):
                 raise ValueError("its program gives other outputs than the model, which may be random in evaluation")
     return program
+
+
+@contextlib.contextmanager
+def _readable_precision() -> Iterator[None]:
+    """Let torch.export read whether products are in TF32: it raises where only torch's newer setting says so."""
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for value in (before, "ieee", "tf32"):
+            matmul.fp32_precision = value
+            with contextlib.suppress(RuntimeError):
+                _ = matmul.allow_tf32
+                break
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def main() -> None:
