@@ -101,20 +101,16 @@ class Splits:
                 splits[part] = make(value, shape, part, classes=classes is not None, collate=collate)
         if rows and not any(map(is_stream, splits.values())):
             raise DataError("rows is the length of a pass over a stream, and no split is an IterableDataset")
-        shapes = [split.shape for split in splits.values()]
-        if any(found != shapes[0] for found in shapes):
-            raise DataError(f"the splits hold rows of different shapes: {sorted(shapes, key=str)}")
-        whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits.values()]
-        if any(kinds != whole[0] for kinds in whole):
-            raise DataError("the splits hold whole numbers here and real ones there; give x in one type")
+        _require_alike(list(splits.values()))
+        shape = splits["train"].shape
         labelled, counted, places = described(splits, classes)
         spec = DataSpec(
             name=name,
-            shape=shapes[0],
+            shape=shape,
             outputs=outputs or counted,
             classes=labelled,
             sizes={part: len(split) for part, split in splits.items()},
-            digest=digest or _digest(splits, shapes[0]),
+            digest=digest or _digest(splits, shape),
             source=source,
             labels=tuple(labels),
             places=places,
@@ -130,6 +126,16 @@ class Splits:
         turned = {part: getattr(self, part).with_input_targets() for part in self.spec.sizes}
         spec = replace(self.spec, outputs=self.spec.features, classes=False, labels=(), places=())
         return Splits(turned["train"], turned["valid"], spec, turned.get("test"))
+
+
+def _require_alike(splits: Sequence[Split]) -> None:
+    """Check that the rows of all splits have one shape, and whole numbers in the same inputs."""
+    shapes = [split.shape for split in splits]
+    if any(shape != shapes[0] for shape in shapes):
+        raise DataError(f"the splits hold rows of different shapes: {sorted(shapes, key=str)}")
+    whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits]
+    if any(kinds != whole[0] for kinds in whole):
+        raise DataError("the splits hold whole numbers here and real ones there; give x in one type")
 
 
 def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
