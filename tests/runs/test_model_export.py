@@ -19,6 +19,7 @@ from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError
 from experiments.runs import model_export
 from experiments.tracking.models import Exported
+from experiments.training import device as devices
 
 # Weights that are stored channels-last; the bits are compared below.
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor found in the group")
@@ -177,13 +178,11 @@ def test_importing_the_commands_module_leaves_the_decorator() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_process_whose_products_were_set_to_tf32_exports_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [("tf32", "tf32", "tf32"), ("ieee", "ieee", "ieee"), ("none", "ieee", "tf32")])
+def test_a_process_exports_however_its_float32_is_set(values: tuple[str, ...], tmp_path: Path) -> None:
     folder = trained(tmp_path, "model=mlp")
     expected = experiments.load(folder)(images(3).flatten(1))
-    matmul: Any = torch.backends.cuda.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
-    try:
+    with devices.settings_kept():
+        devices._set_fp32(values)
         assert torch.equal(reloaded(model_export.export(folder, "last"))(images(3)), expected)
-        assert matmul.fp32_precision == "tf32"
-    finally:
-        matmul.fp32_precision = before
+        assert devices._fp32() == list(values)

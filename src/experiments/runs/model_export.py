@@ -92,18 +92,20 @@ def _program(served: Served, images: Tensor, shape: tuple[int, ...]) -> torch.ex
 
 @contextlib.contextmanager
 def _readable_precision() -> Iterator[None]:
-    """Let torch.export read whether products are in TF32: it raises where only torch's newer setting says so."""
+    """Let torch.export read whether float32 is in TF32: it raises where only torch's newer settings say so."""
+    cudnn: Any = torch.backends.cudnn
     matmul: Any = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    try:
-        for value in (before, "ieee", "tf32"):
-            matmul.fp32_precision = value
-            with contextlib.suppress(RuntimeError):
-                _ = matmul.allow_tf32
-                break
+    with contextlib.ExitStack() as stack:
+        for older, newer in ((matmul, [matmul]), (cudnn, [cudnn.conv, cudnn.rnn])):
+            for operation in newer:
+                stack.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+            for value in ("tf32", "ieee"):
+                with contextlib.suppress(RuntimeError):
+                    _ = older.allow_tf32
+                    break
+                for operation in newer:
+                    operation.fp32_precision = value
         yield
-    finally:
-        matmul.fp32_precision = before
 
 
 def main() -> None:
