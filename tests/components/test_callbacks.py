@@ -23,8 +23,8 @@ from experiments.data.batches import Order
 from experiments.errors import ConfigError
 from experiments.training import build
 from experiments.training.callback import Callback, Training
-from experiments.training.result import Metrics
-from experiments.training.runner import Runner, figure_names, weights_of
+from experiments.training.result import Metrics, figure_names
+from experiments.training.runner import Runner, weights_of
 from experiments.training.serializable import find_unserializable
 from tests.support.models import IMAGES
 from tests.support.training import (

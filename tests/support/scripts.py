@@ -11,7 +11,8 @@ from pathlib import Path
 
 import experiments
 from experiments.export_script.exporting import export
-from experiments.seeds import noise_kept, seed_noise
+from experiments.seeds import seed_noise
+from experiments.training.device import settings_kept
 
 Losses = list[tuple[float, float]]
 
@@ -27,11 +28,11 @@ def measured(result: experiments.Result) -> Losses:
 
 
 def run_script(path: Path, *arguments: str) -> Losses:
-    """Run a script in this process; what it does not set of the random streams is nowhere in particular."""
+    """Run a script in this process, whose settings are restored; its random streams start anywhere."""
     before, output = sys.argv, io.StringIO()
     sys.argv = [str(path), *arguments]
     try:
-        with noise_kept(), contextlib.redirect_stdout(output):
+        with settings_kept(), contextlib.redirect_stdout(output):
             seed_noise(4321)
             runpy.run_path(str(path), run_name="__main__")
     finally:

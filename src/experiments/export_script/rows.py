@@ -17,7 +17,7 @@ from experiments.data.splits import Splits
 from experiments.data.tensors import is_image, viewed
 from experiments.export_script.values import Text
 from experiments.files import replacing
-from experiments.training import build
+from experiments.training import build_batches
 
 READ = """\
 import sys
@@ -43,13 +43,13 @@ class StoredRows:
         """Whether x are the bytes of images, which a script divides by 256."""
         x, spec = self.splits.train.tensors[0], self.splits.spec
         pixels = isinstance(x, Tensor) and x.dtype == torch.uint8 and is_image(spec.shape)
-        return pixels and build.input_kind(self.root) != "tokens"
+        return pixels and build_batches.input_kind(self.root) != "tokens"
 
     def values(self) -> dict[str, nested.Nested]:
         """Return x_train, y_train, x_valid and y_valid; of several inputs, each in its shape."""
         found = {}
         for part in ("train", "valid"):
-            split = getattr(self.splits, part).given_as(build.input_kind(self.root))
+            split = getattr(self.splits, part).given_as(build_batches.input_kind(self.root))
             x, found[f"y_{part}"] = split.tensors
             typed = x if self.as_bytes else split.inputs(x)
             found[f"x_{part}"] = typed if isinstance(x, Tensor) else viewed(typed, split.shape)

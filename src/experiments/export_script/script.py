@@ -27,7 +27,7 @@ from experiments.export_script.start import Start
 from experiments.export_script.training import Training, bound
 from experiments.export_script.trial import Trial
 from experiments.export_script.values import Text, is_plain
-from experiments.training import build
+from experiments.training import build_batches
 
 TRAINING = Path(__file__).with_name("templates").joinpath("training.txt").read_text("utf-8").strip()
 IMPORT = re.compile(r"(import|from) \w[^\n]*\n")
@@ -157,7 +157,7 @@ class Script:
 
     @property
     def _flat(self) -> bool:
-        return build.input_kind(self.root) == "flat"
+        return build_batches.input_kind(self.root) == "flat"
 
     @property
     def _plain_loader(self) -> Callable[..., Any] | None:
@@ -179,7 +179,7 @@ class Script:
         if function is not None:
             loader = self.last.loader
             ordered = loader.shuffle or loader.valid_shuffle or loader.draw is not None
-            known = {"shape": build.input_shape(self.root, self.spec), "draws_noise": self.trial.draws_noise}
+            known = {"shape": build_batches.input_shape(self.root, self.spec), "draws_noise": self.trial.draws_noise}
             known |= {} if ordered else {"order": None}
             given = {key: value for key, value in known.items() if key in self._batches_parameters}
             self.sources.defined(function, given, "batches")
@@ -199,7 +199,7 @@ class Script:
             ("train", loader.batch_size * self.root.accumulate, loader.shuffle),
             ("valid", loader.valid_batch_size, loader.valid_shuffle),
         ):
-            shape = build.input_shape(self.root, self.spec)
+            shape = build_batches.input_shape(self.root, self.spec)
             codes = (f"Rows(x_{part}, y_{part})", str(size), f"{part}_order", repr(shape))
             made = self.sources.made(component, arguments, [Text(code) for code in codes])
             order, rows = f"shuffle={shuffle}, seed={training.seeds.data_order}", f"len(x_{part})"

@@ -36,7 +36,7 @@ from experiments.tracking import client
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
 from experiments.tracking.metric_names import drop_invalid
-from experiments.training import build, describe, signals, weights
+from experiments.training import build_batches, describe, signals, weights
 from experiments.training.compile import in_words
 from experiments.training.distributed import group as distributed
 from experiments.training.distributed.group import Group
@@ -147,7 +147,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
         if root.figures:
             valid = runner.valid
             if group is not None:  # this process holds only its share of the rows
-                valid = build.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
+                valid = build_batches.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)
             pictures.collect(runner, valid, prepared.splits, job.folder)
         cell.close()
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.config.registry import Registry, register
-from experiments.config.root import LoaderSettings, RootConfig
-from experiments.data.batches import Batches, Order
+from experiments.config.registry import register
+from experiments.config.root import RootConfig
+from experiments.data.batches import Batches
 from experiments.data.nested import Nested
-from experiments.data.split import Split
-from experiments.data.splits import DataSpec, Splits, is_stream
-from experiments.data.tensors import Shape, as_input, ones, viewed
+from experiments.data.splits import DataSpec, Splits
+from experiments.data.tensors import as_input, ones, viewed
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import Seeds, fixed_noise, noise_kept, of_process, seed_noise
 from experiments.training import (
+    build_batches,
     build_optimizer,
     build_step,
     checks,
@@ -38,7 +37,6 @@ from experiments.training import metrics as run_metrics
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.compile import compiled
-from experiments.training.distributed import sampler
 from experiments.training.distributed.group import Group
 from experiments.training.distributed.step import AsInFirst
 from experiments.training.runner import Runner
@@ -87,7 +85,10 @@ def build_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
 
 def first_input(root: RootConfig, spec: DataSpec) -> Nested:
     """Return two rows of ones as the model gets them, from which lazy layers know their input."""
-    xb = viewed(as_input(ones(spec.shape, spec.dtype), spec.shape, input_kind(root)), input_shape(root, spec))
+    xb = viewed(
+        as_input(ones(spec.shape, spec.dtype), spec.shape, build_batches.input_kind(root)),
+        build_batches.input_shape(root, spec),
+    )
     with noise_kept():
         for transform, training_only in transforms(root, spec):
             xb = xb if training_only else transform(xb)
@@ -99,22 +100,12 @@ def undrawn_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     name = root.model["name"]
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
-    model = _made(register.model, root.model, spec)
+    model = protocols.made(register.model, root.model, spec)
     transfer.freeze(model, root.freeze, name)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         which = "only frozen parameters" if list(model.parameters()) else "no parameters"
         raise ConfigError(Fault("model", f"{name} has {which}, so there is nothing to train"))
     return model
-
-
-def input_kind(root: RootConfig) -> str:
-    """Return what the configured model takes: image, flat, tokens or any."""
-    return str(register.model.get(root.model["name"]).metadata.get("input", "any"))
-
-
-def input_shape(root: RootConfig, spec: DataSpec) -> Shape:
-    """Return the shape of one input as the configured model takes it; of each, where there are several."""
-    return (spec.features,) if input_kind(root) == "flat" else spec.shape
 
 
 def transforms(root: RootConfig, spec: DataSpec) -> list[tuple[Callable[[Tensor], Tensor], bool]]:
@@ -149,7 +140,7 @@ def assemble(
     """
     checks.require_targets(root, splits.spec)
     model = build_step.placed(model, root, device)
-    train, valid = (batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
+    train, valid = (build_batches.batches(root, splits, part, device, seeds, group) for part in ("train", "valid"))
     optimizer = build_optimizer.optimizer(root, model, resumable=checkpoints is not None)
     scheduler, watched = build_optimizer.scheduler(root, optimizer, len(train))
     metrics = run_metrics.made(root, splits.spec, device, group)
@@ -184,65 +175,6 @@ def assemble(
     )
     seed_noise(seeds.noise if group is None else of_process(seeds.noise, group.rank))
     return runner
-
-
-def batches(
-    root: RootConfig, splits: Splits, part: str, device: torch.device, seeds: Seeds, group: Group | None = None
-) -> Batches:
-    """Return the configured batches of the "train" or the "valid" rows; in a group, this process's share of each.
-
-    Raises:
-        ConfigError: there are fewer rows than processes.
-    """
-    chosen, given = register.loader.get(root.loader["name"]), root.loader.items()
-    settings = LoaderSettings(**{key: value for key, value in given if key in LoaderSettings.model_fields})
-    split: Split = getattr(splits, part).given_as(input_kind(root))
-    settings.batch_size *= root.accumulate  # a step's, which takes it in parts
-    size, shuffle = settings.batch_size, settings.shuffle
-    limit = root.limit_batches and root.limit_batches // root.accumulate
-    if part == "valid":
-        size, shuffle, limit = settings.valid_batch_size, settings.valid_shuffle, root.limit_batches
-    shape = input_shape(root, splits.spec)
-    checks.require_fixed_items(split, chosen)
-    order, own = _order(settings, split, part, shuffle=shuffle, seed=seeds.data_order), size
-    whole = len(order)
-    if group is not None:
-        if is_stream(split):
-            raise ConfigError(Fault("dataset", "processes cannot share a stream; train it in one"))
-        if len(split) < group.world:
-            problem = f"{splits.spec.name} has {len(split)} {part} rows, too few for {group.world} processes"
-            raise ConfigError(Fault("dataset", problem))
-        order = sampler.ShareOrder(order, size, group.rank, group.world)
-        own = sampler.size(size, group.rank, group.world)
-    loader = _made(register.loader, root.loader, split, own, order, shape)
-    if not len(loader):
-        problem = f"{chosen.name} yields no batch of the {whole:,} {part} rows; try {min(size, whole)}"
-        raise ConfigError(Fault("loader.batch_size" if part == "train" else "loader.valid_batch_size", problem))
-    if part == "train":
-        checks.require_whole_steps(loader, math.ceil(len(order) / own) if own else 0, root)
-    if chosen.metadata.get("on_device"):
-        loader.to(device)
-    if group is not None and part == "train":
-        loader = sampler.EveryBatch(loader, math.ceil(whole / size))
-    return Batches(loader, order, split, size, shape, limit)
-
-
-def _order(settings: LoaderSettings, split: Split, part: str, *, shuffle: bool, seed: int) -> Order:
-    """Return the order of a split's rows; only the training's leaves out rows or draws them."""
-    rows, trains = len(split), part == "train"
-    size = rows // settings.batch_size * settings.batch_size if trains and settings.drop_last else rows
-    if size == 0:
-        problem = f"the {rows} training rows do not fill one batch of {settings.batch_size}, and no other is kept"
-        raise ConfigError(Fault("loader.drop_last", problem))
-    weights = checks.class_weights(split) if trains and settings.draw == "balanced" else None
-    return Order(size, shuffle=shuffle, seed=seed, rows=rows, weights=weights)
-
-
-def _made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
-    """Return what a component's factory returns, checked."""
-    made = registry.chosen(settings)(*given)
-    protocols.require_returned(made, registry.group, settings["name"])
-    return made
 
 
 def _callbacks(root: RootConfig, metrics: Mapping[str, Any]) -> dict[str, Callback]:

@@ -17,7 +17,7 @@ from experiments.errors import ConfigError, Fault, first_line, suggestion
 from experiments.seeds import noise_kept
 from experiments.training import protocols
 from experiments.training.param_groups import grouped, without_decay
-from experiments.training.runner import figure_names
+from experiments.training.result import figure_names
 
 # What user code raises that gets names instead of parameters, or groups of them, or the reverse.
 ERRORS = (ValueError, TypeError, AttributeError, RuntimeError, IndexError)

@@ -23,7 +23,7 @@ from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.tracking.metric_names import RULE, is_valid
 from experiments.training import describe
 from experiments.training.callback import Callback
-from experiments.training.runner import figure_names
+from experiments.training.result import figure_names
 
 
 def require_splits(value: Any, name: str) -> None:

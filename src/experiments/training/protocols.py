@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from experiments.config.registry import Registry
 from experiments.errors import ConfigError, Fault
 from experiments.training import describe
 from experiments.training.callback import Callback
@@ -49,6 +50,13 @@ RETURNED: dict[str, tuple[type, str]] = {
     "loader": (Loader, "an iterable of batches (xb, yb) with a length"),
     "callbacks": (Callback, "an experiments.Callback"),
 }
+
+
+def made(registry: Registry, settings: Mapping[str, Any], *given: Any) -> Any:
+    """Return what a component's factory returns, checked."""
+    value = registry.chosen(settings)(*given)
+    require_returned(value, registry.group, settings["name"])
+    return value
 
 
 def require_returned(value: Any, group: str, name: str) -> None:

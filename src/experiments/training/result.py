@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,3 +81,9 @@ def not_finite(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
 def lowest(losses: Sequence[float]) -> float:
     """Return the lowest finite loss; without one an infinite one, else NaN."""
     return min(losses, key=lambda loss: (not math.isfinite(loss), math.isnan(loss), loss))
+
+
+def figure_names(metrics: Iterable[str]) -> list[str]:
+    """Return the names of an epoch's metrics, before callbacks add theirs."""
+    means = [f"{part}/{name}" for part in ("train", "valid") for name in ("loss", *metrics)]
+    return [*means, "best/valid_loss", "time/epoch_seconds", "throughput/samples_per_second"]

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
 
 from experiments import live
-from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
@@ -213,12 +211,7 @@ class Runner:
 
     def predict(self, xb: Nested) -> Nested:
         """Return the model's output for a batch on its device, as in evaluation."""
-        forward = self.step.forward
-        if not forward.gradients:
-            return forward.predict(xb)
-        with torch.inference_mode(mode=False), torch.enable_grad():  # also within a caller's inference mode
-            pred: Tensor = nested.apply(Tensor.detach, forward.predict(nested.apply(Tensor.clone, xb)))
-        return pred
+        return self.step.forward.predict_detached(xb)
 
     def stop(self, reason: str) -> None:
         """Stop the training after this epoch; with an empty reason, let it continue."""
@@ -302,12 +295,6 @@ class Runner:
         if self.checkpoints is not None and self.untrained:
             self._save()
         raise reason
-
-
-def figure_names(metrics: Iterable[str]) -> list[str]:
-    """Return the names of an epoch's metrics, before callbacks add theirs."""
-    means = [f"{part}/{name}" for part in ("train", "valid") for name in ("loss", *metrics)]
-    return [*means, "best/valid_loss", "time/epoch_seconds", "throughput/samples_per_second"]
 
 
 def weights_of(model: Any) -> dict[str, Tensor]:

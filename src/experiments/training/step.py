@@ -79,6 +79,13 @@ class Forward:
         """Return the model's output for a batch on its device, as in evaluation."""
         return self.compute(self.called, self.prepared(xb))
 
+    def predict_detached(self, xb: Nested) -> Nested:
+        """Return it without gradients, also within a caller's inference mode."""
+        if not self.gradients:
+            return self.predict(xb)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            return nested.apply(Tensor.detach, self.predict(nested.apply(Tensor.clone, xb)))
+
 
 class EagerStep:
     """The step as Python runs it.
