@@ -292,6 +292,18 @@ def test_pictures_that_cannot_be_drawn_do_not_hold_up_the_other_files(place: Pat
     assert delivered.state(folder).complete
 
 
+def test_files_that_a_callback_writes_become_artifacts_below_files(place: Path, store: Store) -> None:
+    folder = write_run(place / "with files", store.uri)
+    for name in ("samples.png", "samples/epoch 1.png", ".hidden/y", "checkpoints/epoch.pt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"content")
+    deliver(folder, store)
+    run_id, client = run_of(store.uri, folder).info.run_id, store.client
+    assert {item.path for item in client.list_artifacts(run_id)} == {"files"}
+    found = {item.path for part in ("files", "files/samples") for item in client.list_artifacts(run_id, part)}
+    assert found >= {"files/samples.png", "files/samples", "files/samples/epoch 1.png"}
+
+
 def test_a_damaged_figure_is_left_out_and_the_others_arrive(place: Path, store: Store) -> None:
     folder = write_run(place / "damaged", store.uri)
     lines = (folder / journal.FILE).read_bytes().splitlines(keepends=True)

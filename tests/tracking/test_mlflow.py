@@ -121,6 +121,7 @@ def test_pictures_configuration_and_weights_are_artifacts(place: Path) -> None:
     assert files("config") == {"config.yaml", "overrides.yaml", "hydra.yaml"}
     assert files("weights") == {"weights.pt"}
     assert files("env") == {"environment.json"}
+    assert files("") == {"figures", "config", "weights", "env", "experiments.log"}
 
 
 def test_artifacts_lie_below_outputs(place: Path) -> None:

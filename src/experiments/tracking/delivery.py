@@ -32,6 +32,9 @@ ARTIFACTS = {
     "script": ("plain.py", "refactoring.diff.txt", "refactoring.diff"),
     "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "failures.txt", "parity.json"),
 }
+# What else a run writes; all other files are a callback's, and go to `files`.
+OURS = {"checkpoints", "delivered.json", "figures", "journal.jsonl", "pictures.npz", "trace.json", "weight_images.npz"}
+OURS |= {name for names in ARTIFACTS.values() for name in names}
 
 
 class Delivery:
@@ -122,6 +125,10 @@ class Delivery:
             for name in names:
                 if (self.folder / name).is_file():
                     self.store.file(run_id, self.folder / name, target)
+        for path in () if record.start_of(self.folder).is_sweep else sorted(self.folder.rglob("[!.]*")):
+            place = path.relative_to(self.folder)
+            if path.is_file() and place.parts[0] not in OURS and not place.parts[0].startswith("."):
+                self.store.file(run_id, path, str(Path("files", place.parent)))
 
     def _send(self, events: list[Event], progress: Delivered) -> None:
         """Send the start, all metrics at once, then each end and resumption in turn."""
