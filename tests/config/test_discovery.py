@@ -381,11 +381,6 @@ def test_a_module_that_is_no_python_source_is_told(monkeypatch: pytest.MonkeyPat
     [
         ("import own_dependency", 1, "ModuleNotFoundError: No module named 'own_dependency'"),
         ("x = 1\ny = x / 0", 2, "ZeroDivisionError: division by zero"),
-        (
-            "from experiments import register\n@register.metric('own')\ndef own(pred): ...",
-            2,
-            "metric 'own' in {path}:2 takes 1 positional parameters; the run passes 2: pred, target",
-        ),
     ],
 )
 def test_a_file_that_fails_is_told_with_its_line_and_reason(write: Any, source: str, line: int, problem: str) -> None:
@@ -396,10 +391,25 @@ def test_a_file_that_fails_is_told_with_its_line_and_reason(write: Any, source: 
     assert str(caught.value) == told
 
 
+def test_all_registrations_that_a_file_gets_wrong_are_told_at_once(write: Any) -> None:
+    wrong = ["metric('own')\ndef own(pred): ...", "model('a')\ndef a(data, *rest, **more): ...", "loss('b', kind=1)\n"]
+    wrong[2] += "def b(pred, target): ..."
+    path = write("\n".join(["from experiments import register", *(f"@register.{one}" for one in wrong), "1 / 0"]))
+    with pytest.raises(ConfigError) as caught:
+        discovery.load()
+    assert [fault.problem for fault in caught.value.faults] == [
+        f"metric 'own' in {path}:2 takes 1 positional parameters; the run passes 2: pred, target; write them first",
+        f"model 'a' in {path}:4 takes *rest, **more; its parameters are its schema, so write each one out",
+        f"loss 'b' in {path}:6 declares 'kind', which does not exist; available: input, targets",
+        f"{path}:8 cannot be imported: ZeroDivisionError: division by zero",
+    ]
+    assert "own" not in register.metric.names
+
+
 def test_a_name_that_is_taken_is_told_with_both_places(write: Any) -> None:
     path = write("import experiments\n@experiments.register.model('mlp')\ndef mlp(data): ...")
     with pytest.raises(ConfigError) as caught:
         discovery.load()
     text = str(caught.value)
-    assert text.startswith(f"{discovery.SETTING}: {path}:2 cannot be imported: model 'mlp' is registered twice: in ")
+    assert text.startswith(f"{discovery.SETTING}: model 'mlp' is registered twice: in ")
     assert f"linear.py:{register.model.get('mlp').factory.__code__.co_firstlineno} and in {path}:2" in text

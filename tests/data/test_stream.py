@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,3 +99,28 @@ def test_named_inputs_of_other_shapes_are_told() -> None:
     y = torch.zeros(4)
     with pytest.raises(DataError, match="rows of different shapes"):
         Splits.of(train=({"a": torch.zeros(4, 2)}, y), valid=({"a": torch.zeros(4, 3)}, y))
+
+
+def test_a_stream_that_ends_within_a_training_is_no_refusal_since_the_run_has_begun(workplace: Path) -> None:
+    write = """
+import torch, experiments
+from torch.utils.data import IterableDataset
+
+class Short(IterableDataset):
+    def __iter__(self):
+        return ((torch.ones(3), torch.ones(1)) for _ in range(80))
+
+@experiments.register.dataset("ends_early")
+def ends_early():
+    return {"train": Short(), "valid": Short(), "rows": {"train": 100, "valid": 10}}
+"""
+    (workplace / "own.py").write_text(write, encoding="utf-8")
+    settings = ["dataset=ends_early", "loader=dataloader", "model=mlp", "loss=mse", "metrics=none", "tracking=none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *settings, "loader.batch_size=10", "optim.lr=0.1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "EXPERIMENTS_COMPONENTS": "own.py"},
+    )
+    assert done.returncode == 1, done
+    assert done.stderr.splitlines()[-1] == "error: the stream ended after 80 rows; a pass has 100 by its `rows`"

@@ -41,7 +41,7 @@ def test_a_hook_of_another_base_is_checked_too() -> None:
     "hook", [lambda self, runner, epoch: None, lambda self, runner, epoch, figures, more: None, lambda: None]
 )
 def test_a_hook_with_other_arguments_is_refused(hook: Callable[..., None]) -> None:
-    expected = r"^callback Mine: on_epoch_end should take \(self, runner, epoch, figures\)$"
+    expected = r"^callback Mine has on_epoch_end, which should take \(self, runner, epoch, figures\)$"
     with pytest.raises(RegistrationError, match=expected):
         a_callback("on_epoch_end", hook)
 

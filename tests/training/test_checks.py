@@ -19,6 +19,7 @@ from experiments.config.check import configured
 from experiments.config.compose import compose
 from experiments.config.registry import Component, Registry, register
 from experiments.config.root import RootConfig
+from experiments.data.splits import DataSpec
 from experiments.runs import preparation
 from experiments.tracking.metric_names import drop_invalid, is_valid
 from experiments.training import build
@@ -356,3 +357,49 @@ def test_a_stages_words_that_are_missing_are_told(overrides: list[str], told: st
     with pytest.raises(experiments.ConfigError) as caught:
         configured(overrides)
     assert told in str(caught.value)
+
+
+# Remedies
+
+
+class Tokens(nn.Module):
+    """Predictions (rows, places, 4) of tokens."""
+
+    def __init__(self, data: DataSpec) -> None:
+        super().__init__()
+        self.table = nn.Embedding(60, 4)
+
+    def forward(self, xb: Tensor) -> Tensor:
+        pred: Tensor = self.table(xb)
+        return pred
+
+
+@pytest.fixture
+def tokens(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return what refuses a model of tokens (12, 5), with the configured loss or another one."""
+    x = torch.arange(60).reshape(12, 5)
+    components: dict[str, Any] = {
+        "model": (Tokens, {"input": "tokens"}),
+        "dataset": (lambda: {"train": (x, x % 4), "valid": (x, x % 4), "classes": 4}, {}),
+        "loss": (lambda pred, target: nn.functional.cross_entropy(pred.flatten(0, 1), target.flatten()), {}),
+    }
+
+    def refused(*kinds: str) -> str:
+        for kind in kinds:
+            component = Component(kind, "own", *components[kind])
+            monkeypatch.setitem(vars(register)[kind]._components, "own", component)
+        with pytest.raises(experiments.ConfigError) as caught:
+            preparation.prepare(root.model_copy(update=dict.fromkeys(kinds, {"name": "own"})), ()).runner(None)
+        return str(caught.value)
+
+    return refused
+
+
+def test_a_loss_that_the_model_does_not_suit_has_a_remedy(tokens: Callable[..., str]) -> None:
+    told = tokens("model", "dataset")
+    assert told.endswith("; return them with .movedim(-1, 1), and take loss=cross_entropy"), told
+
+
+def test_a_metric_that_the_model_does_not_suit_may_be_left_out(tokens: Callable[..., str]) -> None:
+    told = tokens("model", "dataset", "loss")
+    assert "; ~metrics.accuracy leaves it out; return them with " in told, told

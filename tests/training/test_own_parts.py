@@ -226,7 +226,7 @@ def test_on_begin_is_called_at_the_start_and_with_a_restored_state() -> None:
 
 
 def test_hooks_of_the_optimiser_that_resuming_would_lose_are_refused() -> None:
-    with pytest.raises(experiments.ConfigError, match="on_fit_start adds to .*; do it in on_begin"):
+    with pytest.raises(experiments.TrainingError, match="on_fit_start adds to .*; do it in on_begin"):
         runner_of([*MLP, "callbacks=own_hooking"]).fit(1)
 
 

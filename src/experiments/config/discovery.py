@@ -29,7 +29,7 @@ from experiments.config.hydra_internals import ConfigStore
 from experiments.config.registration import plain
 from experiments.config.registry import Registry, register
 from experiments.config.source_hash import is_installed
-from experiments.errors import ConfigError, Fault, UserError
+from experiments.errors import ConfigError, Fault, RegistrationError, UserError
 from experiments.files import expanded
 
 SETTING = "EXPERIMENTS_COMPONENTS"
@@ -141,18 +141,25 @@ def _import(entry: str) -> None:
     if any(_is_file(getattr(module, "__file__", None), path) for module in list(sys.modules.values())):
         return
     name = _module_name(path) if entry.endswith(".py") else entry
+    problems = Registry.refused = list[Exception]()
     try:
         import_module(name)
-    except BaseException as error:
-        for registry in register:
-            registry.forget_unloaded()
-        if isinstance(error, Exception):
-            raise ConfigError(_broken(str(path), error)) from error
-        raise
+    except Exception as error:  # noqa: BLE001  # own code may raise anything
+        problems.append(error)
+    finally:
+        Registry.refused = None
+        if problems or name not in sys.modules:
+            sys.modules.pop(name, None)
+            for registry in register:
+                registry.forget_unloaded()
+    if problems:
+        raise ConfigError(*(_broken(str(path), each) for each in problems)) from problems[-1]
 
 
 def _broken(place: str, error: Exception) -> Fault:
     """Return the fault of a source that fails while it is imported; HYDRA_FULL_ERROR=1 shows the traceback."""
+    if isinstance(error, RegistrationError) and place in str(error):
+        return Fault(SETTING, str(error))
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == place]
     where = f"{place}:{lines[-1]}" if lines else place
     problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

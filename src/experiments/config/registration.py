@@ -32,12 +32,14 @@ def signature_fault(factory: Callable[..., Any], takes: Sequence[str], reserved:
         reserved: the keys beside its arguments in the configuration, `name` and the run's own.
     """
     parameters = list(inspect.signature(factory).parameters.values())
-    variadic = [p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    variadic = [f"{stars[p.kind]}{p.name}" for p in parameters if p.kind in stars]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if variadic:
-        return f"takes *{variadic[0]}; its parameters are its schema, so write each one out"
+        return f"takes {', '.join(variadic)}; its parameters are its schema, so write each one out"
     if len(positional) < len(takes):
-        return f"takes {len(positional)} positional parameters; the run passes {len(takes)}: {', '.join(takes)}"
+        given = f"takes {len(positional)} positional parameters; the run passes {len(takes)}"
+        return f"{given}: {', '.join(takes)}; write {'them' if len(takes) > 1 else 'it'} first"
     for parameter in parameters[len(takes) :]:
         if parameter.name in (*reserved, "defaults"):
             return f"has an argument called {parameter.name}, a key that the configuration itself uses here; rename it"

@@ -59,6 +59,9 @@ class Registry:
         common: settings of the run in the configuration of each component, with their defaults.
     """
 
+    # While a user's file is imported, so that all its faults are told at once; else each is raised.
+    refused: typing.ClassVar[list[Exception] | None] = None
+
     def __init__(
         self,
         kind: str,
@@ -82,24 +85,34 @@ class Registry:
         """
         problem = "is taken by the loss itself" if self.kind == "metric" and name == "loss" else name_fault(name)
         if problem:
-            raise RegistrationError(f"{self.kind} {name!r:.200} {problem}")
+            self._refuse(f"{name!r:.200} {problem}")
 
         def decorate(factory: T) -> T:
+            if problem:
+                return factory
             component = Component(self.kind, name, factory, metadata)
             known = self._components.get(name)
             if known is not None and not ("yields" in known.metadata or _same_definition(known, component)):
                 if "yields" in metadata:  # shipped, and imported after an own one of its name
                     return factory
                 places = f"in {known.place} and in {component.place}"
-                raise RegistrationError(f"{self.kind} '{name}' is registered twice: {places}; rename one")
+                self._refuse(f"'{name}' is registered twice: {places}; rename one")
+                return factory
             reserved = () if self.many else ("name", "defaults", *self.common)
-            problem = signature_fault(factory, self.passed_to(component), reserved)
-            if problem := problem or declarations.fault(factory, self.passed_to(component), metadata, self.group):
-                raise RegistrationError(f"{self.kind} '{name}' in {component.place} {problem}")
-            self._components[name] = component
+            fault = signature_fault(factory, self.passed_to(component), reserved)
+            if fault := fault or declarations.fault(factory, self.passed_to(component), metadata, self.group):
+                self._refuse(f"'{name}' in {component.place} {fault}")
+            else:
+                self._components[name] = component
             return factory
 
         return decorate
+
+    def _refuse(self, problem: str) -> None:
+        error = RegistrationError(f"{self.kind} {problem}")
+        if Registry.refused is None:
+            raise error
+        Registry.refused.append(error)
 
     def forget_unloaded(self) -> None:
         """Drop the components of modules whose import failed, since it may be tried again."""

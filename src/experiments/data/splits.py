@@ -141,7 +141,8 @@ def _require_alike(splits: Sequence[Split]) -> None:
 def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:
     count = rows.get(part) or (len(dataset) if hasattr(dataset, "__len__") else 0)
     if not count:
-        raise DataError(f'the {part} split is a stream; say how many rows a pass has: rows={{"{part}": 1000, ...}}')
+        told = 'say how many rows a pass of each split has, rows={"train": 1000, "valid": 200}'
+        raise DataError(f"the {part} split is a stream; {told}, and read it with loader=dataloader")
     return Stream(dataset, count)
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.config import secrets
 from experiments.config.store_uri import experiment, masked, store_uri
 from experiments.data import preprocess
-from experiments.errors import ConfigError, Fault, TrainingError, command
+from experiments.errors import ConfigError, Fault, TrainingError, UserError, command
 from experiments.files import UNWRITABLE
 from experiments.runs import metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
@@ -97,6 +97,8 @@ def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             again = f"earlier checkpoints are whole; resume with {command('resume')} {folder}"
             raise TrainingError(f"{error}; {again}") from error
+        if isinstance(error, UserError):  # the run has begun, so this is no refusal
+            raise TrainingError(str(error)) from error
         raise
     note, tags = "", {}
     if problem := ", ".join(not_finite(history).values()):

@@ -145,7 +145,8 @@ def _require_cleared(make: Callable[[Any], Any], model: Any, name: str) -> None:
         kept = any(p.grad is not None and p.grad.any() for p in params)
     if kept:
         problem = f"{name} keeps gradients after zero_grad(), which no checkpoint has"
-        raise ConfigError(Fault("optim", f"{problem}; accumulate=K has each step take K batches instead"))
+        remedy = "with a plain one, such as optim=sgd, accumulate=K has each step take K batches"
+        raise ConfigError(Fault("optim", f"{problem}; {remedy}"))
 
 
 def _required(made: Any) -> str:

@@ -72,12 +72,14 @@ class Callback:
         """
         super().__init_subclass__(**options)
         hooks = {name: inspect.signature(hook) for name, hook in vars(Callback).items() if name.startswith("on_")}
+        faults = []
         for name in (name for name in dir(cls) if name.startswith("on_")):
             if name not in hooks:
-                raise RegistrationError(f"callback {cls.__name__} has no hook called {name}{suggestion(name, hooks)}")
-            if not _callable_with(inspect.getattr_static(cls, name), hooks[name].parameters):
-                expected = ", ".join(hooks[name].parameters)
-                raise RegistrationError(f"callback {cls.__name__}: {name} should take ({expected})")
+                faults.append(f"has no hook called {name}{suggestion(name, hooks)}")
+            elif not _callable_with(inspect.getattr_static(cls, name), hooks[name].parameters):
+                faults.append(f"has {name}, which should take ({', '.join(hooks[name].parameters)})")
+        if faults:
+            raise RegistrationError(f"callback {cls.__name__} {'; '.join(faults)}")
 
     def on_begin(self, runner: Training) -> None:
         """Run before all else, and where a training resumes, after its state is restored: the place for hooks."""

@@ -49,7 +49,9 @@ def require_input(model: Component, spec: DataSpec) -> None:
     kind, shape = model.metadata.get("input"), model.metadata.get("shape", spec.shape)
     several = not isinstance(spec.dtype, str)
     if kind in ("image", "flat") and several:
-        problem = f'takes one input, dataset {spec.name} has several ({spec.shape}); register it with input="any"'
+        shipped = model.factory.__module__.startswith("experiments.")
+        remedy = "no shipped model takes several, so write your own" if shipped else 'register it with input="any"'
+        problem = f"takes one input, dataset {spec.name} has several ({spec.shape}); {remedy}"
     elif kind == "image" and not is_image(spec.shape):
         problem = f"takes images (channels, height, width), dataset {spec.name} has rows of the shape {spec.shape}; "
         problem += f'models of any: {_models("flat")}; where they are images, its "shape" is (1, height, width)'

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.errors import TrainingError
 from experiments.training.callback import Callback
 
 REMEDY = "in on_begin, which is called where a training resumes too"
@@ -23,8 +23,8 @@ def call(name: str, runner: Any, *given: Any) -> None:
     """Call a hook of each callback that has it.
 
     Raises:
-        ConfigError: `on_fit_start` hooked into the optimiser or the model.
-        TrainingError: a callback lacks one of its own attributes.
+        TrainingError: a callback lacks one of its own attributes, or hooked into the optimiser or the model in
+            `on_fit_start`.
     """
     for callback in having(runner, name):
         before = _hooked(runner) if name == "on_fit_start" else []
@@ -38,7 +38,7 @@ def call(name: str, runner: Any, *given: Any) -> None:
             raise TrainingError(problem) from error
         if name == "on_fit_start" and (added := [hook for hook in _hooked(runner) if hook not in before]):
             problem = f"{who} adds to {added[0][0]}, which is lost where a training resumes; do it {REMEDY}"
-            raise ConfigError(Fault("callbacks", problem))
+            raise TrainingError(problem)
 
 
 @contextlib.contextmanager

@@ -129,10 +129,13 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     kind = "classes" if spec.classes else "target columns"
     problem = f"dataset {spec.name} has {spec.outputs} {kind}, so {strict.kind} {strict.name} takes predictions of the "
     problem += f"shape {expected} for {rows} rows"
+    if strict.kind == "metric":
+        problem += f"; ~metrics.{strict.name} leaves it out"
     if isinstance(pred, Tensor) and pred.shape == (rows, *spec.places, spec.outputs):
         problem += "; return them with .movedim(-1, 1), and take loss=cross_entropy"
     elif isinstance(pred, Tensor) and pred.shape[1:-1] == spec.places and spec.places:
-        problem += f"; end the model with {spec.outputs} outputs (data.outputs) and return them with .movedim(-1, 1)"
+        problem += f"; end the model with {spec.outputs} outputs (data.outputs), return them with .movedim(-1, 1), and "
+        problem += "take loss=cross_entropy"
     elif isinstance(pred, Tensor) and pred.shape[2:] == spec.places and pred.ndim > 1:
         problem += f"; end the model with {spec.outputs} outputs (data.outputs)"
     elif isinstance(pred, Tensor) and pred.numel() == rows * spec.outputs:
@@ -148,14 +151,14 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
 
 def _remedy(xb: Nested, spec: DataSpec) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    if any(leaf.ndim == 4 and leaf.shape[1] == 1 for leaf in nested.leaves(xb)):
+        return '; if the rows are not images, the dataset gives no "shape", or theirs, such as (length, features)'
     if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
         return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
         )
-    if any(leaf.ndim == 4 and leaf.shape[1] == 1 for leaf in nested.leaves(xb)):
-        return '; if the rows are not images, the dataset gives their "shape", such as (length, features)'
     return ""
 
 
