@@ -389,7 +389,7 @@ def tokens(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
             component = Component(kind, "own", *components[kind])
             monkeypatch.setitem(vars(register)[kind]._components, "own", component)
         with pytest.raises(experiments.ConfigError) as caught:
-            preparation.prepare(root.model_copy(update=dict.fromkeys(kinds, {"name": "own"})), ()).runner(None)
+            preparation.prepare(root.model_copy(update={kind: {"name": "own"} for kind in kinds}), ()).runner(None)
         return str(caught.value)
 
     return refused
