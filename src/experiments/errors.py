@@ -100,8 +100,12 @@ def warned(log: logging.Logger, what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return the first line of an error's message that has any text; the error's type if there is none."""
-    lines = (line.strip() for line in str(error).splitlines())
+    """Return the first line of an error's message that has any text; the error's type if there is none.
+
+    The message of a KeyError is no more than the key.
+    """
+    text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)
+    lines = (line.strip() for line in text.splitlines())
     return next(filter(None, lines), "" if isinstance(error, str) else type(error).__name__)
 
 

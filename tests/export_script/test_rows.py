@@ -50,6 +50,8 @@ def rows_of(*, kind: str = "two"):
         return split(images, g.integers(0, 3, (70, 6, 6)), classes=3)
     if kind == "several_labels":
         return split(reals, g.integers(0, 2, (70, 4)))
+    if kind == "named_targets":
+        return split(images, {"mean": images.mean((1, 2), dtype="float32") / 256, "first": labels})
     return split(images[:, None] / 256, images[:, None] / 256)
 
 
@@ -95,7 +97,7 @@ def model_of(data, *, kind: str = "two"):
         return nn.Conv2d(1, data.outputs, 1)
     if kind == "several_labels":
         return nn.Linear(data.features, data.outputs)
-    return {"two": Two, "named": Named, "tokens": Tokens, "parts": Coder}[kind](data)
+    return {"two": Two, "named": Named, "tokens": Tokens, "parts": Coder, "named_targets": TwoTargets}[kind](data)
 
 
 @register.model("lazy_flat", input="flat")
@@ -106,6 +108,23 @@ def lazy_flat(data):
 @register.loss("own_bce")
 def own_bce(pred, target):
     return F.binary_cross_entropy_with_logits(pred, target)
+
+
+class TwoTargets(nn.Module):
+    def __init__(self, data):
+        super().__init__()
+        self.conv, self.mean, self.first = nn.Conv2d(1, 4, 3), nn.Linear(64, 1), nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(1)
+        return {"mean": self.mean(x).squeeze(1), "first": self.first(x)}
+
+
+@register.loss("own_heads")
+class OwnHeads:
+    def __call__(self, pred, target):
+        assert pred["mean"].shape == target["mean"].shape
+        return F.mse_loss(pred["mean"], target["mean"]) + F.cross_entropy(pred["first"], target["first"])
 
 
 @register.loss("own_parts")
@@ -186,8 +205,8 @@ class Evaluated:
         pred = training.model(xb)
         return pred, yb, 2 * training.loss(pred, yb)
 """
-KINDS = ["two", "named", "tokens", "places", "several_labels", "parts"]
-LOSSES = {"several_labels": "own_bce", "parts": "own_parts"}
+KINDS = ["two", "named", "tokens", "places", "several_labels", "parts", "named_targets"]
+LOSSES = {"several_labels": "own_bce", "parts": "own_parts", "named_targets": "own_heads"}
 
 
 @pytest.fixture(scope="module")

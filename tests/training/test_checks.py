@@ -41,13 +41,13 @@ Told = Callable[..., str]
 def told(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> Told:
     """The one message where a factory, chosen as `mine`, does not do."""
 
-    def message(kind: Registry, factory: Any, name: str = "mine", **facts: Any) -> str:
+    def message(kind: Registry, factory: Any, name: str = "mine", folder: Path | None = None, **facts: Any) -> str:
         monkeypatch.setitem(kind._components, name, Component(kind.kind, name, factory, facts))
         mine = {name: {}} if kind.many else {**kind.common, "name": name}
         changed = root.model_copy(update={kind.group: mine})
         build.forget_dataset()
         with pytest.raises(experiments.ConfigError) as caught:
-            preparation.prepare(changed, ()).runner(None)
+            preparation.prepare(changed, ()).runner(folder)
         return str(caught.value)
 
     return message
@@ -384,6 +384,8 @@ def tokens(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
         "loss": (lambda pred, target: nn.functional.cross_entropy(pred.flatten(0, 1), target.flatten()), {}),
     }
 
+    build.forget_dataset()
+
     def refused(*kinds: str) -> str:
         for kind in kinds:
             component = Component(kind, "own", *components[kind])
@@ -403,3 +405,112 @@ def test_a_loss_that_the_model_does_not_suit_has_a_remedy(tokens: Callable[..., 
 def test_a_metric_that_the_model_does_not_suit_may_be_left_out(tokens: Callable[..., str]) -> None:
     told = tokens("model", "dataset", "loss")
     assert "; ~metrics.accuracy leaves it out; return them with " in told, told
+
+
+def test_one_training_row_trains(root: RootConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.ones(1, 3), torch.ones(1, 1)
+    own = Component("dataset", "own", lambda: {"train": (x, y), "valid": (x, y)}, {})
+    monkeypatch.setitem(register.dataset._components, "own", own)
+    build.forget_dataset()
+    update: dict[str, Any] = {"dataset": {"name": "own"}, "model": {"name": "logistic"}, "loss": {"name": "mse"}}
+    runner = preparation.prepare(root.model_copy(update=update | {"metrics": {}}), ()).runner(None)
+    assert len(runner.fit(1).history) == 1
+
+
+def test_a_missing_key_of_own_code_is_one_line(told: Told) -> None:
+    message = told(register.loss, lambda pred, target: dict[str, Tensor]()["box"])
+    assert message.endswith("targets (6,): KeyError: 'box'")
+
+
+def test_a_file_that_a_dataset_lacks_is_one_line(told: Told) -> None:
+    message = told(register.dataset, lambda: np.load("nowhere.npy"))
+    assert message == "dataset: mine failed: [Errno 2] No such file or directory: 'nowhere.npy'"
+
+
+# What a checkpoint would lack
+
+
+class Queued(nn.Module):
+    """Keeps the last rows: as a buffer, as one that is not saved, or as an attribute."""
+
+    def __init__(self, kept: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 3)
+        if kept == "attribute":
+            self.queue = torch.zeros(3)
+        else:
+            self.register_buffer("queue", torch.zeros(3), persistent=kept == "buffer")
+
+    def forward(self, xb: Tensor) -> Tensor:
+        pred: Tensor = self.linear(xb.flatten(1))
+        if self.training:
+            self.queue = pred.detach()[0]
+        return pred
+
+
+@pytest.mark.parametrize("kept", ["attribute", "unsaved buffer"])
+def test_a_tensor_of_a_model_that_training_changes_has_to_be_saved(kept: str, told: Told, tmp_path: Path) -> None:
+    message = told(register.model, lambda data: Queued(kept), folder=tmp_path)
+    assert message.startswith("model: Queued.queue is changed by the training, and no state_dict() has it, so that")
+
+
+def test_a_tensor_that_is_saved_may_change(root: RootConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = Component("model", "own", lambda data: Queued("buffer"), {})
+    monkeypatch.setitem(register.model._components, "own", own)
+    preparation.prepare(root.model_copy(update={"model": {"name": "own"}}), ()).runner(tmp_path)
+
+
+class Stateless(Callback):
+    def state_dict(self) -> Any:
+        return None
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+class Late(Callback):
+    def on_begin(self, runner: Any) -> None:
+        self.average = {"a": torch.ones(1)}
+
+    def state_dict(self) -> Any:
+        return self.average
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (Stateless, "its state_dict() returned None; expected a dict"),
+        (
+            Late,
+            "its state_dict() or load_state_dict() raises AttributeError: 'Late' object has no attribute 'average'; ",
+        ),
+    ],
+)
+def test_the_state_of_a_callback_is_tried(made: Any, problem: str, told: Told) -> None:
+    assert told(register.callback, made).startswith(f"callbacks.mine: {problem}")
+
+
+def test_sparse_gradients_that_an_optimiser_cannot_take_are_one_line(
+    root: RootConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Sparse(Tokens):
+        def __init__(self, data: DataSpec) -> None:
+            super().__init__(data)
+            self.table = nn.Embedding(60, 4, sparse=True)
+
+        def forward(self, xb: Tensor) -> Tensor:
+            return super().forward(xb).movedim(-1, 1)
+
+    x = torch.arange(60).reshape(12, 5)
+    for kind, factory in (
+        ("model", Sparse),
+        ("dataset", lambda: {"train": (x, x % 4), "valid": (x, x % 4), "classes": 4}),
+    ):
+        component = Component(kind, "own", factory, {"input": "tokens"} if kind == "model" else {})
+        monkeypatch.setitem(vars(register)[kind]._components, "own", component)
+    update: dict[str, Any] = {"model": {"name": "own"}, "dataset": {"name": "own"}, "optim": {"name": "adam"}}
+    build.forget_dataset()
+    prepared = preparation.prepare(root.model_copy(update=update), ())
+    with pytest.raises(experiments.ConfigError, match=r"^optim: adam cannot take its sparse gradients; the model has"):
+        prepared.runner(tmp_path)

@@ -15,6 +15,7 @@ import experiments
 from experiments.config.check import configured
 from experiments.config.registry import Component, register
 from experiments.runs.evaluation import evaluate
+from experiments.training.metrics import ShareOfPlaces
 
 RUN = ["dataset=digits", "model=mlp", "device=cpu", "device.threads=1", "tracking=none", "figures=false", "epochs=1"]
 Register = Callable[..., None]
@@ -130,12 +131,16 @@ def test_an_object_without_a_state_is_refused(registered: Register, tmp_path: Pa
     assert refusal(tmp_path) == expected
 
 
-def test_accuracy_of_labels_of_places_is_a_share_of_the_places() -> None:
-    from experiments.training.metrics import _per_row
-
+def test_accuracy_of_labels_of_places_is_a_share_of_those_that_are_not_left_out() -> None:
     pred, target = torch.randn(6, 3, 4, 4), torch.randint(3, (6, 4, 4))
-    value = _per_row(register.metric.bind("accuracy", {}), pred, target) / 6
-    assert float(value) == pytest.approx(float((pred.argmax(1) == target).float().mean()), rel=1e-6)
+    target[torch.rand(6, 4, 4) < 0.5] = -100
+    first, second = (ShareOfPlaces(register.metric.bind("accuracy", {}), list) for _ in range(2))
+    first.update(pred[:4], target[:4])
+    second.load_state_dict(first.state_dict())
+    second.update(pred[4:], target[4:])
+    known = target != -100
+    expected = (pred.argmax(1) == target)[known].float().mean()
+    assert second.compute() == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_those_without_a_file_are_options_with_their_settings() -> None:

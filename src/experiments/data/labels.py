@@ -27,10 +27,12 @@ def described(splits: Mapping[str, Split], classes: int | None) -> tuple[bool, i
     """
     targets = [_targets(split, known=classes is not None) for split in splits.values()]
     if not isinstance(targets[0], Tensor):
-        return False, sum(leaf[0].numel() for leaf in nested.leaves(targets[0])), ()
+        return False, classes or sum(leaf[0].numel() for leaf in nested.leaves(targets[0])), ()
     kinds = {(y.dtype, *y.shape[1:]) for y in targets}
     if len(kinds) > 1:
-        raise DataError("the splits hold different targets: labels here and real numbers there, or other columns")
+        told = [f"{part} {y.dtype} {tuple(y.shape)}" for part, y in zip(splits, targets, strict=True)]
+        found = ", ".join(told).replace("torch.", "")
+        raise DataError(f"the splits hold different targets: {found}; give y in one type, with the same columns")
     if targets[0].is_floating_point():
         if classes is not None:
             raise DataError(f"y holds real numbers; labels of {classes} classes are whole ones")

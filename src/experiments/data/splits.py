@@ -35,6 +35,7 @@ class Splits:
     spec: DataSpec
     test: Split | None = None
     counts: tuple[int, ...] = ()  # of the training rows that a model was trained on, where `train` are others
+    unread: bool = False  # whether the targets are made up, and nobody reads them
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -101,7 +102,7 @@ class Splits:
                 splits[part] = make(value, shape, part, classes=classes is not None, collate=collate)
         if rows and not any(map(is_stream, splits.values())):
             raise DataError("rows is the length of a pass over a stream, and no split is an IterableDataset")
-        _require_alike(list(splits.values()))
+        _require_alike(splits)
         shape = splits["train"].shape
         labelled, counted, places = described(splits, classes)
         spec = DataSpec(
@@ -128,14 +129,17 @@ class Splits:
         return Splits(turned["train"], turned["valid"], spec, turned.get("test"))
 
 
-def _require_alike(splits: Sequence[Split]) -> None:
+def _require_alike(splits: Mapping[str, Split]) -> None:
     """Check that the rows of all splits have one shape, and whole numbers in the same inputs."""
-    shapes = [split.shape for split in splits]
+    shapes = [split.shape for split in splits.values()]
     if any(shape != shapes[0] for shape in shapes):
-        raise DataError(f"the splits hold rows of different shapes: {sorted(shapes, key=str)}")
-    whole = [[leaf.dtype == torch.int64 for leaf in nested.leaves(split.first)] for split in splits]
-    if any(kinds != whole[0] for kinds in whole):
-        raise DataError("the splits hold whole numbers here and real ones there; give x in one type")
+        found = ", ".join(f"{part} {split.shape}" for part, split in splits.items())
+        raise DataError(f"the splits hold rows of different shapes: {found}; pad or cut all to one shape")
+    kinds = {part: [str(leaf.dtype)[6:] for leaf in nested.leaves(split.first)] for part, split in splits.items()}
+    whole = [[kind == "int64" for kind in found] for found in kinds.values()]
+    if any(each != whole[0] for each in whole):
+        found = ", ".join(f"{part} {' and '.join(each)}" for part, each in kinds.items())
+        raise DataError(f"the splits hold whole numbers here and real ones there: {found}; give x in one type")
 
 
 def _stream(dataset: Any, part: str, rows: Mapping[str, int]) -> Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -97,13 +98,26 @@ def as_rows(x: Any, shape: Shape | None = None) -> tuple[Nested, Shape]:
     """
     stored = nested.each(lambda part: _stored(_tensor(part, "x")), x)
     given = () if shape is None else (shape,)
+    if shape is not None and not _has_parts_of(shape, stored):
+        parts = nested.apply(lambda tensor: tuple(tensor.shape[1:]), stored)
+        raise DataError(f"`shape` is {shape}; a row of x has the shape, or of its parts the shapes, {parts}")
     shape = nested.apply(_row_shape, stored, *given)
+    shape = (1,) if shape == () and isinstance(stored, Tensor) else shape  # one of several may be a number
     return nested.apply(lambda tensor, row: tensor.reshape(len(tensor), math.prod(row)), stored, shape), shape
+
+
+def _has_parts_of(shape: Any, x: Nested) -> bool:
+    """Return whether there is a shape for each tensor."""
+    if isinstance(x, Tensor):
+        return isinstance(shape, Sequence) and all(isinstance(size, Integral) for size in shape)
+    if isinstance(x, Mapping):
+        return isinstance(shape, Mapping) and shape.keys() == x.keys() and all(_has_parts_of(shape[k], x[k]) for k in x)
+    return isinstance(shape, Sequence) and len(shape) == len(x) and all(map(_has_parts_of, shape, x))
 
 
 def _row_shape(tensor: Tensor, shape: tuple[int, ...] | None = None) -> tuple[int, ...]:
     """Return the shape of one row, which may be given; check that rows have it and are finite."""
-    own = tuple(tensor.shape[1:]) or (1,)
+    own = tuple(tensor.shape[1:])
     if shape is None:
         shape = own
         if len(shape) == 2 and (tensor.is_floating_point() or tensor.dtype == torch.uint8):
@@ -112,9 +126,9 @@ def _row_shape(tensor: Tensor, shape: tuple[int, ...] | None = None) -> tuple[in
     if size == 0:
         raise DataError(f"x holds rows without a number, of the shape {shape}")
     if tensor[:1].numel() != size and len(tensor):
-        raise DataError(f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {size}")
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        raise DataError("x holds values that are not finite")
+        problem = f"x has rows of {tensor[0].numel()} numbers; the shape {shape} has {size}"
+        raise DataError(f"{problem}; pad rows of different lengths to one length, in a collate too")
+    _finite(tensor, "x")
     require_order(own, shape)
     return tuple(shape)
 
@@ -130,16 +144,17 @@ def require_order(own: Sequence[int], shape: Sequence[int]) -> None:
 def as_targets(y: Any, *, classes: bool = False) -> Nested:
     """Return labels as int64 (n,) or, where `classes` are known, (n, places ...); real targets as float32 (n, columns).
 
-    Whole numbers 0 and 1 in columns are several labels a row, float32 too. Parts are converted one by one.
+    Whole numbers 0 and 1 in columns are several labels a row, float32 too. Of a tuple or mapping, each part keeps its
+    shape, whole numbers are int64, real ones float32, truth values as they are.
     """
-    return nested.each(lambda part: _as_targets(_tensor(part, "y"), classes), y)
+    if isinstance(y, tuple | Mapping):
+        return nested.each(lambda part: _stored(_finite(_tensor(part, "y"), "y")), y)
+    return _as_targets(_tensor(y, "y"), classes)
 
 
 def _as_targets(tensor: Tensor, classes: bool) -> Tensor:
     if tensor.is_floating_point():
-        if not bool(tensor.isfinite().all()):
-            raise DataError("y holds values that are not finite")
-        return tensor.float().reshape(len(tensor), -1)
+        return _finite(tensor, "y").float().reshape(len(tensor), -1)
     if tensor.ndim == 2 and tensor.shape[1] == 1 and not classes:
         tensor = tensor[:, 0]
     if tensor.ndim == 1 or classes:
@@ -150,6 +165,12 @@ def _as_targets(tensor: Tensor, classes: bool) -> Tensor:
         f"y holds whole numbers of the shape {tuple(tensor.shape)}; labels are one a row, or one for each place with "
         "`classes`; several labels a row are columns of 0 and 1; real targets are floats"
     )
+
+
+def _finite(tensor: Tensor, name: str) -> Tensor:
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise DataError(f"{name} holds values that are not finite")
+    return tensor
 
 
 def _stored(tensor: Tensor) -> Tensor:

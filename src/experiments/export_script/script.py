@@ -104,7 +104,7 @@ class Script:
         lines = [IMPORT.sub("", text).strip()]
         if self.rows.as_bytes and plain is None and not self.last.own_loader:
             lines.append("x_train, x_valid = x_train.float() / 256, x_valid.float() / 256")
-        if not (self._flat or self.trial.nested or "shape" in self._batches_parameters):
+        if not (self._flat or not isinstance(self.spec.dtype, str) or "shape" in self._batches_parameters):
             shape = ", ".join(map(str, self.spec.shape))
             lines.append(f"x_train, x_valid = x_train.view(-1, {shape}), x_valid.view(-1, {shape})")
         return "\n".join(lines)
@@ -136,8 +136,8 @@ class Script:
             return self.sources.called(component, arguments)
         passed = getattr(register, group).passed_to(component)
         self.made[name] = str(self.sources.made(component, arguments, [self.passed[value] for value in passed]))
-        if group == "loss" and issubclass(component.factory, torch.nn.Module):
-            self.made[name] += ".eval()"
+        if issubclass(component.factory, torch.nn.Module):
+            self.made[name] += (".eval()" if group == "loss" else "") + (".to(device)" if self.moves else "")
         return name
 
     def _step(self, loss: str) -> tuple[str, str | None]:

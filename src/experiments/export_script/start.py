@@ -62,7 +62,6 @@ class Start:
             lines += [f"device = torch.device({card})", "model.to(device)"]
         for name, made in self.made.items() if first else ():
             lines += [f"torch.manual_seed({training.seeds.init})", f"{name} = {made}"]
-            lines += [f"{name}.to(device)"] if self.moves else []
         if first and channels_last(training.root):
             lines += ["model.to(memory_format=torch.channels_last)"]
         lines += self.loaders(training) if training.own_loader else []

@@ -122,9 +122,12 @@ class Trainee:
         self._gradients = {}
         for p, name in zip(self.params, self.names, strict=True):
             if p.grad is not None:
-                self._gradients[name] = p.grad.detach().cpu().clone()
+                gradient = p.grad.detach()
+                self._gradients[name] = (gradient.to_dense() if gradient.is_sparse else gradient).cpu().clone()
             if name in self.given:
+                sparse = p.grad is not None and p.grad.is_sparse
                 p.grad = _laid_out_as(p, self.given[name])
+                p.grad = p.grad.to_sparse(1) if sparse else p.grad
 
     @contextlib.contextmanager
     def _in_its_place(self) -> Iterator[None]:

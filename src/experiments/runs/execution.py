@@ -85,7 +85,10 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         if group is not None:
             worker.lead(group, runner, done)
         if done is not None:
+            index.remember(Path(root.output_root), prepared.key, job.folder)  # killed at its very end, it could not
             terminal.already_done(done)
+            if root.tracking.name == "none":
+                uploading.arrive(root, job, None, done)
             return done
         undo.pop_all()
     if earlier is None:

@@ -7,6 +7,7 @@ worst mistakes of the validation: worst, worst_true, worst_predicted, worst_prob
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def collect(runner: Runner, valid: Batches, splits: Splits, folder: Path) -> Non
     """
     kept = {"labels": np.array(splits.spec.labels)}
     with warned(log, "plots of the data"):
-        if _drawable(splits.spec):
+        if _drawable(splits.spec) and not isinstance(splits.train.item[1], tuple | Mapping):
             digits, labels = _rows(splits.train, torch.arange(min(DIGITS, len(splits.train))), splits.spec.shape)
             kept |= {"digits": digits, "digit_labels": labels}
     with warned(log, "plots of the predictions"):

@@ -93,7 +93,11 @@ class Reader(TrainedModel):
             return []
         runner = self.runner(torch.from_numpy(np.stack([image.pixels for image in seen])))
         with torch.inference_mode():
-            outputs = self.in_words(torch.cat([runner.predict(xb) for xb, _ in runner.valid.epoch(0)]))
+            found = [runner.predict(xb) for xb, _ in runner.valid.epoch(0)]
+        if not all(isinstance(pred, Tensor) for pred in found):
+            problem = "its model returns several tensors, and predict shows one of (rows, outputs)"
+            raise ConfigError(Fault(terminal.relative(self.folder), f"{problem}; experiments.load gives the model"))
+        outputs = self.in_words(torch.cat(found))
         labels = self.spec.labels or tuple(map(str, range(self.spec.outputs)))
         return [
             Prediction(path, tuple(row), labels if self.spec.classes else (), image.pixels, image.how)
@@ -143,4 +147,4 @@ def as_data(spec: DataSpec, x: Tensor) -> Splits:
     count = len(x)
     targets = torch.zeros(count, *spec.places, dtype=torch.long) if spec.classes else torch.zeros(count, spec.outputs)
     rows = Split(TensorDataset(x.reshape(count, -1), targets), spec.shape, classes=spec.classes)
-    return Splits(rows, rows, spec)
+    return Splits(rows, rows, spec, unread=True)

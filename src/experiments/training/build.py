@@ -31,6 +31,7 @@ from experiments.training import (
     precision,
     protocols,
     transfer,
+    unsaved,
     weights,
 )
 from experiments.training import metrics as run_metrics
@@ -58,7 +59,7 @@ def load_dataset(settings: Mapping[str, Any], loss: str = "") -> Splits:
     if key not in _loaded:
         _loaded.clear()
         name = settings["name"]
-        with fixed_noise():
+        with fixed_noise(), one_batch.refused("dataset", f"{name} failed", (OSError, LookupError)):
             made = register.dataset.chosen(settings)()
             checks.require_splits(made, name)
             splits = made if isinstance(made, Splits) else Splits.of(**made)
@@ -100,7 +101,8 @@ def undrawn_model(root: RootConfig, spec: DataSpec, seeds: Seeds) -> Any:
     name = root.model["name"]
     checks.require_input(register.model.get(name), spec)
     seed_noise(seeds.init)
-    model = protocols.made(register.model, root.model, spec)
+    with one_batch.refused("model", f"{name} cannot be made", (LookupError,)):
+        model = protocols.made(register.model, root.model, spec)
     transfer.freeze(model, root.freeze, name)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         which = "only frozen parameters" if list(model.parameters()) else "no parameters"
@@ -147,10 +149,12 @@ def assemble(
     callbacks = _callbacks(root, metrics)
     protocols.require_states({"model": model, "optim": optimizer, "scheduler": scheduler} | callbacks)
     loss = losses.made(register.loss, root.loss, splits, device, seeds.init)
-    forward, target_shape = _forward(root, model, loss, device, splits.spec, valid, metrics)
+    forward, target_shape = _forward(root, model, loss, device, splits, valid, metrics)
     train, valid = (dataclasses.replace(part, target_shape=target_shape) for part in (train, valid))
     if checkpoints is not None and group is None:  # a training, not the evaluation of one
         one_batch.require_last_batch(forward, train, valid, root)
+        one_batch.require_sparse(forward, valid, optimizer, root)
+        unsaved.require_kept(model, forward.prepared(forward.moved(next(valid.epoch(0))[0])))
     step = build_step.step(
         *(root, forward, optimizer, train, splits, group, before_step),
         seed=seeds.init,
@@ -196,14 +200,15 @@ def _forward(
     model: Any,
     loss: Any,
     device: torch.device,
-    spec: DataSpec,
+    splits: Splits,
     valid: Batches,
     metrics: run_metrics.Metrics,
 ) -> tuple[Forward, tuple[int, ...] | None]:
     """Return how predictions and losses are computed, and the shape of a row's targets if it is the predictions'.
 
-    One batch is tried.
+    One batch is tried, unless its targets are made up.
     """
+    spec = splits.spec
     found = transforms(root, spec)
     pairs = {
         name: functools.partial(_with_spec, register.transform.bind(name, given), spec)
@@ -220,9 +225,11 @@ def _forward(
         pair_transforms=list(pairs.values()),
         gradients=bool(register.model.get(root.model["name"]).metadata.get("gradients")),
     )
-    shape, pred, target = one_batch.require_one_batch(forward, valid, root, spec)
-    run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
-    one_batch.require_pairs(forward, valid, pairs)
+    shape = None
+    if not splits.unread:
+        shape, pred, target = one_batch.require_one_batch(forward, valid, root, spec)
+        run_metrics.require(metrics, pred, target, forward, dataclasses.replace(valid, target_shape=shape))
+        one_batch.require_pairs(forward, valid, pairs)
     return (compiled(forward, root.model["name"], valid) if root.device.compile else forward), shape
 
 

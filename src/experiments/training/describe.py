@@ -87,5 +87,5 @@ def size(shape: Any) -> str:
     if isinstance(shape, Mapping):
         shape = tuple(shape.values())
     if all(isinstance(length, int) for length in shape):
-        return "x".join(map(str, shape))
+        return "x".join(map(str, shape)) or "1"
     return " and ".join(map(size, shape))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
@@ -19,12 +21,15 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.splits import DataSpec
+from experiments.data.tensors import IGNORED
 from experiments.errors import ConfigError, Fault
 from experiments.seeds import fixed_noise
 from experiments.training import describe, one_batch, protocols
 from experiments.training.distributed.group import Group
 from experiments.training.meters import Metric, OverPass, as_number
 from experiments.training.step import Forward
+
+log = logging.getLogger(__name__)
 
 # How far two halves may be from the whole, of its size: predictions may have 16 bits.
 ROUNDING = 0.01
@@ -65,6 +70,33 @@ class Collected:
         self.batches = list(state["batches"])
 
 
+class ShareOfPlaces:
+    """A metric that sums over labels (n, places ...), divided by how many there are: those left out do not count."""
+
+    def __init__(self, metric: Metric, all_reduce: Callable[[Sequence[float]], list[float]]) -> None:
+        self.metric, self.all_reduce = metric, all_reduce
+        self.sums: list[Tensor] = []  # of each batch, with its labels
+
+    def update(self, pred: Tensor, target: Tensor) -> None:
+        """Add a batch."""
+        known = (target != IGNORED).sum()
+        value = torch.as_tensor(self.metric(pred, target), device=known.device)
+        self.sums.append(torch.stack([value.float(), known.float()]))
+
+    def compute(self) -> float:
+        """Return the share."""
+        total, known = self.all_reduce(torch.stack([one.cpu() for one in self.sums]).double().sum(0).tolist())
+        return total / known if known else math.nan
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums so far."""
+        return {"sums": self.sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state_dict()."""
+        self.sums = list(state["sums"])
+
+
 def made(root: RootConfig, spec: DataSpec, device: torch.device, group: Group | None) -> Metrics:
     """Return the metrics by name."""
     found: dict[str, Metric | OverPass] = {}
@@ -72,9 +104,9 @@ def made(root: RootConfig, spec: DataSpec, device: torch.device, group: Group | 
         component, bound = register.metric.get(name), register.metric.bind(name, given)
         passed = register.metric.passed_to(component)
         if component.metadata.get("over") != "pass":
-            found[name] = (
-                functools.partial(_per_row, bound) if component.metadata.get("targets") == "classes" else bound
-            )
+            of_places = component.metadata.get("targets") == "classes" and spec.places
+            share = functools.partial(ShareOfPlaces, bound, group.all_reduce if group else list)
+            found[name] = OverPass(share) if of_places else bound
         elif passed == register.metric.takes:
             found[name] = OverPass(functools.partial(Collected, bound, group.gather if group else None))
         else:
@@ -101,12 +133,6 @@ def require(metrics: Metrics, pred: Nested, target: Nested, forward: Forward, va
                 raise ConfigError(Fault(key, f"{name} returned {describe.kind(value)}; expected {expected}"))
             if not isinstance(metric, OverPass):
                 _require_sum(metric, name, pred, target)
-
-
-def _per_row(metric: Metric, pred: Nested, target: Nested) -> Any:
-    """Return a metric that counts labels as a sum over rows: of labels of places (n, ...), a row has their mean."""
-    value = metric(pred, target)
-    return value / target[0].numel() if target.ndim > 1 else value
 
 
 def _placed(name: str, make: Callable[[], Any], device: torch.device, *, alone: bool) -> Any:
@@ -144,6 +170,8 @@ def _require_sum(metric: Metric, name: str, pred: Nested, target: Nested) -> Non
     parts = [nested.apply(operator.itemgetter(cut), (pred, target)) for cut in cuts if rows > 1]
     whole, one, other = [float(metric(*part)) for part in parts] or [0.0] * 3
     size = max(abs(whole), abs(one) + abs(other))
+    if size == 0 and rows > 1 and not register.metric.get(name).factory.__module__.startswith("experiments."):
+        log.warning("metric %s is 0 for the first rows; whether it is a sum over rows is not known: %s", name, SUMMED)
     if math.isfinite(size) and abs(whole - one - other) > max(ROUNDING * size, NOTHING * rows):
         problem = (
             f"{name} is not a sum over rows: {whole:.4g} for {rows} rows, but {one:.4g} and {other:.4g} for halves"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import math
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.config.registry import register
 from experiments.config.root import RootConfig
@@ -30,10 +31,27 @@ def require_last_batch(forward: Forward, train: Batches, valid: Batches, root: R
     if len(train) < len(train.loader) or not (size == 1 or rows % size == 1):
         return
     xb = _first_rows(forward.moved(next(valid.epoch(0))[0]), 1)
-    other = next(other for other in count(size + 1) if rows % other != 1)
     problem = f"{rows:,} training rows in batches of {size} leave one row for the last, which {name} cannot train on"
-    with refused("loader.batch_size", f"{problem} (try {other}, or loader.drop_last=true)", (ValueError,)):
+    other = next((other for other in range(size + 1, size + rows) if rows % other != 1), None)
+    remedy = f" (try {other}, or loader.drop_last=true)" if other else ""
+    with refused("loader.batch_size", problem + remedy, (ValueError,)):
         forward.compute(copy.deepcopy(forward.model).train(), xb)
+
+
+def require_sparse(forward: Forward, valid: Batches, optimizer: Any, root: RootConfig) -> None:
+    """Check by a step of copies that clipping and the optimiser take the gradients of layers with sparse=True."""
+    if not (isinstance(forward.model, nn.Module) and any(vars(m).get("sparse") for m in forward.model.modules())):
+        return
+    model, optimizer = copy.deepcopy((forward.model, optimizer))
+    xb, yb = forward.moved(next(valid.epoch(0)))
+    with contextlib.suppress(Exception):  # what else it raises, the training tells
+        forward.mean_loss(model.train()(forward.prepared(xb)), yb).backward()  # type: ignore[no-untyped-call]
+    told = "the model has a layer with sparse=True"
+    with refused("max_grad_norm", f"cannot clip sparse gradients, and {told}", remedy="; max_grad_norm=null"):
+        if root.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), root.max_grad_norm)
+    with refused("optim", f"{root.optim['name']} cannot take its sparse gradients; {told}"):
+        optimizer.step()
 
 
 def require_one_batch(
@@ -46,14 +64,19 @@ def require_one_batch(
         predictions; the targets.
     """
     problem = f"{root.loader['name']} cannot read dataset {spec.name}"
-    with refused("loader", problem, (TypeError, ValueError, DataError)):
+    with refused("loader", problem, (TypeError, ValueError, LookupError, DataError)):
         xb, yb = next(valid.epoch(0))
     xb, yb = forward.moved((xb, yb))
+    if len(counts := {len(leaf) for leaf in nested.leaves((xb, yb)) if leaf.ndim}) > 1 or not counts:
+        problem = f"x {describe.shape(xb)} and y {describe.shape(yb)}; each tensor has a row for each row of the batch"
+        raise ConfigError(Fault("dataset", f"{spec.name} gives batches of {problem}"))
     pred = _predictions(forward, root, spec, xb)
     shape = _target_shape(pred, yb)
     yb = yb if shape is None else yb.view(-1, *shape)
+    if _evaluates_itself(root):
+        return shape, pred, yb
     name, given = root.loss["name"], f"predictions {describe.shape(pred)}, targets {describe.shape(yb)}"
-    with refused("loss", f"{name} cannot take {given}", (RuntimeError, ValueError, IndexError, TypeError)):
+    with refused("loss", f"{name} cannot take {given}", (RuntimeError, ValueError, LookupError, TypeError)):
         returned = forward.loss(pred, yb)
     value = mean(returned)
     if not isinstance(value, Tensor) or value.ndim:
@@ -72,9 +95,14 @@ def require_pairs(forward: Forward, valid: Batches, pairs: Mapping[str, PairTran
     for name, pair in pairs.items():
         xb, yb = forward.moved(next(valid.epoch(0)))
         problem = f"{name} or the loss cannot take this batch"
-        with refused(f"transforms.{name}", problem, (RuntimeError, ValueError, IndexError, TypeError, AttributeError)):
+        with refused(f"transforms.{name}", problem, (RuntimeError, ValueError, LookupError, TypeError, AttributeError)):
             mixed, target = pair(xb, yb)
             forward.mean_loss(forward.predict(mixed), target)
+
+
+def _evaluates_itself(root: RootConfig) -> bool:
+    """Return whether an own step computes the loss of evaluation too, from outputs of its own."""
+    return hasattr(register.step.get(root.step["name"]).factory, "evaluate")
 
 
 def _first_rows(value: Nested, count: int) -> Nested:
@@ -105,8 +133,9 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     forward.model.eval()
     name, rows = root.model["name"], nested.rows(xb)
     problem = f"{name} cannot take dataset {spec.name}, batches of {describe.shape(xb)}"
-    errors, derives = (RuntimeError, ValueError, IndexError, TypeError), f"{name} takes derivatives in evaluation too"
-    with torch.set_grad_enabled(forward.gradients), refused("model", problem, errors, _remedy(xb, spec)):
+    errors, derives = (RuntimeError, ValueError, LookupError, TypeError), f"{name} takes derivatives in evaluation too"
+    remedy = functools.partial(_remedy, xb, spec)
+    with torch.set_grad_enabled(forward.gradients), refused("model", problem, errors, remedy):
         try:
             pred = forward.predict(xb)
         except RuntimeError as error:
@@ -121,7 +150,9 @@ def _predictions(forward: Forward, root: RootConfig, spec: DataSpec, xb: Nested)
     if not leaves or any(leaf.shape[:1] != (rows,) for leaf in leaves):
         problem = f"expected a tensor, or a tuple or mapping of tensors, of {rows} rows"
         raise ConfigError(Fault("model", f"{name} returned {given}; {problem}"))
-    chosen = [register.loss.get(root.loss["name"]), *map(register.metric.get, root.metrics)]
+    chosen = [*map(register.metric.get, root.metrics)]
+    if not _evaluates_itself(root):
+        chosen.insert(0, register.loss.get(root.loss["name"]))
     strict = next((each for each in chosen if each.metadata.get("targets") in ("classes", "reals")), None)
     expected = (rows, spec.outputs, *spec.places)
     if strict is None or _fits(pred, expected, spec):
@@ -149,13 +180,19 @@ def _fits(pred: Nested, expected: tuple[int, ...], spec: DataSpec) -> bool:
     return pred.shape == expected or (not spec.classes and pred.numel() == math.prod(expected))
 
 
-def _remedy(xb: Nested, spec: DataSpec) -> str:
+def _remedy(xb: Nested, spec: DataSpec, error: Exception) -> str:
     """Return what may help a model that cannot take a batch, as the dataset has it."""
+    said = str(error)
+    if "positional argument" in said:
+        return "; a model is called as model(x)"
+    if isinstance(error, LookupError):
+        return ""
     if any(leaf.ndim == 4 and leaf.shape[1] == 1 for leaf in nested.leaves(xb)):
-        return '; if the rows are not images, the dataset gives no "shape", or theirs, such as (length, features)'
+        shape = nested.each(lambda _, row: tuple(size for size in row if size > 1), spec.dtype, spec.shape)
+        return f'; if the rows are not images, the dataset gives "shape": {shape}'
     if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
         return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
-    if any(not leaf.is_floating_point() for leaf in nested.leaves(xb)):
+    if isinstance(xb, Tensor) and not xb.is_floating_point():
         return (
             '; x is whole numbers, as the dataset has it: input="flat" or "image" at its registration makes it float32'
         )
@@ -166,8 +203,8 @@ def _remedy(xb: Nested, spec: DataSpec) -> str:
 def refused(
     key: str,
     problem: str,
-    errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, IndexError),
-    remedy: str = "",
+    errors: tuple[type[Exception], ...] = (RuntimeError, ValueError, LookupError),
+    remedy: str | Callable[[Exception], str] = "",
 ) -> Iterator[None]:
     """Turn errors of a component into a ConfigError that starts with the problem and ends with the remedy."""
     try:
@@ -175,4 +212,5 @@ def refused(
     except ConfigError:
         raise
     except errors as error:
+        remedy = remedy if isinstance(remedy, str) else remedy(error)
         raise ConfigError(Fault(key, f"{problem}: {first_line(error)}{remedy}")) from error

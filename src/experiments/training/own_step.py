@@ -14,6 +14,7 @@ from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault, TrainingError, first_line, suggestion
+from experiments.training import unsaved
 from experiments.training.losses import mean
 from experiments.training.step import EagerStep, Forward, Taken
 from experiments.training.update import Update
@@ -92,6 +93,7 @@ def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
         update.step = lambda: updates.append(None)
         model.train()
         trial = OwnStep(replace(step.forward, model=model), update, component, step.training.data)
+        before = [unsaved.tensors(part) for part in (model, component)]
         loss = mean(trial(xb, yb, 0)[2])
     except Exception as error:  # user code may raise anything
         problem = f"{name}, which returns predictions, targets and loss, failed on a batch"
@@ -99,3 +101,5 @@ def require_trains(step: OwnStep, valid: Batches, name: str) -> None:
     if not isinstance(loss, Tensor) or loss.ndim or not updates:
         lacks = "does not call training.update(loss)" if not updates else "returned a loss that is not a scalar"
         raise ConfigError(Fault("step", f"{name} {lacks}"))
+    for held, part, key in zip(before, (model, component), ("model", "step"), strict=True):
+        unsaved.require_unchanged(held, part, key)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from experiments.config.registry import Registry
-from experiments.errors import ConfigError, Fault
+from experiments.errors import ConfigError, Fault, first_line
 from experiments.training import describe
 from experiments.training.callback import Callback
 from experiments.training.serializable import find_unserializable
@@ -77,7 +78,18 @@ def require_states(parts: Mapping[str, Any]) -> None:
         if not _has_methods(part, Resumable):
             problem = f"{type(part).__name__} must define state_dict() and load_state_dict() to be resumable"
             faults.append(Fault(key, problem))
-        elif found := find_unserializable(part.state_dict()):
+            continue
+        try:
+            state = part.state_dict()
+            if key.startswith(("callbacks.", "step")):
+                copy.deepcopy(part).load_state_dict(state)
+        except Exception as error:  # noqa: BLE001  # user code may raise anything
+            problem = f"its state_dict() or load_state_dict() raises {type(error).__name__}: {first_line(error)}"
+            faults.append(Fault(key, f"{problem}; both may be called before on_begin and the first step"))
+            continue
+        if not isinstance(state, Mapping):
+            faults.append(Fault(key, f"its state_dict() returned {describe.kind(state)}; expected a dict"))
+        elif found := find_unserializable(state):
             faults.append(Fault(key, f"its state_dict() holds {found}"))
     if faults:
         raise ConfigError(*faults)
