@@ -23,7 +23,7 @@ from experiments.runs.execution import execute
 from experiments.runs.find import run_in
 from experiments.runs.folder import cleanup_on_rejection, require_free
 from experiments.runs.metadata import Job
-from experiments.runs.overrides import merge
+from experiments.runs.overrides import key, merge
 from experiments.sweeps import launchers, monitor
 from experiments.tracking import client
 from experiments.training import build, device
@@ -77,7 +77,8 @@ def resume(folder: Path, overrides: Sequence[str] = ()) -> Result:
     """
     folder = folder.resolve()
     run = run_in(folder)
-    overrides = merge(run.overrides, overrides)
+    started_with = [override for override in run.overrides if key(override) != "pause_after"]
+    overrides = merge(started_with, overrides)
     config = _checked(compose.compose(overrides))
     if ranks.follows():
         return worker.follow(config.root, overrides)

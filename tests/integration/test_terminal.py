@@ -78,7 +78,7 @@ def test_a_terminal_without_control_codes_gets_plain_lines(tmp_path: Path) -> No
 
 
 def test_a_search_names_the_trial_and_the_best_so_far(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    pytest.importorskip("optuna")
     space = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "optim.lr=interval(0.01,1)")
     shown = terminal.run(tmp_path, "-m", *DIGITS, *space)
     assert "trial 2 of 3" in shown.text

@@ -39,9 +39,11 @@ def told_of() -> None:
     """Have the sweep tell which of its returned jobs still have their configuration."""
     original = monitor.Watch.take
 
-    def take(self: monitor.Watch, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
+    def take(
+        self: monitor.Watch, returned: Sequence[JobReturn], numbers: Sequence[int], batch: Sequence[Sequence[str]]
+    ) -> None:
         Path("configured.txt").write_text(str([job.cfg is not None for job in returned]), encoding="utf-8")
-        original(self, returned, first, batch)
+        original(self, returned, numbers, batch)
 
     monitor.Watch.take = take  # type: ignore[method-assign]  # in a process that ends soon
 

@@ -175,7 +175,7 @@ def test_what_a_launcher_returns_as_failed_is_told_whatever_the_job_could_say(
     error = RuntimeError("out of luck")
     batch = [["optim.lr=0.1"], ["optim.lr=0.2"]]
     with monitor.Watch(workplace, "continue", elsewhere=True) as watch:
-        watch.take([returned(None), returned(error)], 4, batch)
+        watch.take([returned(None), returned(error)], [4, 5], batch)
     assert [record.getMessage() for record in caplog.records] == [f"job 5 failed: {REASON}"]
     with pytest.raises(TrainingError, match="1 job failed") as raised:
         watch.raise_if_failed()

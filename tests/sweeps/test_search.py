@@ -17,9 +17,7 @@ from tests.support.places import Cli
 from tests.support.tracked import runs, store_of
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
-needs_optuna = pytest.mark.skipif(
-    find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="the extra [optuna] is not installed"
-)
+needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="the extra [optuna] is not installed")
 
 TRIALS = 5
 SPACE = ("optim.lr=tag(log, interval(0.001, 0.1))", "model.width=choice(4,6)")
@@ -133,7 +131,7 @@ def test_a_trial_without_a_finite_loss_is_a_failed_one_and_the_search_goes_on(wo
     )
     for done in (command(*search, "optim.lr=choice(0.1,100)"), resumed(workplace / "sweep")):
         assert done.code == 0, done
-        assert "is a failed trial: its best valid/loss is nan" in done.out + done.err
+        assert "is a failed trial: its best/valid_loss is nan" in done.out + done.err
         rows = [line.split() for line in done.out.splitlines() if line.endswith(("FINISHED", "diverged"))]
         assert {(row[1], row[-1]) for row in rows} == {("0.1", "FINISHED"), ("100", "diverged")}
         assert len(rows) == 4 and "best    job" in done.out
@@ -157,17 +155,27 @@ def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) 
     [
         ("optim.lrr=interval(0.1, 0.2)", "optim.lrr: "),
         ("optim.lr=interval(-1, 1)", "optim.lr: "),
-        ("optim.lr=interval(0.1, 0.01)", "optim.lr: interval(0.1, 0.01) cannot be searched: The `low` value must be"),
-        ("optim.lr=tag(log, interval(0, 1))", "optim.lr: tag(log, interval(0, 1)) cannot be searched: The `low` value"),
-        ("optim=glob(nothing*)", "optim: glob(nothing*) matches no option"),
+        ("optim.lr=interval(0.1, 0.01)", "optim.lr: interval(0.1, 0.01) cannot be searched: `low <= high` must"),
+        (
+            "optim.lr=tag(log, interval(0, 1))",
+            "optim.lr: tag(log, interval(0, 1)) cannot be searched: `low > 0`",
+        ),
+        ("optim=glob(nothing*)", "optim: glob(nothing*) cannot be searched: it matches no option"),
         ("model=choice(mlp,mpl)", "model=mpl: there is no such option; did you mean 'mlp'?"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials: 0 is given; it should be a whole number of 1 or more"),
         ("hydra.sweeper.direction=up", "hydra.sweeper.direction: 'up' is given; it should be minimize or maximize"),
         (
-            "hydra.sweeper.sampler._target_=os.system",
-            "hydra.sweeper.sampler: os.system is given; it should be one that",
+            "hydra.sweeper.sampler.name=tpo",
+            "hydra.sweeper.sampler.name: no sampler is called 'tpo'; did you mean",
         ),
-        ("+hydra.sweeper.sampler.sed=1", "hydra.sweeper.sampler: TPESampler.__init__() got an unexpected keyword"),
+        ("+hydra.sweeper.sampler.sed=1", "hydra.sweeper.sampler: tpe got an unexpected keyword argument 'sed'"),
+        ("hydra.sweeper.rungs=third", "hydra.sweeper.rungs: 'third' is given; it should be full, halving, one_epoch"),
+        (
+            "hydra.sweeper.objectives=[valid/los]",
+            "hydra.sweeper.objectives: 'valid/los' is no metric of a run; did",
+        ),
+        ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction: 2 are given for 1 objectives"),
+        ("hydra/sweeper/sampler=grid", "optim.lr: an interval has no grid; give choice(...) or range(...)"),
         ("sweep.preview=true", "sweep.preview: a search chooses its jobs as it goes"),
         ("sweep.limit=4", "sweep.limit: more than 4 jobs"),
     ],
@@ -198,7 +206,6 @@ def test_a_refusal_is_all_that_a_command_says(cli: Cli) -> None:
 def test_a_search_says_what_a_sweep_says(workplace: Path) -> None:
     done = command(*SEARCH, "hydra.sweeper.n_trials=1")
     assert done.code == 0 and done.out.startswith("Launching 1 jobs locally"), done
-    assert "Best parameters" not in done.out
 
 
 @needs_optuna

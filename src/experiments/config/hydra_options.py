@@ -20,17 +20,25 @@ class SearchConfig:
     _recursive_: bool = False  # the search builds the sampler, after it is checked
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
     sampler: Any = MISSING
-    direction: str = "minimize"  # of the best validation loss
+    objectives: list[str] = field(default_factory=lambda: ["best/valid_loss"])  # metrics of a run
+    direction: Any = "minimize"  # or maximize; of each objective, or one for all
     n_trials: int = 20
     n_jobs: int = 1  # trials chosen and launched together, for a launcher that runs jobs side by side
+    seed: Any = "${seed}"  # of the sampler
+    rungs: str = "full"  # halving: train 1, 3, 9, ... epochs, keep the best third; one_epoch: keep the best few; full
+    factor: int = 3  # of halving
+    keep: int = 3  # trials, with one_epoch
     params: dict[str, str] | None = None  # the search space: a key and its choice(...), interval(...) or range(...)
 
 
-# Optuna's samplers, seeded with the run's seed, so that a search can be resumed exactly.
-SAMPLERS = {
-    "tpe": {"_target_": "optuna.samplers.TPESampler", "seed": "${seed}", "n_startup_trials": 10},
-    "random": {"_target_": "optuna.samplers.RandomSampler", "seed": "${seed}"},
-    "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "seed": "${seed}", "n_startup_trials": 1},
+# Optuna's samplers and their arguments.
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "tpe": {"name": "tpe", "n_startup_trials": 10},
+    "gp": {"name": "gp"},
+    "random": {"name": "random"},
+    "qmc": {"name": "qmc"},
+    "grid": {"name": "grid"},
+    "cmaes": {"name": "cmaes", "n_startup_trials": 1},
 }
 
 

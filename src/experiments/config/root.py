@@ -163,6 +163,7 @@ class RootConfig(_Strict):
     seed: Seed
     seeds: SeedsConfig
     epochs: Positive
+    pause_after: Positive | None
     limit_batches: Positive | None
     max_grad_norm: Annotated[float, Gt(0)] | None
     accumulate: Positive = 1

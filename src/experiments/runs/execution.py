@@ -107,8 +107,11 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         if job.sweep is None:  # a sweep reports itself
             terminal.interrupted(job.folder)
         raise
-    index.remember(Path(root.output_root), prepared.key, job.folder)
+    if not result.paused:
+        index.remember(Path(root.output_root), prepared.key, job.folder)
     terminal.closing(result, job.folder)
+    if result.paused and job.sweep is None:  # a search says it of those that it stops
+        terminal.interrupted(job.folder)
     uploading.arrive(root, job, tracked, result)
     return result
 
@@ -144,10 +147,11 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
     ):
         if tracked is not None and root.tracking.required:
             tracked.require(job.folder)
-        result = runner.fit(root.epochs, record=record, stop_request=asked if group is None else group.agreed)
-        ended += result.history
+        stop_request = asked if group is None else group.agreed
+        result = runner.fit(root.epochs, pause_after=root.pause_after, record=record, stop_request=stop_request)
+        ended.append(result)
         weights.save(job.folder, weights_of(runner.model))
-        if root.figures:
+        if root.figures and not result.paused:
             valid = runner.valid
             if group is not None:  # this process holds only its share of the rows
                 valid = build_batches.batches(root, prepared.splits, "valid", torch.device("cpu"), prepared.seeds)

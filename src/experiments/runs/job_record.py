@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tracking.record import FAILED, RunRecord
+from experiments.tracking.record import FAILED, FINISHED, PAUSED, RunRecord
 
 NOT_RUN = "not run"  # the status of a job that was planned only
 
@@ -38,4 +38,4 @@ class JobRecord(RunRecord):
     @property
     def failed(self) -> bool:
         """Return whether it should have run and did not finish."""
-        return self.status not in ("FINISHED", NOT_RUN)
+        return self.status not in (FINISHED, PAUSED, NOT_RUN)

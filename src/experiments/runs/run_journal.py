@@ -25,9 +25,9 @@ from experiments.runs.metadata import Job
 from experiments.runs.preparation import Preparation
 from experiments.tracking import record
 from experiments.tracking.journal import Journal
-from experiments.tracking.record import FAILED, FINISHED, KILLED
+from experiments.tracking.record import FAILED, FINISHED, KILLED, PAUSED
 from experiments.training import signals
-from experiments.training.result import Metrics, not_finite
+from experiments.training.result import Result, not_finite
 
 
 def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str], parameters: int) -> Journal:
@@ -78,15 +78,15 @@ def resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Jou
 
 
 @contextlib.contextmanager
-def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
-    """Write the journal's end when the training ends, fails or is interrupted; the caller fills in the epochs' metrics.
+def ending(journal: Journal, folder: Path) -> Iterator[list[Result]]:
+    """Write the journal's end when the training ends, pauses, fails or is interrupted; the caller adds its result.
 
     Raises:
         TrainingError: the disk is full or read-only; the message names the way to resume.
     """
-    history: list[Metrics] = []
+    ended: list[Result] = []
     try:
-        yield history
+        yield ended
     except (KeyboardInterrupt, SystemExit) as error:
         journal.end(KILLED, _reason(error))
         raise
@@ -100,8 +100,11 @@ def ending(journal: Journal, folder: Path) -> Iterator[list[Metrics]]:
         if isinstance(error, UserError):  # the run has begun, so this is no refusal
             raise TrainingError(str(error)) from error
         raise
-    note, tags = "", {}
-    if problem := ", ".join(not_finite(history).values()):
+    (result,), note, tags = ended, "", {}
+    if result.paused:
+        journal.end(PAUSED, f"paused after epoch {len(result.history) - 1}; {command('resume')} {folder}")
+        return
+    if problem := ", ".join(not_finite(result.history).values()):
         note, tags = record.start_of(folder).note, {"experiments.not_finite": problem}
         note += f"\n\n**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
     journal.end(FINISHED, note=note.strip(), tags=tags)

@@ -99,7 +99,7 @@ def closing(result: Result, folder: Path) -> None:
 
 
 def interrupted(folder: Path) -> None:
-    """Print the command that resumes the run or sweep that a signal ended."""
+    """Print the command that resumes the run or sweep that a signal or `pause_after` ended."""
     say = Language.of(folder, *folder.glob("*"))
     log.info("%s %s %s", say("stopped; to resume:"), command("resume"), shlex.quote(relative(folder)))
 

@@ -35,7 +35,7 @@ def follow(root: RootConfig, overrides: Sequence[str]) -> Result:
         if state is not None:
             runner.load_state_dict(step.part_of(state, group.rank))
         with signals.put_off(), signals.workers_watched(group.asked), in_words(), signals.between_steps(group.asked):
-            return runner.fit(root.epochs, stop_request=group.agreed)
+            return runner.fit(root.epochs, pause_after=root.pause_after, stop_request=group.agreed)
 
 
 def lead(group: Group, runner: Runner, done: Result | None) -> None:

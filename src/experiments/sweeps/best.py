@@ -45,6 +45,7 @@ class Best:
 def of(jobs: Sequence[JobRecord], varied: Sequence[str]) -> Best | None:
     """Return the best job, with the `varied` settings even where all jobs have the same; None without a finite loss."""
     finite = [job for job in jobs if math.isfinite(job.figures.get(METRIC, math.nan))]
+    finite = [job for job in finite if job.finished] or finite  # a search has stopped the others
     if not finite:
         return None
     job = min(finite, key=lambda job: job.figures[METRIC])

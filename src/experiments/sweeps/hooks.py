@@ -110,8 +110,9 @@ class Hooks(Callback):
             reject(error)
         if config.hydra.mode == RunMode.MULTIRUN:
             self._returned = job_return
+            job_return.working_dir = str(config.hydra.runtime.output_dir)  # for who launched it
             if self.watch is not None and job_return.status == JobStatus.COMPLETED:
-                self.watch.tally.done(int(config.hydra.job.num), error)
+                self.watch.tally.done(monitor.job_number(config), error)
             if job_return.status == JobStatus.FAILED:
                 if not isinstance(error, monitor.NotRun):
                     self._report(config, job_return, error)
@@ -126,7 +127,7 @@ class Hooks(Callback):
     def _report(self, config: DictConfig, job_return: JobReturn, error: BaseException) -> None:
         folder, sweep = Path(config.hydra.runtime.output_dir), Path(config.hydra.sweep.dir).resolve()
         keep_error(folder, error)
-        number = int(config.hydra.job.num)
+        number = monitor.job_number(config)
         message = monitor.failure_message(sweep, number, job_return.overrides or (), error, folder)
         monitor.note(sweep, number, secrets.masked(message))
         if self.watch is not None:

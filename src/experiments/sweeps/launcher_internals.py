@@ -22,7 +22,7 @@ EXTRAS = {
     "hydra_joblib_launcher": ("joblib", "joblib"),
     "hydra_submitit_launcher": ("slurm", "submitit"),
     "hydra_ray_launcher": ("ray", "ray"),
-    "hydra_optuna_sweeper": ("optuna", "optuna"),
+    "optuna": ("optuna", "optuna"),
 }
 
 
@@ -36,7 +36,8 @@ def missing_extra(plugin: str) -> str | None:
     if plugin not in EXTRAS:
         return None
     extra, library = EXTRAS[plugin]
-    return extra if find_spec(library) is None or find_spec(f"hydra_plugins.{plugin}") is None else None
+    parts = {library, f"hydra_plugins.{plugin}" if plugin.startswith("hydra_") else plugin}
+    return extra if any(find_spec(part) is None for part in parts) else None
 
 
 def why_gave_up(error: Exception, launcher: DictConfig) -> str | None:

@@ -25,6 +25,7 @@ from experiments.errors import ConfigError, Fault, TrainingError, command
 from experiments.runs import cpu_contention, sweep_plan
 from experiments.runs.terminal import relative
 from experiments.sweeps.launcher_internals import missing_extra, package, waiting_for_all, why_gave_up
+from experiments.sweeps.monitor import job_number
 
 THREADS = "device.threads"
 
@@ -36,7 +37,7 @@ def require(config: DictConfig) -> None:
         ConfigError: one is not, or the launcher needs a Slurm cluster.
     """
     searches = str(config.hydra.sweeper._target_).endswith(".CheckedSearch")
-    plugins = {"launcher": package(config.hydra.launcher), "sweeper": "hydra_optuna_sweeper" if searches else ""}
+    plugins = {"launcher": package(config.hydra.launcher), "sweeper": "optuna" if searches else ""}
     choices = {group: f"hydra/{group}={config.hydra.runtime.choices.get(f'hydra/{group}')}" for group in plugins}
     for group, plugin in plugins.items():
         if extra := missing_extra(plugin):
@@ -81,7 +82,7 @@ def settle_in(config: DictConfig) -> None:
             os.environ.setdefault(discovery.SETTING, place.components)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            handler.setFormatter(logging.Formatter(f"{erase}[{config.hydra.job.num}] %(message)s"))
+            handler.setFormatter(logging.Formatter(f"{erase}[{job_number(config)}] %(message)s"))
 
 
 def require_shared(sweep: Path, sweeper: Mapping[str, Any]) -> None:

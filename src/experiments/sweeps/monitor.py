@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from omegaconf import DictConfig
+
 from experiments import live
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
 from experiments.errors import TrainingError, UserError, command, first_line
@@ -36,6 +38,12 @@ class NotRun(UserError):  # noqa: N818  # not an error
 
 class Stopped(BaseException):
     """Ends a launcher that runs one job after the other in the sweep's own process."""
+
+
+def job_number(config: DictConfig) -> int:
+    """Return a job's number: its folder's name, since a launcher gives jobs that resume others."""
+    name = Path(config.hydra.runtime.output_dir).name
+    return int(name) if name.isdecimal() else int(config.hydra.job.num)
 
 
 def limit(policy: Policy) -> int | None:
@@ -122,15 +130,12 @@ class Watch:
             if self.enough:
                 raise Stopped
 
-    def take(self, returned: Sequence[JobReturn], first: int, batch: Sequence[Sequence[str]]) -> None:
+    def take(self, returned: Sequence[JobReturn], numbers: Sequence[int], batch: Sequence[Sequence[str]]) -> None:
         """Note the jobs that a launcher returned as failed and that could not write their marker file."""
-        for number, (given, job) in enumerate(zip(batch, returned, strict=True), first):
+        for number, given, job in zip(numbers, batch, returned, strict=True):
             error = outcome(job)
             if job.status == JobStatus.COMPLETED:
                 self.tally.done(number, error)
-                if self.tally.word == "trial":  # the next one is chosen by it
-                    best, left = self.tally.best or "no finite loss yet", self.tally.jobs - number - 1
-                    log.info("trial %d: %.4f; %s; %d left", number, error, best, left)
             if job.status == JobStatus.FAILED and not isinstance(error, NotRun):
                 self.first = self.first or error
                 note(self.sweep, number, failure_message(self.sweep, number, given, error))

@@ -1,177 +1,249 @@
 """A search inside a sweep: Optuna chooses the settings of each trial by the results of the earlier ones.
 
-The study is in memory. What was chosen is kept in the sweep's folder before a trial starts, so that a search that
-was interrupted chooses the same again, has its finished trials answer at once, and resumes exactly.
+With rungs, all trials train a few epochs and pause; the best are resumed up to the next rung, the others stay paused
+and can be resumed at any time. What was decided is in the sweep's folder, so that a search that was interrupted goes on
+exactly; no trial trains an epoch twice.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.config import secrets
-from experiments.config.hydra_internals import (
-    IntervalSweep,
-    JobReturn,
-    JobStatus,
-    Override,
-    RangeSweep,
-    ValueType,
-    outcome,
-)
-from experiments.errors import ConfigError, Fault, TrainingError
+from experiments.config.check import Checked
+from experiments.config.hydra_internals import JobStatus, Override, outcome
+from experiments.errors import ConfigError, Fault, command, first_line, suggestion
+from experiments.runs import references
+from experiments.runs.terminal import relative
+from experiments.sweeps import trials
 from experiments.sweeps.monitor import Stopped, Watch
-from experiments.sweeps.optuna_internals import OptunaSweeperImpl, create_params_from_overrides, samplers
-from experiments.sweeps.sampling import Remembering
+from experiments.sweeps.space import Space
+from experiments.sweeps.summary import NOTE
 from experiments.sweeps.sweeper import Sweep
+from experiments.sweeps.trials import Reached, TrialRecord, Trials
+from experiments.tracking import client, journal, record
+from experiments.tracking.record import PAUSED
+from experiments.training.result import figure_names
 
-CHOSEN = "trials.jsonl"
-RESULTS = "optimization_results.yaml"  # the plugin's own
+log = logging.getLogger(__name__)
+
 DIRECTIONS = ("minimize", "maximize")
+RUNGS = ("full", "halving", "one_epoch")
+POSITIVE = ("n_trials", "n_jobs", "factor", "keep")
 
 
 class Search(Sweep):
-    """Trials that Optuna's sweeper chooses; the search space is checked before the first one."""
+    """Trials that Optuna chooses; the search space is checked before the first one."""
 
     known = False
     word = "trial"
 
     def _run(self, arguments: list[str], watch: Watch) -> None:
         """Run the trials, one after the other or as many together as is configured; one that fails is left out."""
-        settings, folder = self.config.hydra.sweeper, Path(self.config.hydra.sweep.dir).resolve()
-        sweeper = OptunaSweeperImpl(
-            sampler=Remembering(_sampler(settings.sampler), folder / CHOSEN),
-            direction=settings.direction,
-            storage=None,
-            study_name=None,
-            n_trials=settings.n_trials,
-            n_jobs=settings.n_jobs,
-            max_failure_rate=1.0,  # sweep.on_failure decides
-            search_space=None,
-            custom_search_space=None,
-            params=None,  # they are among the overrides
-        )
-        sweeper.config, sweeper.hydra_context = self.config, self.context
-        sweeper.launcher = Watched(self.launcher, watch)
+        settings, sweep = self.config.hydra.sweeper, self._folder
+        OmegaConf.save(self.config, sweep / "multirun.yaml")
+        self.watch, self.space = watch, Space.of(self._parsed(arguments))
+        self.trials = Trials(sweep, self.space, settings.sampler, self._directions, int(settings.seed))
+        rungs = self._rungs
         try:
-            sweeper.sweep([_readable(override) for override in self._parsed(arguments)])
-        except ValueError as error:
-            if "No trials are completed" not in str(error):  # raised where it looks for the best
-                raise
+            alive = self._first(rungs[0])
+            for rung, epochs in enumerate(rungs[1:], 1):
+                alive = self._survivors(alive, rung - 1, rungs)
+                self._train(alive, epochs, rung=rung)
+            for trial in alive:
+                self.trials.end(trial)
         finally:
-            secrets.mask_file(folder / RESULTS)
+            self._conclude(rungs)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.config.hydra.sweep.dir).resolve()
+
+    @property
+    def _directions(self) -> list[str]:
+        given = self.config.hydra.sweeper.direction
+        return [given] * len(self.config.hydra.sweeper.objectives) if isinstance(given, str) else list(given)
+
+    @property
+    def _rungs(self) -> list[int]:
+        """Return after how many epochs trials are compared; the last is the whole training."""
+        epochs, settings = int(self.config.epochs), self.config.hydra.sweeper
+        if settings.rungs == "full":
+            return [epochs]
+        if settings.rungs == "one_epoch":
+            return sorted({1, epochs})
+        found = [1]
+        while found[-1] * settings.factor < epochs:
+            found.append(found[-1] * int(settings.factor))
+        return sorted({*found, epochs})
+
+    def _first(self, epochs: int) -> list[TrialRecord]:
+        """Choose all trials, some at a time, and train them to the first rung."""
+        settings, found = self.config.hydra.sweeper, list[TrialRecord]()
+        for first in range(0, settings.n_trials, settings.n_jobs):
+            numbers = range(first, min(first + settings.n_jobs, settings.n_trials))
+            chosen = [self.trials.choose(number) for number in numbers]
+            found += chosen
+            self._train(chosen, epochs, rung=0)
+        return found
+
+    def _survivors(self, alive: Sequence[TrialRecord], rung: int, rungs: Sequence[int]) -> list[TrialRecord]:
+        """Return the best trials of a rung, the earlier of equal ones; the others stay paused."""
+        settings, sign = self.config.hydra.sweeper, 1 if self._directions == ["minimize"] else -1
+        ranked = [
+            (sign * reached.values[0], trial.number)
+            for trial in alive
+            if (reached := trial.reached.get(rungs[rung])) is not None and reached.values is not None
+        ]
+        keep = settings.keep if settings.rungs == "one_epoch" else max(1, len(alive) // settings.factor)
+        kept = {number for _, number in sorted(ranked)[:keep]}
+        for trial in (trial for trial in alive if trial.number not in kept):
+            self.trials.end(trial, pruned=True)
+            self._tag(trial, rung)
+        return [trial for trial in alive if trial.number in kept]
+
+    def _tag(self, trial: TrialRecord, rung: int) -> None:
+        """Say in a discarded trial's journal, once, who stopped it."""
+        folder = self._folder / (trial.last.folder if trial.last else str(trial.number))
+        if not (folder / journal.FILE).is_file():
+            return
+        run = record.read(folder)
+        if run.status == PAUSED and "search" not in run.reason:
+            reason = f"stopped by the search at rung {rung}; {command('resume')} {folder}"
+            tags = {"experiments.stopped_by": "search", "experiments.rung": str(rung)}
+            journal.end(folder, PAUSED, reason, tags=tags)
+            if run.start.store is not None:  # its first end may have been uploaded already
+                client.uploader(self.config.tracking, self.config.output_root).follow(folder)
+
+    def _train(self, chosen: Sequence[TrialRecord], epochs: int, *, rung: int) -> None:
+        """Train trials up to a rung, but for those that are there."""
+        left = [trial for trial in chosen if (found := trial.reached.get(epochs)) is None or found.values is None]
+        if not left:
+            return
+        if self.watch.enough:
+            raise Stopped
+        numbers = [trial.number for trial in left]
+        pauses = [f"pause_after={epochs}"] if epochs < int(self.config.epochs) else []
+        # The launcher numbers jobs one after the other; those of a later rung have their folders already.
+        places = [[f"hydra.sweep.subdir={number}"] if rung else [] for number in numbers]
+        jobs = [
+            [*self.space.overrides(trial.given), *pauses, *place] for trial, place in zip(left, places, strict=True)
+        ]
+        returned = self.launcher.launch(jobs, initial_job_idx=numbers[0])
+        self.watch.take(returned, numbers, jobs)
+        for trial, job in zip(left, returned, strict=True):
+            place = Path(job.working_dir or "").resolve()
+            folder = str(place.relative_to(self._folder) if self._folder in place.parents else trial.number)
+            if job.status == JobStatus.COMPLETED:
+                reached = self._measured(folder)
+            else:
+                reached = Reached(None, folder, first_line(str(outcome(job))))
+            self.trials.reach(trial.number, epochs, reached)
+            self._say(trial, rung, epochs, reached)
+
+    def _measured(self, name: str) -> Reached:
+        """Return what a trial's journal says of the objectives."""
+        folder = references.referred(self._folder / name) or self._folder / name
+        figures = record.read(folder).figures
+        values = [float(figures.get(objective, math.nan)) for objective in self.config.hydra.sweeper.objectives]
+        for objective, value in zip(self.config.hydra.sweeper.objectives, values, strict=True):
+            if not math.isfinite(value):
+                return Reached(None, name, f"is a failed trial: its {objective} is {value}")
+        return Reached(values, name)
+
+    def _say(self, trial: TrialRecord, rung: int, epochs: int, reached: Reached) -> None:
+        """Log a trial's result, the best so far and what is left."""
+        if reached.values is None:
+            if reached.reason.startswith("is a failed trial"):
+                log.warning("trial %d %s", trial.number, reached.reason)
+            return
+        where = f", rung {rung} ({epochs} of {self.config.epochs} epochs)" if len(self._rungs) > 1 else ""
+        left = self.config.hydra.sweeper.n_trials - len(self.trials.records)
+        told = ", ".join(f"{value:.4f}" for value in reached.values)
+        best = self.watch.tally.best or "no finite loss yet"
+        log.info("trial %d%s: %s; %s%s", trial.number, where, told, best, "" if rung else f"; {left} left to choose")
+
+    def _conclude(self, rungs: Sequence[int]) -> None:
+        """Write what the search came to beside its table: what was saved, what matters, what can be resumed."""
+        records = [trial for trial in self.trials.records if trial.reached]
+        if not records:
+            return
+        lines = list[str]()
+        if len(rungs) > 1:
+            trained = sum(max(trial.reached) for trial in records)
+            lines.append(f"{trained} of {len(records) * rungs[-1]} epochs were trained")
+            sign = 1 if self._directions == ["minimize"] else -1
+            paused = [t for t in records if max(t.reached) < rungs[-1] and t.last and t.last.values is not None]
+            if paused:
+                best = min(paused, key=lambda t: (-max(t.reached), sign * t.last.values[0]))  # type: ignore[union-attr,index]
+                folder = relative(self._folder / best.last.folder)  # type: ignore[union-attr]
+                lines.append(f"the best of those that were stopped, trial {best.number}: {command('resume')} {folder}")
+        if len(self._directions) > 1:
+            front = ", ".join(str(self.trials.records[one.number].number) for one in self.trials.study.best_trials)
+            lines.append(f"no trial is better in all objectives than one of the Pareto front: trials {front}")
+        if importances := self.trials.importances():
+            lines.append("importance: " + ", ".join(f"{key} {share:.2f}" for key, share in importances.items()))
+        (self._folder / NOTE).write_text("\n".join(lines), encoding="utf-8")
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
-        _check_settings(self.config.hydra.sweeper)
+        self._check()
         overrides = super()._parsed(arguments)
-        _check_space(overrides)
+        space = Space.of(overrides)
+        settings = self.config.hydra.sweeper
+        for one in overrides if settings.rungs != "full" else ():
+            key = one.get_key_element()
+            if key == "pause_after" or (key == "epochs" and one.is_sweep_override()):
+                problem = "cannot be set or searched with rungs, which say when a trial pauses"
+                raise ConfigError(Fault(key, problem))
+        if settings.sampler["name"] == "grid" and (count := len(trials.grid(space))) < settings.n_trials:
+            raise ConfigError(Fault("hydra.sweeper.n_trials", f"{settings.n_trials} are given; the grid has {count}"))
         return overrides
+
+    def _check(self) -> None:
+        """Raise a ConfigError where a search cannot be made as it is configured."""
+        settings: DictConfig = self.config.hydra.sweeper
+        faults = [
+            Fault(f"hydra.sweeper.{key}", f"{settings[key]} is given; it should be a whole number of 1 or more")
+            for key in POSITIVE
+            if not isinstance(settings[key], int) or settings[key] < 1
+        ]
+        for given in self._directions:
+            if given not in DIRECTIONS:
+                problem = f"{given!r} is given; it should be {' or '.join(DIRECTIONS)}"
+                faults.append(Fault("hydra.sweeper.direction", problem))
+        if len(self._directions) != len(settings.objectives):
+            problem = f"{len(self._directions)} are given for {len(settings.objectives)} objectives"
+            faults.append(Fault("hydra.sweeper.direction", problem))
+        if settings.rungs not in RUNGS:
+            problem = f"{settings.rungs!r} is given; it should be {', '.join(RUNGS)}"
+            faults.append(Fault("hydra.sweeper.rungs", problem))
+        elif settings.rungs != "full" and len(settings.objectives) != 1:
+            faults.append(Fault("hydra.sweeper.rungs", "trials of several objectives cannot be ranked; rungs=full"))
+        if settings.rungs == "halving" and settings.factor == 1:
+            faults.append(Fault("hydra.sweeper.factor", "1 is given; halving keeps one trial in so many, 2 or more"))
+        places: Any = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        if settings.rungs != "full" and places["subdir"] != "${hydra.job.num}":
+            faults.append(Fault("hydra.sweep.subdir", "trials that pause need ${hydra.job.num}"))
+        if faults:
+            raise ConfigError(*faults)
+        trials.sampler(settings.sampler, int(settings.seed))
+
+    def _require_job(self, config: Checked) -> None:
+        """Check that a trial has the metrics that the search wants."""
+        root = config.root
+        known = figure_names(root.metrics)
+        for objective in self.config.hydra.sweeper.objectives:
+            if objective not in known and not root.callbacks:
+                problem = f"{objective!r} is no metric of a run{suggestion(objective, known)}"
+                raise ConfigError(Fault("hydra.sweeper.objectives", problem))
 
     def _count(self, overrides: Sequence[Override]) -> int:  # noqa: ARG002  # as many trials, whatever the space
         return int(self.config.hydra.sweeper.n_trials)
 
     def _jobs(self, overrides: list[Override]) -> list[list[str]]:
-        """Return jobs with each value of a choice and both ends of each interval once, the others at their first."""
-        values = {override.get_key_element(): _ends(override) for override in overrides}
-        first = {key: found[0] for key, found in values.items()}
-        jobs = [first] + [first | {key: value} for key, found in values.items() for value in found[1:]]
-        return [[f"{key}={value}" for key, value in job.items()] for job in jobs]
-
-
-class Watched(Launcher):
-    """A launcher after which the sweep looks for failures, and before which it stops where they are enough."""
-
-    def __init__(self, launcher: Launcher, watch: Watch) -> None:
-        self.launcher, self.watch = launcher, watch
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Set up the launcher."""
-        self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the trials that were chosen together."""
-        if self.watch.enough:
-            raise Stopped
-        returned = self.launcher.launch(job_overrides, initial_job_idx=initial_job_idx)
-        self.watch.take(returned, initial_job_idx, job_overrides)
-        for number, job in enumerate(returned, initial_job_idx):
-            loss = outcome(job)
-            if isinstance(loss, float) and not math.isfinite(loss):  # Optuna ends the search at a NaN
-                job.status = JobStatus.FAILED
-                job.return_value = TrainingError(f"job {number} is a failed trial: its best valid/loss is {loss}")
-        return returned
-
-
-def _check_settings(settings: DictConfig) -> None:
-    """Raise a ConfigError where a search cannot be made as it is configured."""
-    faults = [
-        Fault(f"hydra.sweeper.{key}", f"{settings[key]} is given; it should be a whole number of 1 or more")
-        for key in ("n_trials", "n_jobs")
-        if settings[key] < 1
-    ]
-    if settings.direction not in DIRECTIONS:
-        problem = f"{settings.direction!r} is given; it should be {' or '.join(DIRECTIONS)}"
-        faults.append(Fault("hydra.sweeper.direction", problem))
-    if faults:
-        raise ConfigError(*faults)
-    _sampler(settings.sampler)
-
-
-def _sampler(settings: DictConfig) -> samplers.BaseSampler:
-    """Build one of Optuna's own samplers; a configuration cannot name anything else to be called."""
-    target = str(settings.get("_target_"))
-    module, _, name = target.rpartition(".")
-    kind = getattr(samplers, name, None) if module == samplers.__name__ else None
-    if not (isinstance(kind, type) and issubclass(kind, samplers.BaseSampler)) or kind is samplers.GridSampler:
-        problem = f"{target} is given; it should be one that chooses: tpe, random, cmaes, nsgaii, motpe"
-        raise ConfigError(Fault("hydra.sweeper.sampler", problem))
-    given: Any = OmegaConf.to_container(settings, resolve=True)
-    try:
-        return kind(**{key: value for key, value in given.items() if not key.startswith("_")})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(Fault("hydra.sweeper.sampler", str(error))) from None
-
-
-def _check_space(overrides: Sequence[Override]) -> None:
-    """Raise a ConfigError where every setting is fixed, or Optuna cannot search the values of one."""
-    searched = [override for override in overrides if override.is_sweep_override()]
-    if not searched:
-        problem = "there is nothing to search; for example 'optim.lr=tag(log, interval(0.01, 1))'"
-        raise ConfigError(Fault("hydra.sweeper.params", problem))
-    if faults := [fault for override in searched if (fault := _space_fault(override))]:
-        raise ConfigError(*faults)
-
-
-def _space_fault(override: Override) -> Fault | None:
-    key, given = override.get_key_element(), override.get_value_string()
-    if not _ends(override):
-        return Fault(key, f"{given} matches no option")
-    try:
-        create_params_from_overrides([_readable(override)])
-    except (AssertionError, ValueError) as error:  # the plugin asserts what a user can get wrong
-        return Fault(key, f"{given} cannot be searched: {error}")
-    return None
-
-
-def _readable(override: Override) -> str:
-    """Return an override as the plugin reads it, which does not know the options of a glob."""
-    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
-        return f"{override.get_key_element()}=choice({','.join(override.sweep_string_iterator())})"
-    return str(override.input_line)
-
-
-def _ends(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        return [str(value.start), str(value.end)]
-    if isinstance(value, RangeSweep):  # Optuna includes its stop
-        return [str(value.start), str(value.stop)]
-    return list(override.sweep_string_iterator())
+        return Space.of(overrides).extremes()

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SUMMARY = "summary.md"
 FAILURES = "failures.txt"
+NOTE = "search.txt"  # what a search came to, beside its table
 
 # Compares each stage with the one before: the sweep's folder, its finished jobs, and `sweep.parity`.
 Judge = Callable[[Path, Sequence[JobRecord], int | None], Sequence[Mapping[str, Any]]]
@@ -62,7 +63,11 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
     failed = [job for job in jobs if job.failed]
     _log(sweep, rows, failed, found)
     _keep_errors(sweep, failed)
-    text = (f"Best: {found.text}\n\n" if found else "") + table(rows, markdown=True)
+    notes = (sweep / NOTE).read_text(encoding="utf-8").splitlines() if (sweep / NOTE).is_file() else []
+    for line in notes:
+        log.info("%-7s %s", "search", line)
+    text = (f"Best: {found.text}\n\n" if found else "") + "".join(f"{line}\n\n" for line in notes)
+    text += table(rows, markdown=True)
     (sweep / SUMMARY).write_text(text + "\n", encoding="utf-8")
     if (sweep / journal.FILE).exists():
         note = shown(text, f"The rest is in the artifact `{SUMMARY}`.")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from experiments import live
 from experiments.config import latest
-from experiments.config.check import check_sweep
+from experiments.config.check import Checked, check_sweep
 from experiments.config.hydra_basic import BasicLauncher, BasicSweeper, parsed_overrides
 from experiments.config.hydra_internals import Override, callbacks
 from experiments.config.root import TrackingConfig
@@ -85,7 +85,7 @@ class Sweep:
         for batch in self.sweeper.split_arguments(overrides, self.sweeper.max_batch_size):
             if not watch.enough:
                 returned.append(self.launcher.launch(batch, initial_job_idx=first))
-                watch.take(returned[-1], first, batch)
+                watch.take(returned[-1], range(first, first + len(batch)), batch)
             first += len(batch)
         return returned
 
@@ -107,6 +107,7 @@ class Sweep:
         varied, kept = _varied(overrides), jobs.Configurations()
         launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
         for job in self._composed(overrides, kept if launcher else None):
+            self._require_job(job.config)
             tracking = job.config.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
             names.append(job.name)
@@ -144,6 +145,9 @@ class Sweep:
             raise ConfigError(Fault("sweep.limit", f"more than {limit} jobs; sweep.limit=N allows as many as N"))
         self.jobs = count
         return overrides
+
+    def _require_job(self, config: Checked) -> None:
+        """Check more of a job than a run would."""
 
     def _count(self, overrides: Sequence[Override]) -> int:
         """Count the jobs, each key's values no further than the limit: a range may be longer than the memory."""

@@ -91,7 +91,7 @@ class Journal:
             self._append("metrics", step=step, values=fresh)
 
     def end(self, status: str, reason: str = "", *, note: str = "", tags: Mapping[str, str] | None = None) -> None:
-        """Write how the run ended, FINISHED, FAILED or KILLED, and close the journal; a note becomes the description.
+        """Write how the run ended (FINISHED, PAUSED, FAILED, KILLED), and close it; a note becomes the description.
 
         Raises:
             TrainingError: events that could not be written still cannot be.

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config.store_uri import sqlite_path
 from experiments.errors import command
 from experiments.tracking import sqlite_store
-from experiments.tracking.record import Measured, Start
+from experiments.tracking.record import PAUSED, Measured, Start
 from experiments.tracking.sqlite_store import StoreError
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -142,8 +142,8 @@ class Store:
         self.tags(run_id, {"experiments.reason": ""} | {f"experiments.resumed.{key}": changed[key] for key in changed})
 
     def end(self, run_id: str, status: str, time: int) -> None:
-        """Set the final status and end time (ms)."""
-        self.client.set_terminated(run_id, status=status, end_time=time)
+        """Set the final status and end time (ms); a paused run is SCHEDULED, since MLflow has no such status."""
+        self.client.set_terminated(run_id, status="SCHEDULED" if status == PAUSED else status, end_time=time)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.tracking import journal
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+PAUSED = "PAUSED"  # ended as asked, before its last epoch
 PARAMETERS = "experiments.parameters"  # the tag with how many a model has
 
 
@@ -108,7 +109,7 @@ class RunRecord:
 
     Args:
         folder: the run's.
-        status: RUNNING if the journal has no end, FINISHED, FAILED or KILLED.
+        status: RUNNING if the journal has no end, FINISHED, PAUSED, FAILED or KILLED.
         reason: why it failed or was killed.
         owner: the process that started or resumed it last; None if the journal does not name it.
         overrides: the command line's at its last start or resumption.

@@ -29,6 +29,7 @@ class Result:
         stopped: why it stopped before its last epoch; empty where it did not.
         folder: the run's folder; None for a training without one.
         run_id: the run in MLflow, once it is uploaded.
+        paused: whether it ended before its last epoch as asked, to be resumed.
     """
 
     model: Any
@@ -37,6 +38,7 @@ class Result:
     stopped: str = ""
     folder: Path | None = None
     run_id: str | None = None
+    paused: bool = False
 
     @property
     def best_epoch(self) -> int:

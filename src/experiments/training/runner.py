@@ -81,13 +81,21 @@ class Runner:
         self.bar = live.Phase("", None, 0)
         self.start_epoch()
 
-    def fit(self, epochs: int, *, record: Record | None = None, stop_request: StopRequest | None = None) -> Result:
+    def fit(
+        self,
+        epochs: int,
+        *,
+        pause_after: int | None = None,
+        record: Record | None = None,
+        stop_request: StopRequest | None = None,
+    ) -> Result:
         """Evaluate, then train and evaluate up to epoch `epochs`, unless a callback stops it.
 
         After `load_state_dict` it resumes where that state was taken, bit for bit as without an interruption.
 
         Args:
             epochs: in all, those before a resume included.
+            pause_after: of these, after how many to end with a checkpoint; None for all.
             record: called with metrics and their step (the epoch, from 0).
             stop_request: checked after each step and epoch.
 
@@ -97,31 +105,35 @@ class Runner:
         self.record = record or self.record
         self.stop_request = stop_request or self.stop_request
         with live.phase("before training", epochs * self.steps, self._steps_done(len(self.history))) as self.bar:
-            self._train(epochs)
+            paused = self._train(epochs, min(epochs, pause_after or epochs))
         stopped = self.stopped if len(self.history) < epochs else ""
-        return Result(self.model, self.untrained, self.history, stopped, self.folder)
+        return Result(self.model, self.untrained, self.history, stopped, self.folder, paused=paused)
 
-    def _train(self, epochs: int) -> None:
+    def _train(self, epochs: int, until: int) -> bool:
+        """Train up to epoch `until`; return whether it pauses there, before the last one."""
         hooks.call("on_begin", self)
         if not self.untrained:
             figures = self.evaluate(0, stoppable=True)
             self.untrained = {f"untrained/valid_{name}": value for name, value in figures.items()}
             self.record(self.untrained, 0)
             hooks.call("on_fit_start", self)
-        while len(self.history) < epochs and not self.stopped:
+        while len(self.history) < until and not self.stopped:
             epoch = len(self.history)
             self.bar.title = f"epoch {epoch} of {epochs}"
             self.history.append(self.run_epoch(epoch))
             self.record(self.history[-1], epoch)
-            self._save_epoch()
+            self._save_epoch(pauses=len(self.history) == until < epochs and not self.stopped)
             if self.stop_request.reason is not None:
                 raise self.stop_request.reason
+        if until < epochs and not self.stopped:
+            return True
         self._restore_noise()
         with hooks.evaluation(self) as others:
             weights = copy.deepcopy(self.model.state_dict()) if others else None
         if weights is not None:
             self.model.load_state_dict(weights)
         hooks.call("on_fit_end", self)
+        return False
 
     def run_epoch(self, epoch: int) -> Metrics:
         """Train and evaluate once; return the epoch's metrics by name."""
@@ -279,15 +291,16 @@ class Runner:
         self.step.update.raise_if_bad()
         self.checkpoints.save(self.state_dict(), epoch=len(self.history), step=self.progress.step)
 
-    def _save_epoch(self) -> None:
-        """Save the weights if they are the best so far, and the state if it is due."""
+    def _save_epoch(self, *, pauses: bool) -> None:
+        """Save the weights if they are the best so far, and the state if it is due, or the training pauses."""
         if self.checkpoints is None:
             return
         losses = [figures["valid/loss"] for figures in self.history]
         if losses[-1] == self.history[-1]["best/valid_loss"] and losses[-1] not in losses[:-1]:
             with hooks.evaluation(self):
                 self.checkpoints.save_best(self.model.state_dict(), epoch=len(self.history) - 1)
-        if self.stop_request.reason is not None or self.checkpoints.due_after_epoch(len(self.history)):
+        due = self.checkpoints.due_after_epoch(len(self.history))
+        if due or pauses or self.stop_request.reason is not None:
             self._save()
 
     def _stop(self, reason: BaseException) -> NoReturn:
