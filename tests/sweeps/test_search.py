@@ -172,7 +172,7 @@ def test_a_search_that_stops_at_a_failure_begins_no_other_trial(tmp_path: Path) 
         ("hydra.sweeper.rungs=third", "hydra.sweeper.rungs: 'third' is given; it should be full, halving, one_epoch"),
         (
             "hydra.sweeper.objectives=[valid/los]",
-            "hydra.sweeper.objectives: 'valid/los' is no metric of a run; did",
+            "hydra.sweeper.objectives: 'valid/los' is not a metric of a run; did",
         ),
         ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction: 2 are given for 1 objectives"),
         ("hydra/sweeper/sampler=grid", "optim.lr: an interval has no grid; give choice(...) or range(...)"),

@@ -55,8 +55,6 @@ class Search(Sweep):
             for rung, epochs in enumerate(rungs[1:], 1):
                 alive = self._survivors(alive, rung - 1, rungs)
                 self._train(alive, epochs, rung=rung)
-            for trial in alive:
-                self.trials.end(trial)
         finally:
             self._conclude(rungs)
 
@@ -70,9 +68,14 @@ class Search(Sweep):
         return [given] * len(self.config.hydra.sweeper.objectives) if isinstance(given, str) else list(given)
 
     @property
+    def _epochs(self) -> int:
+        given = [one for one in self.space.fixed if one.startswith("epochs=")]
+        return int(given[-1].partition("=")[2]) if given else int(self.config.epochs)
+
+    @property
     def _rungs(self) -> list[int]:
         """Return after how many epochs trials are compared; the last is the whole training."""
-        epochs, settings = int(self.config.epochs), self.config.hydra.sweeper
+        epochs, settings = self._epochs, self.config.hydra.sweeper
         if settings.rungs == "full":
             return [epochs]
         if settings.rungs == "one_epoch":
@@ -123,12 +126,16 @@ class Search(Sweep):
     def _train(self, chosen: Sequence[TrialRecord], epochs: int, *, rung: int) -> None:
         """Train trials up to a rung, but for those that are there."""
         left = [trial for trial in chosen if (found := trial.reached.get(epochs)) is None or found.values is None]
-        if not left:
-            return
+        if left:
+            self._launch(left, epochs, rung)
+        for trial in chosen if epochs == self._epochs else ():
+            self.trials.end(trial)
+
+    def _launch(self, left: Sequence[TrialRecord], epochs: int, rung: int) -> None:
         if self.watch.enough:
             raise Stopped
         numbers = [trial.number for trial in left]
-        pauses = [f"pause_after={epochs}"] if epochs < int(self.config.epochs) else []
+        pauses = [f"pause_after={epochs}"] if epochs < self._epochs else []
         # The launcher numbers jobs one after the other; those of a later rung have their folders already.
         places = [[f"hydra.sweep.subdir={number}"] if rung else [] for number in numbers]
         jobs = [
@@ -140,16 +147,16 @@ class Search(Sweep):
             place = Path(job.working_dir or "").resolve()
             folder = str(place.relative_to(self._folder) if self._folder in place.parents else trial.number)
             if job.status == JobStatus.COMPLETED:
-                reached = self._measured(folder)
+                reached = self._measured(folder, epochs)
             else:
                 reached = Reached(None, folder, first_line(str(outcome(job))))
             self.trials.reach(trial.number, epochs, reached)
             self._say(trial, rung, epochs, reached)
 
-    def _measured(self, name: str) -> Reached:
-        """Return what a trial's journal says of the objectives."""
+    def _measured(self, name: str, epochs: int) -> Reached:
+        """Return what a trial's journal says of the objectives after so many epochs; it may have trained further."""
         folder = references.referred(self._folder / name) or self._folder / name
-        figures = record.read(folder).figures
+        figures = record.read(folder).history[:epochs][-1]
         values = [float(figures.get(objective, math.nan)) for objective in self.config.hydra.sweeper.objectives]
         for objective, value in zip(self.config.hydra.sweeper.objectives, values, strict=True):
             if not math.isfinite(value):
@@ -162,7 +169,7 @@ class Search(Sweep):
             if reached.reason.startswith("is a failed trial"):
                 log.warning("trial %d %s", trial.number, reached.reason)
             return
-        where = f", rung {rung} ({epochs} of {self.config.epochs} epochs)" if len(self._rungs) > 1 else ""
+        where = f", rung {rung} ({epochs} of {self._epochs} epochs)" if len(self._rungs) > 1 else ""
         left = self.config.hydra.sweeper.n_trials - len(self.trials.records)
         told = ", ".join(f"{value:.4f}" for value in reached.values)
         best = self.watch.tally.best or "no finite loss yet"
@@ -219,6 +226,8 @@ class Search(Sweep):
         if len(self._directions) != len(settings.objectives):
             problem = f"{len(self._directions)} are given for {len(settings.objectives)} objectives"
             faults.append(Fault("hydra.sweeper.direction", problem))
+        if not isinstance(settings.seed, int) or settings.seed < 0:
+            faults.append(Fault("hydra.sweeper.seed", f"{settings.seed!r} is given; it should be a whole number >= 0"))
         if settings.rungs not in RUNGS:
             problem = f"{settings.rungs!r} is given; it should be {', '.join(RUNGS)}"
             faults.append(Fault("hydra.sweeper.rungs", problem))
@@ -239,7 +248,7 @@ class Search(Sweep):
         known = figure_names(root.metrics)
         for objective in self.config.hydra.sweeper.objectives:
             if objective not in known and not root.callbacks:
-                problem = f"{objective!r} is no metric of a run{suggestion(objective, known)}"
+                problem = f"{objective!r} is not a metric of a run{suggestion(objective, known)}"
                 raise ConfigError(Fault("hydra.sweeper.objectives", problem))
 
     def _count(self, overrides: Sequence[Override]) -> int:  # noqa: ARG002  # as many trials, whatever the space
