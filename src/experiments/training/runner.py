@@ -7,7 +7,6 @@ reported at the epoch's end.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,14 +19,13 @@ from experiments import live
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.seeds import noise_state, restore_noise
-from experiments.training import hooks
+from experiments.training import hooks, state
 from experiments.training.callback import Callback
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.meters import Metric, OverPass, Progress, Sums
 from experiments.training.result import Metrics, Result, lowest
 from experiments.training.signals import StopRequest
 from experiments.training.step import EagerStep
-from experiments.training.torch_private import mark_stepped
 
 Record = Callable[[Metrics, int], None]
 Trained = tuple[Nested, Nested, Nested, Any]  # batch x, targets, predictions, loss
@@ -231,39 +229,12 @@ class Runner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to continue from the end of a step, as tensors and plain values."""
-        scaler = self.step.update.scaler
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "step": getattr(self.step.component, "state_dict", dict)(),
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
-            "noise": self.progress.noise or noise_state(self.device),
-            "progress": self.progress.state_dict(),
-            "untrained": self.untrained,
-            "history": json.dumps(self.history),  # a long one as objects would slow torch.save down
-            "stopped": self.stopped,
-        }
+        return state.taken(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, taken: Mapping[str, Any]) -> None:
         """Continue from the state of a training with the same parts."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.step.update.scaler is not None:
-            self.step.update.scaler.load_state_dict(state["scaler"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-            mark_stepped(self.optimizer)
-        if state.get("step"):
-            self.step.component.load_state_dict(state["step"])
-        for callback, own in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(own)
-        self.progress.load_state_dict(state["progress"], self.device)
-        self._noise = state["noise"]
-        history = state["history"]
-        self.history = json.loads(history) if isinstance(history, str) else list(history)  # schema 1
-        self.untrained, self.stopped = state["untrained"], state["stopped"]
+        state.restored(self, taken)
+        self._noise = taken["noise"]
 
     def _steps_done(self, epoch: int) -> int:
         """Return the steps since the beginning, within an epoch."""
