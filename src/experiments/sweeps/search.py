@@ -173,7 +173,7 @@ class Search(Sweep):
         left = self.config.hydra.sweeper.n_trials - len(self.trials.records)
         told = ", ".join(f"{value:.4f}" for value in reached.values)
         best = self.watch.tally.best or "no finite loss yet"
-        log.info("trial %d%s: %s; %s%s", trial.number, where, told, best, "" if rung else f"; {left} left to choose")
+        log.info("trial %d%s: %s; %s%s", trial.number, where, told, best, "" if rung else f"; {left} left")
 
     def _conclude(self, rungs: Sequence[int]) -> None:
         """Write what the search came to beside its table: what was saved, what matters, what can be resumed."""
