@@ -90,7 +90,7 @@ def main() -> None:
                         for place, one in enumerate((other, best))
                     ]
                     differences = [one - two for one, two in zip(*pairs, strict=True)]
-                    half = stats.t.ppf(0.975, AGAIN - 1) * statistics.stdev(differences) / AGAIN**0.5
+                    half = float(stats.t.ppf(0.975, AGAIN - 1)) * statistics.stdev(differences) / AGAIN**0.5
                     interval = [statistics.mean(differences) - half, statistics.mean(differences) + half]
                 alike = interval is None or interval[0] <= 0 <= interval[1]
                 rows.append(
