@@ -42,7 +42,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("halved") / "sweep"
+    folder = tmp_path_factory.mktemp("halved") / "search"
     done = searched(folder, HALVING)
     assert done.code == 0, done
     return folder

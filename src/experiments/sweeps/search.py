@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 DIRECTIONS = ("minimize", "maximize")
 RUNGS = ("full", "halving", "one_epoch")
 POSITIVE = ("n_trials", "n_jobs", "factor", "keep")
+STOPPED = "stopped by the search"  # begins the reason of a run that a rung stopped
 
 
 class Search(Sweep):
@@ -97,18 +98,19 @@ class Search(Sweep):
 
     def _survivors(self, alive: Sequence[TrialRecord], rung: int, rungs: Sequence[int]) -> list[TrialRecord]:
         """Return the best trials of a rung, the earlier of equal ones; the others stay paused."""
-        settings, sign = self.config.hydra.sweeper, 1 if self._directions == ["minimize"] else -1
-        ranked = [
-            (sign * reached.values[0], trial.number)
-            for trial in alive
-            if (reached := trial.reached.get(rungs[rung])) is not None and reached.values is not None
-        ]
+        settings, epochs = self.config.hydra.sweeper, rungs[rung]
+        ranked = sorted(self._rank(trial, epochs) for trial in alive if trial.has_values(epochs))
         keep = settings.keep if settings.rungs == "one_epoch" else max(1, len(alive) // settings.factor)
-        kept = {number for _, number in sorted(ranked)[:keep]}
+        kept = {number for _, number in ranked[:keep]}
         for trial in (trial for trial in alive if trial.number not in kept):
             self.trials.end(trial, pruned=True)
             self._tag(trial, rung)
         return [trial for trial in alive if trial.number in kept]
+
+    def _rank(self, trial: TrialRecord, epochs: int) -> tuple[float, int]:
+        """Return what orders trials by the one objective after so many epochs, the best first."""
+        (value,) = trial.reached[epochs].values or ()
+        return (value if self._directions == ["minimize"] else -value), trial.number
 
     def _tag(self, trial: TrialRecord, rung: int) -> None:
         """Say in a discarded trial's journal, once, who stopped it."""
@@ -116,8 +118,8 @@ class Search(Sweep):
         if not (folder / journal.FILE).is_file():
             return
         run = record.read(folder)
-        if run.status == PAUSED and "search" not in run.reason:
-            reason = f"stopped by the search at rung {rung}; {command('resume')} {folder}"
+        if run.status == PAUSED and not run.reason.startswith(STOPPED):
+            reason = f"{STOPPED} at rung {rung}; {command('resume')} {folder}"
             tags = {"experiments.stopped_by": "search", "experiments.rung": str(rung)}
             journal.end(folder, PAUSED, reason, tags=tags)
             if run.start.store is not None:  # its first end may have been uploaded already
@@ -125,7 +127,7 @@ class Search(Sweep):
 
     def _train(self, chosen: Sequence[TrialRecord], epochs: int, *, rung: int) -> None:
         """Train trials up to a rung, but for those that are there."""
-        left = [trial for trial in chosen if (found := trial.reached.get(epochs)) is None or found.values is None]
+        left = [trial for trial in chosen if not trial.has_values(epochs)]
         if left:
             self._launch(left, epochs, rung)
         for trial in chosen if epochs == self._epochs else ():
@@ -151,7 +153,8 @@ class Search(Sweep):
             else:
                 reached = Reached(None, folder, first_line(str(outcome(job))))
             self.trials.reach(trial.number, epochs, reached)
-            self._say(trial, rung, epochs, reached)
+            if reached.values is not None:
+                self._say(trial, rung, epochs, reached.values)
 
     def _measured(self, name: str, epochs: int) -> Reached:
         """Return what a trial's journal says of the objectives after so many epochs; it may have trained further."""
@@ -160,18 +163,15 @@ class Search(Sweep):
         values = [float(figures.get(objective, math.nan)) for objective in self.config.hydra.sweeper.objectives]
         for objective, value in zip(self.config.hydra.sweeper.objectives, values, strict=True):
             if not math.isfinite(value):
-                return Reached(None, name, f"is a failed trial: its {objective} is {value}")
+                log.warning("trial %s is a failed trial: its %s is %s", name, objective, value)
+                return Reached(None, name, f"its {objective} is {value}")
         return Reached(values, name)
 
-    def _say(self, trial: TrialRecord, rung: int, epochs: int, reached: Reached) -> None:
+    def _say(self, trial: TrialRecord, rung: int, epochs: int, values: Sequence[float]) -> None:
         """Log a trial's result, the best so far and what is left."""
-        if reached.values is None:
-            if reached.reason.startswith("is a failed trial"):
-                log.warning("trial %d %s", trial.number, reached.reason)
-            return
         where = f", rung {rung} ({epochs} of {self._epochs} epochs)" if len(self._rungs) > 1 else ""
         left = self.config.hydra.sweeper.n_trials - len(self.trials.records)
-        told = ", ".join(f"{value:.4f}" for value in reached.values)
+        told = ", ".join(f"{value:.4f}" for value in values)
         best = self.watch.tally.best or "no finite loss yet"
         log.info("trial %d%s: %s; %s%s", trial.number, where, told, best, "" if rung else f"; {left} left")
 
@@ -184,14 +184,13 @@ class Search(Sweep):
         if len(rungs) > 1:
             trained = sum(max(trial.reached) for trial in records)
             lines.append(f"{trained} of {len(records) * rungs[-1]} epochs were trained")
-            sign = 1 if self._directions == ["minimize"] else -1
-            paused = [t for t in records if max(t.reached) < rungs[-1] and t.last and t.last.values is not None]
-            if paused:
-                best = min(paused, key=lambda t: (-max(t.reached), sign * t.last.values[0]))  # type: ignore[union-attr,index]
-                folder = relative(self._folder / best.last.folder)  # type: ignore[union-attr]
+            furthest = {trial: max(trial.reached) for trial in records if trial.has_values(max(trial.reached))}
+            if paused := [trial for trial, epochs in furthest.items() if epochs < rungs[-1]]:
+                best = min(paused, key=lambda trial: (-furthest[trial], self._rank(trial, furthest[trial])))
+                folder = relative(self._folder / best.reached[furthest[best]].folder)
                 lines.append(f"the best of those that were stopped, trial {best.number}: {command('resume')} {folder}")
         if len(self._directions) > 1:
-            front = ", ".join(str(self.trials.records[one.number].number) for one in self.trials.study.best_trials)
+            front = ", ".join(str(trial.number) for trial in self.trials.study.best_trials)
             lines.append(f"no trial is better in all objectives than one of the Pareto front: trials {front}")
         if importances := self.trials.importances():
             lines.append("importance: " + ", ".join(f"{key} {share:.2f}" for key, share in importances.items()))

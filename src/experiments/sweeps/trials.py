@@ -48,13 +48,17 @@ class Reached:
     reason: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class TrialRecord:
     """A trial: what it was given by key, and what it came to by the number of epochs."""
 
     number: int
     given: Mapping[str, Any]
     reached: dict[int, Reached] = field(default_factory=dict)
+
+    def has_values(self, epochs: int) -> bool:
+        """Return whether it came so far and did not fail."""
+        return epochs in self.reached and self.reached[epochs].values is not None
 
     @property
     def last(self) -> Reached | None:
