@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from experiments import live
 from tests.support.places import ROOT
+from tests.support.terminal import Shown
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\]8;[^\x1b]*\x1b\\")
 
@@ -26,14 +26,11 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """A terminal of 80 columns as this process's output."""
     stream = io.StringIO()
     monkeypatch.setattr(live, "_is_terminal", lambda _stream: True)
-    console = Console(
+    console = live.console(
         file=stream,
         force_terminal=True,
         color_system="standard",
         width=80,
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
     )
     monkeypatch.setattr(live, "_made", lambda _stderr: console)
     monkeypatch.setattr(live, "_screen", live._Screen())
@@ -172,6 +169,22 @@ def test_a_terminal_breaks_no_metric_from_its_value(screen: io.StringIO) -> None
     text = ESCAPES.sub("", logged(screen, "  ".join(f"metric_{number} 0.5" for number in range(9)), breaks="  "))
     assert max(map(len, text.splitlines())) <= 80
     assert all(f"metric_{number} 0.5" in text for number in range(9))
+
+
+def test_a_line_that_is_written_while_the_live_ones_change_leaves_none_of_these(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow:
+        """Text that takes many frames of the live lines."""
+
+        def __rich_console__(self, *_: object) -> Iterator[str]:
+            time.sleep(0.2)
+            yield "a line"
+
+    monkeypatch.setattr(live, "PER_SECOND", 500)
+    with live.phase("job", 3), live.phase("epoch", 3):
+        live._made(False).print(Slow())  # type: ignore[union-attr]
+    assert [line for line in Shown(0, screen.getvalue(), 0).screen if line] == ["a line"]
 
 
 def test_no_other_handler_writes_log_lines_on_a_terminal() -> None:

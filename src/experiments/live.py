@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -82,20 +83,30 @@ class _Screen:
             self.live = Live(
                 console=console,
                 get_renderable=self.drawn,
-                refresh_per_second=PER_SECOND,
+                auto_refresh=False,
                 transient=True,
                 redirect_stdout=_is_terminal(sys.stdout),
                 redirect_stderr=_is_terminal(sys.stderr),
             )
-            self.live.start(refresh=True)
-            console.show_cursor()  # a killed process could not show it again
+            with console:
+                self.live.start(refresh=True)
+                console.show_cursor()  # a killed process could not show it again
+            threading.Thread(target=self._redraw, args=(self.live, console), daemon=True).start()
 
     def remove(self, *phases: Phase) -> None:
         """Draw lines no more."""
         self.phases = [phase for phase in self.phases if phase not in phases]
         if not self.phases and self.live is not None:
-            self.live.stop()
-            self.live = None
+            with self.live.console:
+                self.live.stop()
+                self.live = None
+
+    def _redraw(self, live: Live, console: Console) -> None:
+        while self.live is live:
+            with console:
+                if self.live is live:
+                    live.refresh()
+            time.sleep(1 / PER_SECOND)
 
     def drawn(self) -> Table:
         """Return the lines as a table."""
@@ -214,14 +225,34 @@ def _console(*, stderr: bool = False) -> Console | None:
 
 @cache
 def _made(stderr: bool) -> Console | None:
+    made = console(stderr=stderr)
+    return made if made.is_interactive else None
+
+
+def console(**options: Any) -> Console:
+    """Return a console that writes what one thread prints before another's is begun.
+
+    A print of rich's moves up by the height of the live lines as they were last drawn. Were they drawn anew, by another
+    thread, before that is written, it would move to a wrong line.
+    """
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    return console if console.is_interactive else None
+    class OneAtATime(Console):
+        def __enter__(self) -> Console:
+            _printing.acquire()
+            return super().__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            try:
+                super().__exit__(*error)
+            finally:
+                _printing.release()
+
+    return OneAtATime(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
 # Of the module: a process has one terminal.
-_screen = _Screen()
+_screen, _printing = _Screen(), threading.RLock()
 atexit.register(turn_off)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave)
