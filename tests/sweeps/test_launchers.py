@@ -25,6 +25,7 @@ from experiments.tracking.record import Place
 from tests.support.places import ROOT, Cli
 
 EXTRA = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
+OURS = ("slots",)  # no extra
 # Hydra then finds the project's own plugins alone, as where no extra is installed.
 NO_PLUGINS = """
 import sys, types
@@ -35,11 +36,18 @@ sys.modules["hydra_plugins"] = plugins
 
 
 def installed(name: str) -> bool:
-    return find_spec(f"hydra_plugins.hydra_{'submitit' if EXTRA[name] == 'slurm' else name}_launcher") is not None
+    return (
+        name in OURS
+        or find_spec(f"hydra_plugins.hydra_{'submitit' if EXTRA[name] == 'slurm' else name}_launcher") is not None
+    )
 
 
 def known_keys(name: str) -> set[str]:
     """The keys that the released plugin has for an option, by its own schema."""
+    if name == "slots":
+        from hydra_plugins.experiments_slots import SETTINGS
+
+        return set(SETTINGS)
     if name == "joblib":
         from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf as Schema
     elif name == "submitit_local":
@@ -84,7 +92,7 @@ def test_a_file_of_ones_own_begins_with_a_preset(tmp_path: Path) -> None:
     assert (launcher.partition, launcher.cpus_per_task) == ("gpu", 4)
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", EXTRA)
 def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher_internals, "find_spec", lambda _: None)
     with pytest.raises(ConfigError) as told:
@@ -99,7 +107,7 @@ def test_nothing_is_asked_of_the_launcher_that_hydra_has(monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", EXTRA)
 def test_a_sweep_without_the_extra_is_one_line_and_leaves_nothing(
     name: str, cli: Cli, without_extras: dict[str, str], workplace: Path
 ) -> None:
@@ -139,6 +147,23 @@ def test_joblib_divides_the_cores_among_its_jobs(at_once: int, threads: int, mon
     assert placed("joblib", f"hydra.launcher.n_jobs={at_once}") == [f"device.threads={threads}"]
 
 
+@pytest.mark.parametrize(("given", "threads"), [("auto", 1), ("3", 2), ("20", 1)])
+def test_slots_divide_the_cores(given: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert placed("slots", f"hydra.launcher.slots={given}") == [f"device.threads={threads}"]
+
+
+@pytest.mark.parametrize(("launcher", "at_once"), [("basic", 1), ("joblib", 8), ("slots", 16), ("submitit_local", 1)])
+def test_a_search_tries_as_many_at_once_as_suits_its_launcher(
+    launcher: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    config = compose([f"hydra/launcher={launcher}", "hydra/sweeper=optuna"])
+    launchers.with_job_settings(config, ())
+    assert f"hydra.sweeper.n_jobs={at_once}" in config.hydra.overrides.hydra
+
+
 @pytest.mark.parametrize(
     ("name", "override"),
     [
@@ -154,6 +179,11 @@ def test_a_job_has_as_many_threads_as_it_asks_its_cluster_for_cores(name: str, o
 @pytest.mark.parametrize(
     ("name", "key", "given", "expected"),
     [
+        ("slots", "slots", "two", "auto or a whole number of 1 or more"),
+        ("slots", "slots", "0", "auto or a whole number of 1 or more"),
+        ("slots", "per_card", "0.5", "a whole number of 1 or more"),
+        ("slots", "cards", "all", r"auto or a list, such as \[0,1\]"),
+        ("slots", "max_retries", "-1", "a whole number of 0 or more"),
         ("joblib", "n_jobs", "two", "a whole number other than 0"),
         ("joblib", "n_jobs", "0", "a whole number other than 0"),
         ("joblib", "n_jobs", "null", "a whole number other than 0"),

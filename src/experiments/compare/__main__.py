@@ -12,6 +12,7 @@ import argparse
 import datetime
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments import cli
@@ -23,6 +24,7 @@ from experiments.errors import ConfigError, Fault, command
 from experiments.files import folder_fault, replacing
 from experiments.runs.tables import table
 from experiments.runs.terminal import relative
+from experiments.sweeps.summary import notes
 from experiments.tracking import delivered, links, record
 from experiments.tracking.delivered import Delivered
 
@@ -50,6 +52,7 @@ def _compare(given: argparse.Namespace) -> None:
     jobs, sweeps = choose(given.what, given.output_root)
     say = Language(given.language) if given.language else Language.of(*(job.folder for job in jobs))
     comparison = compare(jobs, given.metric, given.mode, say, list(filter(None, given.over.split(","))))
+    comparison = replace(comparison, notes=[*comparison.notes, *(note for sweep in sweeps for note in notes(sweep))])
     lines = [*_answer(comparison), *_files(comparison, sweeps, given)]
     lines += _links([job.folder for job in jobs if job.started], given.metric, say)
     print("\n".join(lines))

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from experiments.config.hydra_internals import ConfigStore, forget_option, load_plugins
 
-LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm", "ray")
+LAUNCHERS = ("slots", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SearchConfig:
     objectives: list[str] = field(default_factory=lambda: ["best/valid_loss"])  # metrics of a run
     direction: Any = "minimize"  # or maximize; of each objective, or one for all
     n_trials: int = 20
-    n_jobs: int = 1  # trials chosen and launched together, for a launcher that runs jobs side by side
+    n_jobs: Any = None  # trials at once, each chosen without the results of the others; null: what suits the launcher
     seed: Any = "${seed}"  # of the sampler
     rungs: str = "full"  # halving: train 1, 3, 9, ... epochs, keep the best third; one_epoch: keep the best few; full
     factor: int = 3  # of halving

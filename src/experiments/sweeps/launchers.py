@@ -43,6 +43,8 @@ def require(config: DictConfig) -> None:
         if extra := missing_extra(plugin):
             problem = f"it comes with an extra, which is not installed: pip install 'experiments[{extra}]'"
             raise ConfigError(Fault(choices[group], problem))
+    if "per_card" in config.hydra.launcher:
+        _slots(config.hydra.launcher, config.device.name)
     needs_slurm = config.hydra.launcher._target_.endswith(".SlurmLauncher")
     if needs_slurm and not which("srun") and not OmegaConf.select(config, "sweep.preview"):
         problem = "srun not found; this launcher needs a Slurm cluster (hydra/launcher=submitit_local tries it)"
@@ -63,10 +65,23 @@ def with_job_settings(config: DictConfig, arguments: Sequence[str]) -> list[str]
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")
     of_file = config.hydra.sweeper.get("params") or ()  # swept over as well, by an experiment's file
     given = [argument.lstrip("+").split("=")[0] for argument in (*arguments, *of_file)]
-    threads = _threads(config.hydra.launcher)
+    launcher = config.hydra.launcher
+    threads, at_once = _threads(launcher, config.device.name), _at_once(launcher, config.device.name)
+    if "n_jobs" in config.hydra.sweeper and config.hydra.sweeper.n_jobs is None:
+        # Slots take trials one by one, and with as many again none waits for the slowest.
+        at_once = 2 * at_once if "per_card" in launcher else at_once
+        with read_write(config):
+            config.hydra.sweeper.n_jobs = at_once
+            config.hydra.overrides.hydra.append(f"hydra.sweeper.n_jobs={at_once}")
     if threads is None or THREADS in given or config.device.threads is not None:
         return list(arguments)
     return [*arguments, f"{THREADS}={threads}"]
+
+
+def close(launcher: Any) -> None:
+    """End a launcher's own processes, where it has any."""
+    if hasattr(launcher, "close"):
+        launcher.close()
 
 
 def settle_in(config: DictConfig) -> None:
@@ -124,19 +139,45 @@ def tolerate_failures(sweep: Path, launcher: DictConfig) -> Iterator[None]:
         raise TrainingError(f"{why}; what did not finish is run by {again}") from error
 
 
-def _threads(launcher: DictConfig) -> int | None:
+def _at_once(launcher: DictConfig, device: str) -> int:
+    """Return how many jobs run at once on this machine; 1 for a launcher that does not say so."""
+    if "per_card" in launcher:
+        return len(_slots(launcher, device))
+    if "n_jobs" not in launcher:
+        return 1
+    given = int(_number(launcher, "n_jobs"))
+    return max(1, given if given > 0 else cpu_contention.cores() + 1 + given)  # as joblib counts: -1 is all cores
+
+
+def _threads(launcher: DictConfig, device: str) -> int | None:
     """Return the threads that a launcher gives each job; None for one that runs them in turn, on all cores."""
-    if "n_jobs" in launcher:
-        cores, at_once = cpu_contention.cores(), int(_number(launcher, "n_jobs"))
-        if at_once < 0:  # as joblib counts: -1 is all cores, -2 all but one
-            at_once = cores + 1 + at_once
-        return max(1, cores // max(1, at_once))
+    if "n_jobs" in launcher or "per_card" in launcher:
+        return max(1, cpu_contention.cores() // _at_once(launcher, device))
     if launcher.get("cpus_per_task") is not None:
         return int(_number(launcher, "cpus_per_task"))
     if "ray" in launcher:
         asked = launcher.ray.remote.get("num_cpus")
         return max(1, int(_number(launcher, "ray.remote.num_cpus", float))) if asked else 1
     return None
+
+
+def _slots(launcher: DictConfig, device: str) -> list[dict[str, str]]:
+    """Return the variables of each slot.
+
+    Raises:
+        ConfigError: they cannot be made as they are configured.
+    """
+    from hydra_plugins.experiments_slots._workers import environments
+
+    if not isinstance(launcher.max_retries, int) or launcher.max_retries < 0:
+        problem = f"{launcher.max_retries!r} is given; it should be a whole number of 0 or more"
+        raise ConfigError(Fault("hydra.launcher.max_retries", problem))
+    cards = () if launcher.cards == "auto" and device == "cpu" else launcher.cards
+    try:
+        return environments(launcher.slots, cards, launcher.per_card)
+    except ValueError as error:
+        key, _, problem = str(error).partition(": ")
+        raise ConfigError(Fault(f"hydra.launcher.{key}", problem)) from None
 
 
 def _number(launcher: DictConfig, key: str, kind: type[float] = int) -> float:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.check import Checked
-from experiments.config.hydra_internals import JobStatus, Override, outcome
+from experiments.config.hydra_basic import BasicLauncher
+from experiments.config.hydra_internals import JobReturn, JobStatus, Override, outcome
 from experiments.errors import ConfigError, Fault, command, first_line, suggestion
 from experiments.runs import references
 from experiments.runs.terminal import relative
 from experiments.sweeps import trials
 from experiments.sweeps.monitor import Stopped, Watch
+from experiments.sweeps.rungs import RUNGS, Ladder, Leg, Rung
 from experiments.sweeps.space import Space
 from experiments.sweeps.summary import NOTE
 from experiments.sweeps.sweeper import Sweep
@@ -33,7 +37,6 @@ from experiments.training.result import figure_names
 log = logging.getLogger(__name__)
 
 DIRECTIONS = ("minimize", "maximize")
-RUNGS = ("full", "halving", "one_epoch")
 POSITIVE = ("n_trials", "n_jobs", "factor", "keep")
 STOPPED = "stopped by the search"  # begins the reason of a run that a rung stopped
 
@@ -45,19 +48,20 @@ class Search(Sweep):
     word = "trial"
 
     def _run(self, arguments: list[str], watch: Watch) -> None:
-        """Run the trials, one after the other or as many together as is configured; one that fails is left out."""
+        """Run the trials, together those that do not wait for each other; one that fails is left out."""
         settings, sweep = self.config.hydra.sweeper, self._folder
         OmegaConf.save(self.config, sweep / "multirun.yaml")
         self.watch, self.space = watch, Space.of(self._parsed(arguments))
-        self.trials = Trials(sweep, self.space, settings.sampler, self._directions, int(settings.seed))
-        rungs = self._rungs
+        self.trials = Trials(sweep, self.space, settings.sampler, self._directions, int(settings.seed), settings.n_jobs)
+        self.ladder = Ladder.of(settings, self._epochs)
+        self.tried, self.ended = set[Leg](), set[TrialRecord]()  # by this process: what failed before is tried again
         try:
-            alive = self._first(rungs[0])
-            for rung, epochs in enumerate(rungs[1:], 1):
-                alive = self._survivors(alive, rung - 1, rungs)
-                self._train(alive, epochs, rung=rung)
+            for leg, returned in self._returned():
+                self._take(leg, returned)
+                self._end()
         finally:
-            self._conclude(rungs)
+            self._end()
+            self._conclude()
 
     @property
     def _folder(self) -> Path:
@@ -73,39 +77,68 @@ class Search(Sweep):
         given = [one for one in self.space.fixed if one.startswith("epochs=")]
         return int(given[-1].partition("=")[2]) if given else int(self.config.epochs)
 
-    @property
-    def _rungs(self) -> list[int]:
-        """Return after how many epochs trials are compared; the last is the whole training."""
-        epochs, settings = self._epochs, self.config.hydra.sweeper
-        if settings.rungs == "full":
-            return [epochs]
-        if settings.rungs == "one_epoch":
-            return sorted({1, epochs})
-        found = [1]
-        while found[-1] * settings.factor < epochs:
-            found.append(found[-1] * int(settings.factor))
-        return sorted({*found, epochs})
+    def _ready(self, running: Collection[Leg] = ()) -> list[Leg]:
+        """Return what can be trained now, and is not yet."""
+        if self.watch.enough:
+            if not running:
+                raise Stopped
+            return []
+        records, settings = self.trials.records, self.config.hydra.sweeper
+        first = self.ladder.epochs[0]
+        while len(records) < settings.n_trials and all(Leg(one, first).done(self.tried) for one in self.trials.known):
+            self.trials.choose()
+        ready = [Leg(trial, rung.epochs) for rung in self._rungs() for trial in rung.left]
+        return [leg for leg in ready if leg not in running]
 
-    def _first(self, epochs: int) -> list[TrialRecord]:
-        """Choose all trials, some at a time, and train them to the first rung."""
-        settings, found = self.config.hydra.sweeper, list[TrialRecord]()
-        for first in range(0, settings.n_trials, settings.n_jobs):
-            numbers = range(first, min(first + settings.n_jobs, settings.n_trials))
-            chosen = [self.trials.choose(number) for number in numbers]
-            found += chosen
-            self._train(chosen, epochs, rung=0)
-        return found
+    def _returned(self) -> Iterator[tuple[Leg, JobReturn]]:
+        """Train all that there is to train, and return each job with what came of it."""
+        running = dict[Future[JobReturn], Leg]()
+        while (ready := self._ready(running.values())) or running:
+            if hasattr(self.launcher, "submit"):  # slots, each of which takes the next job as soon as it is free
+                running |= {self.launcher.submit(self._overrides(leg), leg.trial.number): leg for leg in ready}
+                for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+                continue
+            first = ready[0].trial.number
+            if isinstance(self.launcher, BasicLauncher):
+                ready = ready[:1]
+            elif len(self.ladder.epochs) == 1:  # a launcher numbers jobs one after the other
+                ready = [leg for place, leg in enumerate(ready) if leg.trial.number == first + place]
+            returned = self.launcher.launch([self._overrides(leg) for leg in ready], initial_job_idx=first)
+            yield from zip(ready, returned, strict=True)
 
-    def _survivors(self, alive: Sequence[TrialRecord], rung: int, rungs: Sequence[int]) -> list[TrialRecord]:
-        """Return the best trials of a rung, the earlier of equal ones; the others stay paused."""
-        settings, epochs = self.config.hydra.sweeper, rungs[rung]
-        ranked = sorted(self._rank(trial, epochs) for trial in alive if trial.has_values(epochs))
-        keep = settings.keep if settings.rungs == "one_epoch" else max(1, len(alive) // settings.factor)
-        kept = {number for _, number in ranked[:keep]}
-        for trial in (trial for trial in alive if trial.number not in kept):
-            self.trials.end(trial, pruned=True)
-            self._tag(trial, rung)
-        return [trial for trial in alive if trial.number in kept]
+    def _rungs(self) -> Iterator[Rung]:
+        return self.ladder.rungs(self.trials.records, self.tried, self._rank)
+
+    def _overrides(self, leg: Leg) -> list[str]:
+        number = leg.trial.number
+        pause = [f"pause_after={leg.epochs}"] if leg.epochs < self.ladder.epochs[-1] else []
+        place = [f"hydra.sweep.subdir={number}"] if len(self.ladder.epochs) > 1 else []
+        return [*self.space.overrides(leg.trial.given), *pause, *place]
+
+    def _take(self, leg: Leg, job: JobReturn) -> None:
+        """Keep what a job came to."""
+        self.tried.add(leg)
+        self.watch.take([job], [leg.trial.number], [self._overrides(leg)])
+        place = Path(job.working_dir or "").resolve()
+        folder = str(place.relative_to(self._folder) if self._folder in place.parents else leg.trial.number)
+        if job.status == JobStatus.COMPLETED:
+            reached = self._measured(folder, leg.epochs)
+        else:
+            reached = Reached(None, folder, first_line(str(outcome(job))))
+        self.trials.reach(leg.trial.number, leg.epochs, reached)
+        if reached.values is not None:
+            self._say(leg, reached.values)
+
+    def _end(self) -> None:
+        """Write the trials that have come to their end, for now, where they are read."""
+        for number, rung in enumerate(self._rungs()):
+            for trial in (trial for trial in rung.ended if trial not in self.ended):
+                self.ended.add(trial)
+                paused = rung.epochs < self.ladder.epochs[-1]
+                self.trials.end(trial, pruned=paused)
+                if paused:
+                    self._tag(trial, number)
 
     def _rank(self, trial: TrialRecord, epochs: int) -> tuple[float, int]:
         """Return what orders trials by the one objective after so many epochs, the best first."""
@@ -125,37 +158,6 @@ class Search(Sweep):
             if run.start.store is not None:  # its first end may have been uploaded already
                 client.uploader(self.config.tracking, self.config.output_root).follow(folder)
 
-    def _train(self, chosen: Sequence[TrialRecord], epochs: int, *, rung: int) -> None:
-        """Train trials up to a rung, but for those that are there."""
-        left = [trial for trial in chosen if not trial.has_values(epochs)]
-        if left:
-            self._launch(left, epochs, rung)
-        for trial in chosen if epochs == self._epochs else ():
-            self.trials.end(trial)
-
-    def _launch(self, left: Sequence[TrialRecord], epochs: int, rung: int) -> None:
-        if self.watch.enough:
-            raise Stopped
-        numbers = [trial.number for trial in left]
-        pauses = [f"pause_after={epochs}"] if epochs < self._epochs else []
-        # The launcher numbers jobs one after the other; those of a later rung have their folders already.
-        places = [[f"hydra.sweep.subdir={number}"] if rung else [] for number in numbers]
-        jobs = [
-            [*self.space.overrides(trial.given), *pauses, *place] for trial, place in zip(left, places, strict=True)
-        ]
-        returned = self.launcher.launch(jobs, initial_job_idx=numbers[0])
-        self.watch.take(returned, numbers, jobs)
-        for trial, job in zip(left, returned, strict=True):
-            place = Path(job.working_dir or "").resolve()
-            folder = str(place.relative_to(self._folder) if self._folder in place.parents else trial.number)
-            if job.status == JobStatus.COMPLETED:
-                reached = self._measured(folder, epochs)
-            else:
-                reached = Reached(None, folder, first_line(str(outcome(job))))
-            self.trials.reach(trial.number, epochs, reached)
-            if reached.values is not None:
-                self._say(trial, rung, epochs, reached.values)
-
     def _measured(self, name: str, epochs: int) -> Reached:
         """Return what a trial's journal says of the objectives after so many epochs; it may have trained further."""
         folder = references.referred(self._folder / name) or self._folder / name
@@ -167,17 +169,20 @@ class Search(Sweep):
                 return Reached(None, name, f"its {objective} is {value}")
         return Reached(values, name)
 
-    def _say(self, trial: TrialRecord, rung: int, epochs: int, values: Sequence[float]) -> None:
+    def _say(self, leg: Leg, values: Sequence[float]) -> None:
         """Log a trial's result, the best so far and what is left."""
-        where = f", rung {rung} ({epochs} of {self._epochs} epochs)" if len(self._rungs) > 1 else ""
-        left = self.config.hydra.sweeper.n_trials - len(self.trials.records)
+        rung = self.ladder.epochs.index(leg.epochs)
+        where = (
+            f", rung {rung} ({leg.epochs} of {self.ladder.epochs[-1]} epochs)" if len(self.ladder.epochs) > 1 else ""
+        )
+        left = self.config.hydra.sweeper.n_trials - sum(bool(trial.reached) for trial in self.trials.records)
         told = ", ".join(f"{value:.4f}" for value in values)
         best = self.watch.tally.best or "no finite loss yet"
-        log.info("trial %d%s: %s; %s%s", trial.number, where, told, best, "" if rung else f"; {left} left")
+        log.info("trial %d%s: %s; %s%s", leg.trial.number, where, told, best, "" if rung else f"; {left} left")
 
-    def _conclude(self, rungs: Sequence[int]) -> None:
+    def _conclude(self) -> None:
         """Write what the search came to beside its table: what was saved, what matters, what can be resumed."""
-        records = [trial for trial in self.trials.records if trial.reached]
+        records, rungs = [trial for trial in self.trials.records if trial.reached], self.ladder.epochs
         if not records:
             return
         lines = list[str]()
@@ -190,7 +195,7 @@ class Search(Sweep):
                 folder = relative(self._folder / best.reached[furthest[best]].folder)
                 lines.append(f"the best of those that were stopped, trial {best.number}: {command('resume')} {folder}")
         if len(self._directions) > 1:
-            front = ", ".join(str(trial.number) for trial in self.trials.study.best_trials)
+            front = ", ".join(trial.user_attrs["job"] for trial in self.trials.shown.best_trials)
             lines.append(f"no trial is better in all objectives than one of the Pareto front: trials {front}")
         if importances := self.trials.importances():
             lines.append("importance: " + ", ".join(f"{key} {share:.2f}" for key, share in importances.items()))

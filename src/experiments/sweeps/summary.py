@@ -63,10 +63,9 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
     failed = [job for job in jobs if job.failed]
     _log(sweep, rows, failed, found)
     _keep_errors(sweep, failed)
-    notes = (sweep / NOTE).read_text(encoding="utf-8").splitlines() if (sweep / NOTE).is_file() else []
-    for line in notes:
+    for line in notes(sweep):
         log.info("%-7s %s", "search", line)
-    text = (f"Best: {found.text}\n\n" if found else "") + "".join(f"{line}\n\n" for line in notes)
+    text = (f"Best: {found.text}\n\n" if found else "") + "".join(f"{line}\n\n" for line in notes(sweep))
     text += table(rows, markdown=True)
     (sweep / SUMMARY).write_text(text + "\n", encoding="utf-8")
     if (sweep / journal.FILE).exists():
@@ -76,6 +75,11 @@ def finish(config: DictConfig, judge: Judge, error: BaseException | None = None)
         _arrive(config, sweep, jobs)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         terminal.interrupted(sweep)
+
+
+def notes(sweep: Path) -> list[str]:
+    """Return what a search came to, in lines; none for another sweep."""
+    return (sweep / NOTE).read_text(encoding="utf-8").splitlines() if (sweep / NOTE).is_file() else []
 
 
 def _log(sweep: Path, rows: Sequence[Mapping[str, str]], failed: Sequence[JobRecord], found: best.Best | None) -> None:

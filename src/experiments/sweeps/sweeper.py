@@ -63,7 +63,10 @@ class Sweep:
             # Finished while this process owns the sweep: else it could look like one that died.
             with summary.finishing(self.config, judged):
                 with self._watch(sweep) as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
-                    returned = self._run(arguments, watch)
+                    try:
+                        returned = self._run(arguments, watch)
+                    finally:
+                        launchers.close(self.launcher)
                 watch.raise_if_failed()
             return returned
 

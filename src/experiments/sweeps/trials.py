@@ -117,37 +117,49 @@ class Trials:
         settings: the sampler's.
         directions: "minimize" or "maximize" for each objective.
         seed: of the sampler.
+        together: how many trials may run at once: the sampler does not know of the `together - 1` before a trial.
     """
 
     def __init__(
-        self, folder: Path, space: Space, settings: Mapping[str, Any], directions: Sequence[Any], seed: int
+        self,
+        folder: Path,
+        space: Space,
+        settings: Mapping[str, Any],
+        directions: Sequence[Any],
+        seed: int,
+        together: int,
     ) -> None:
-        self.path, self.space, self.directions = folder / CHOSEN, space, directions
+        self.path, self.space, self.directions, self.together = folder / CHOSEN, space, directions, together
         self.study = optuna.create_study(sampler=sampler(settings, seed), directions=directions)
         if settings["name"] == "grid":
             for values in grid(space):
                 self.study.enqueue_trial(values)
         self.records: list[TrialRecord] = []
         self._asked: list[Trial] = []
+        self._told = 0
         (folder / STUDY).unlink(missing_ok=True)
         storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
         self.shown = optuna.create_study(storage=storage, study_name=folder.name, directions=directions)
         for line in self._lines():
             self._replay(line)
 
-    def choose(self, number: int) -> TrialRecord:
-        """Return a trial; a new one, the next, is chosen by the results so far."""
-        if number == len(self.records):
-            given = self._ask()
-            self._write({"trial": number, "set": secrets.masked_deep(given)})
-            self.records.append(TrialRecord(number, given))
-        return self.records[number]
+    @property
+    def known(self) -> list[TrialRecord]:
+        """Return the trials whose results the next one is chosen by."""
+        return self.records[: max(0, len(self.records) - self.together + 1)]
+
+    def choose(self) -> TrialRecord:
+        """Choose the next trial."""
+        given, number = self._ask(), len(self.records)
+        self._write({"trial": number, "set": secrets.masked_deep(given)})
+        self.records.append(TrialRecord(number, given))
+        return self.records[-1]
 
     def reach(self, number: int, epochs: int, reached: Reached) -> None:
         """Keep what a trial came to."""
         text = {"values": reached.values} if reached.values is not None else {"failed": secrets.masked(reached.reason)}
         self._write({"trial": number, "epochs": epochs, "folder": reached.folder, **text})
-        self._tell(number, epochs, reached)
+        self.records[number].reached[epochs] = reached
 
     def end(self, record: TrialRecord, *, pruned: bool = False) -> None:
         """Write an ended trial to the study's file."""
@@ -171,23 +183,28 @@ class Trials:
         """Return how much each key decides of the (first) objective, by Optuna; empty where that cannot be said."""
         with contextlib.suppress(ValueError, RuntimeError, ImportError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            self._learn(self.records)
             target = None if len(self.directions) == 1 else (lambda trial: trial.values[0])
             return dict(optuna.importance.get_param_importances(self.study, target=target))
         return {}
 
     def _ask(self) -> dict[str, Any]:
+        self._learn(self.known)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = self.study.ask(dict(self.space.searched))
         self._asked.append(trial)
         return dict(trial.params)
 
-    def _tell(self, number: int, epochs: int, reached: Reached) -> None:
-        record = self.records[number]
-        if not record.reached:  # the sampler learns from the first rung, which all trials have
-            state = TrialState.FAIL if reached.values is None else TrialState.COMPLETE
-            self.study.tell(self._asked[number], None if reached.values is None else list(reached.values), state=state)
-        record.reached[epochs] = reached
+    def _learn(self, known: Sequence[TrialRecord]) -> None:
+        """Tell the sampler, in their order, of trials that it does not know: of the first rung, which all have."""
+        for record in known[self._told :]:
+            if not record.reached:
+                return
+            values = record.reached[min(record.reached)].values
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            self.study.tell(self._asked[record.number], None if values is None else list(values), state=state)
+            self._told += 1
 
     def _replay(self, line: Mapping[str, Any]) -> None:
         if "set" in line:
@@ -196,7 +213,7 @@ class Trials:
             self.records.append(TrialRecord(line["trial"], given))
         else:
             reached = Reached(line.get("values"), line["folder"], line.get("failed", ""))
-            self._tell(line["trial"], line["epochs"], reached)
+            self.records[line["trial"]].reached[line["epochs"]] = reached
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Return the lines of the file; a last one that a dying process left half written is cut off."""

@@ -27,13 +27,20 @@ class CheckedSweeper(BasicSweeper):
         from experiments.config import secrets
         from experiments.tracking import client
 
-        assert self.config is not None
+        assert self.config is not None and self.launcher is not None
         secrets.learn(self.config)
         if not OmegaConf.select(self.config, "sweep.preview"):
-            client.warm_up(self.config)  # before torch is imported, so that both processes' imports overlap
-        with live.phase("loading"):
-            sweep = self._sweep()
-        return sweep.run(arguments)
+            # Before torch is imported, so that the processes' imports overlap.
+            client.warm_up(self.config)
+            if hasattr(self.launcher, "start"):  # slots
+                self.launcher.start(uses_cards=self.config.device.name != "cpu")
+        try:
+            with live.phase("loading"):
+                sweep = self._sweep()
+            return sweep.run(arguments)
+        finally:
+            if hasattr(self.launcher, "close"):  # where the sweep was refused
+                self.launcher.close()
 
     def _sweep(self) -> Sweep:
         from experiments.sweeps.sweeper import Sweep
