@@ -20,9 +20,15 @@ from tests.support.tracked import eventually, run_of, store_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-LAUNCHERS = ("joblib", "submitit_local", "ray")
+LAUNCHERS = ("slots", "joblib", "submitit_local", "ray")
+NO_RETRIES = {"ray": ["hydra.launcher.ray.remote.max_retries=0"], "slots": ["hydra.launcher.max_retries=0"]}
 ALL = ["FINISHED"] * JOBS
-EXTRAS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
+EXTRAS = {
+    "slots": "experiments_slots",
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+}
 
 
 def place(name: str, folder: Path, nodes: Cluster | None) -> Place:
@@ -95,8 +101,7 @@ def disturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     name = request.param
     done = place(name, tmp_path_factory.mktemp(name), usable(request, name))
     (done.folder / "disturb").touch()
-    no_retries = ["hydra.launcher.ray.remote.max_retries=0"] if name == "ray" else []
-    code, said = done.sweep(f"hydra/launcher={name}", *no_retries)
+    code, said = done.sweep(f"hydra/launcher={name}", *NO_RETRIES.get(name, ()))
     assert (code, "Traceback" in said) == (1, False), said
     return done
 
@@ -127,9 +132,12 @@ def test_one_resume_trains_what_did_not_finish_and_nothing_else(disturbed: Place
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ALL)
 
 
-def test_a_job_that_ray_starts_again_goes_on_where_it_was(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["slots", "ray"])
+def test_a_job_that_is_started_again_goes_on_where_it_was(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """With its retries, a kill costs nothing: the second attempt finds the first one's checkpoint."""
-    done = place("ray", tmp_path, usable(request, "ray"))
+    done = place(name, tmp_path, usable(request, name))
     killed_once = (
         (done.folder / "disturbed.py")
         .read_text()
@@ -137,7 +145,7 @@ def test_a_job_that_ray_starts_again_goes_on_where_it_was(request: pytest.Fixtur
     )
     (done.folder / "disturbed.py").write_text(killed_once.replace(f'"{RAISES}"', '"none"'))
     (done.folder / "disturb").touch()
-    code, said = done.sweep("hydra/launcher=ray")
+    code, said = done.sweep(f"hydra/launcher={name}")
     assert (code, done.states()) == (0, ALL), said
     events = [event["event"] for event in raw_journal.read(done.job(KILLED))]
     assert events.count("resume") == 1

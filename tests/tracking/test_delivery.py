@@ -16,6 +16,7 @@ from experiments.tracking.delivered import FILE
 from experiments.tracking.delivery import Delivery, is_final
 from experiments.tracking.journal import Journal
 from experiments.tracking.mlflow_store import Store
+from experiments.tracking.pending import Pending
 from tests.support.tracked import begin, brought, make_store, run_of, runs, store_of, write_run, written
 
 WRITING = (
@@ -212,6 +213,37 @@ def test_files_wait_for_the_end_of_a_run_that_goes_on_and_then_come(place: Path,
     again.end("FINISHED")
     deliver(folder, store)
     assert {file.path for file in store.client.list_artifacts(run_of(store.uri, folder).info.run_id)} == {"error.txt"}
+
+
+@pytest.mark.parametrize("when", ["before its files are sent", "meanwhile", "as the mark is removed"])
+def test_a_run_that_goes_on_while_its_end_is_delivered_stays_marked(
+    when: str, place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pending = write_run(place / when / "run", store.uri, steps=1, status="KILLED"), Pending(place / when)
+    (folder / "error.txt").write_text("before", encoding="utf-8")
+    pending.add(folder)
+    one = Delivery(folder, store, pending)
+    assert one.advance()
+
+    def resumed() -> None:
+        Journal(folder, reopen=True).resume(changed={})
+        pending.add(folder)
+
+    moments = {"meanwhile": (store, "file"), "as the mark is removed": (pending, "remove")}
+    if when in moments:
+        owner, name = moments[when]
+        real = getattr(owner, name)
+
+        def resumed_first(*given: Any) -> Any:
+            resumed()
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, resumed_first)
+    else:
+        resumed()
+    one.finish()
+    assert pending.runs() == [folder]
+    assert not delivered.arrived(folder)
 
 
 def test_what_ended_a_run_is_no_reason_any_more_once_it_went_on(place: Path, store: Store) -> None:

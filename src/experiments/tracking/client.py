@@ -130,7 +130,7 @@ class UploaderProcess(Followed):
         while True:
             alive = self.alive
             states = {folder: delivered.state(folder) for folder in folders}
-            missing = [folder for folder, state in states.items() if not state.ended]
+            missing = [folder for folder in folders if not delivered.arrived(folder)]
             shown.at(len(folders) - len(missing))
             waited = time.monotonic() - began
             refused = all(states[folder].final for folder in missing)

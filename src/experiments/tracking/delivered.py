@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from experiments.config.store_uri import masked
 from experiments.errors import first_line
+from experiments.tracking import journal
 
 FILE = "delivered.json"
 LOCK = ".delivery.lock"
@@ -56,8 +57,13 @@ def state(folder: Path) -> Delivered:
 
 def is_in(folder: Path, uri: str) -> bool:
     """Return whether a store has the run, to its end."""
+    return state(folder).store == masked(uri) and arrived(folder)
+
+
+def arrived(folder: Path) -> bool:
+    """Return whether a store has all of the run's journal; an end is not all of it where the run was resumed."""
     found = state(folder)
-    return found.ended and found.store == masked(uri)
+    return found.ended and found.offset >= (folder / journal.FILE).stat().st_size
 
 
 def lock(folder: Path, timeout: float = -1) -> FileLock:

@@ -155,7 +155,7 @@ class Uploader:
             self.ended.append(delivery)
         elif ended is False and parent_gone and self._is_parents(delivery.folder):
             # Nobody else will end the run of a process that is gone.
-            journal.end(delivery.folder, record.KILLED, ownership.DIED)
+            ownership.mark_killed(delivery.folder)
         return ended is not None
 
     def _attempt(self, delivery: Delivery, action: Callable[[], bool]) -> bool | None:

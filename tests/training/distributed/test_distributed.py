@@ -396,8 +396,7 @@ def test_with_one_process_killed_torchrun_ends_all_and_resume_goes_on(
     with Torchrun(workplace, "experiments.resume", "run", f"epochs={epochs}") as again:
         assert again.wait() == 0, again.said.read_text()
     assert status(folder) == "FINISHED" and len(raw_journal.history(folder)) == epochs
-    # What an uploader before had brought was an end as well, so that the command may not wait for this one.
-    tracked.eventually(lambda: [one.info.status for one in tracked.runs(tracked.store_of(workplace))] == ["FINISHED"])
+    assert [one.info.status for one in tracked.runs(tracked.store_of(workplace))] == ["FINISHED"]
 
 
 @slow
