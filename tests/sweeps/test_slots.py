@@ -95,14 +95,14 @@ def test_a_worker_that_dies_costs_its_job_alone(application: Path) -> None:
     code, said, lines = swept(application, SIX)
     assert code == 0, said
     assert sorted(line["x"] for line in lines) == [1, 2, 3, 4, 5, 6]
-    assert said.count("the worker process of job 2 died (SIGKILL(-9))") == 2
+    assert said.count("the worker process of job 2 died") == 2
 
 
 def test_a_job_whose_workers_all_die_is_failed_and_the_others_are_done(application: Path) -> None:
     (application / "deaths").write_text("9")
     code, said, lines = swept(application, SIX, "hydra.launcher.max_retries=1")
     assert sorted(line["x"] for line in lines) == [1, 2, 4, 5, 6]
-    assert code == 1 and "its process died 2 times, at last with SIGKILL(-9)" in said, said
+    assert code == 1 and "its process died 2 times" in said, said
 
 
 def test_a_job_that_raises_is_not_tried_again(application: Path) -> None:
@@ -153,6 +153,7 @@ def test_cards_that_are_hidden_are_left_alone(visible: str, cards: list[str], mo
     assert _workers.visible_cards() == cards
 
 
+@pytest.mark.process
 def test_all_cards_of_the_machine_are_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)

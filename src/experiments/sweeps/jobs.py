@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
@@ -37,7 +38,7 @@ KEPT = 200  # of them at most, each some 150 kB: later jobs of a larger sweep ar
 
 
 class Recalling(ConfigLoaderImpl):
-    """Hydra's loader for a launcher that runs the jobs in this process: it returns kept configurations once each.
+    """Hydra's loader for a launcher that composes the jobs in this process: it returns kept configurations once each.
 
     Composing a job takes Hydra longer than a tiny one takes in all, and what was checked is what runs.
 
@@ -49,6 +50,10 @@ class Recalling(ConfigLoaderImpl):
     def __init__(self, loader: ConfigLoader, kept: Configurations) -> None:
         super().__init__(loader.get_search_path())
         self.kept = kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without what is kept, for a job in another process."""
+        return self.__dict__ | {"kept": {}}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of the job with these overrides."""

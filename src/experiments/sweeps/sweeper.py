@@ -108,7 +108,8 @@ class Sweep:
         """Check the sweep as a whole and keep its plan; return where its runs are tracked."""
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
         varied, kept = _varied(overrides), jobs.Configurations()
-        launcher = self.launcher if self.known and isinstance(self.launcher, BasicLauncher) else None
+        composes = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "submit")
+        launcher: Any = self.launcher if self.known and composes else None
         for job in self._composed(overrides, kept if launcher else None):
             self._require_job(job.config)
             tracking = job.config.root.tracking

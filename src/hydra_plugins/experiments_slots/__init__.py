@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -60,12 +61,13 @@ class SlotsLauncher(Launcher):
 
     def submit(self, overrides: Sequence[str], number: int) -> Future[JobReturn]:
         """Start a job as soon as a slot is free, and return its future."""
-        from hydra_plugins.experiments_slots._workers import Job
-
-        return self.start().submit(Job.of(self, overrides, number))
+        return self.start().submit(self, overrides, number)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs, and return what they returned in their order."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         try:
             submitted = [self.submit(given, initial_job_idx + place) for place, given in enumerate(job_overrides)]
             return [future.result() for future in submitted]

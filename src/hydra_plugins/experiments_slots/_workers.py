@@ -1,14 +1,15 @@
 """The slots of the launcher, a worker process each, and what is run there.
 
-Each slot has an executor of one process, since an executor of loky or the standard library gives up all its workers as
-soon as one dies.
+Where the system can, workers are forked from a server process, which has imported what they need and nothing else; so
+that is imported once, beside what the first process does, and a new worker is there at once. Each slot has an executor
+of one worker, since the standard library's gives up all its workers as soon as one dies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
+import multiprocessing
 import os
 import queue
 import shutil
@@ -18,17 +19,18 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
+from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from loky import wrap_non_picklable_objects
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
@@ -77,8 +79,6 @@ def visible_cards() -> list[str]:
 class Job:
     """A job of a multirun, with what a process needs to run it as Hydra would."""
 
-    number: int
-    overrides: list[str]
     context: HydraContext
     config: DictConfig
     task: TaskFunction
@@ -86,25 +86,21 @@ class Job:
 
     @classmethod
     def of(cls, launcher: SlotsLauncher, overrides: Sequence[str], number: int) -> Job:
-        """Return a launcher's job."""
-        setup_globals()
-        configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
-        Path(str(launcher.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        given = launcher.hydra_context, launcher.config, launcher.task_function
-        return cls(number, list(overrides), *given, Singleton.get_state())
+        """Compose a launcher's job."""
+        config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = f"{config.hydra.job.name}_{number}"
+            config.hydra.job.num = number
+        return cls(launcher.hydra_context, config, launcher.task_function, Singleton.get_state())
 
     def run(self) -> JobReturn:
         """Run it in this process."""
         setup_globals()
         Singleton.set_state(self.state)
-        config = self.context.config_loader.load_sweep_config(self.config, self.overrides)
-        with open_dict(config):
-            config.hydra.job.id = f"{config.hydra.job.name}_{self.number}"
-            config.hydra.job.num = self.number
-        HydraConfig.instance().set_config(config)
+        HydraConfig.instance().set_config(self.config)
         return run_job(
             hydra_context=self.context,
-            config=config,
+            config=self.config,
             task_function=self.task,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
@@ -116,26 +112,28 @@ class Workers:
 
     Args:
         variables: the environment variables of each slot.
-        preload: modules that each worker imports at its start.
+        preload: modules that are imported for all of them.
         max_retries: how often a job whose worker died is started again.
     """
 
     def __init__(self, variables: Sequence[dict[str, str]], preload: Sequence[str], max_retries: int) -> None:
-        self.preload, self.max_retries = list(preload), max_retries
+        self.max_retries = max_retries
+        self.processes = _served(variables[0][THREADS], preload)
         # Nothing is ever sent: a worker ends when the other end is closed, by `close` or by the death of this process.
-        self._theirs, self._ours = Pipe(duplex=False)
-        self._all = [_Slot(one, self) for one in variables]
+        self.theirs, self._ours = Pipe(duplex=False)
+        self._slots = [_Slot(one, self) for one in variables]
         self._free = queue.SimpleQueue[_Slot]()
-        for slot in self._all:
+        for slot in self._slots:
             self._free.put(slot)
         self._threads = ThreadPoolExecutor(len(variables))
+        self._composing = threading.Lock()
         self._busy, self._since = 0.0, 0.0
         self.closed = False
 
-    def submit(self, job: Job) -> Future[JobReturn]:
+    def submit(self, launcher: SlotsLauncher, overrides: Sequence[str], number: int) -> Future[JobReturn]:
         """Run a job in the first slot that is free."""
         self._since = self._since or time.monotonic()
-        return self._threads.submit(self._run, job)
+        return self._threads.submit(self._run, launcher, overrides, number)
 
     def close(self) -> None:
         """End the processes; jobs that wait are cancelled."""
@@ -143,24 +141,20 @@ class Workers:
         self._ours.close()
         try:
             self._threads.shutdown(cancel_futures=True)
-        finally:  # at a second Ctrl-C they are killed
-            for slot in self._all:
-                slot.executor.shutdown(wait=False, kill_workers=True)
-        self._theirs.close()
+        except BaseException:  # a second Ctrl-C
+            for slot in self._slots:
+                slot.kill()
+            raise
+        self.theirs.close()
         if self._busy:
-            share = self._busy / (len(self._all) * (time.monotonic() - self._since))
-            log.info("slots   %d, busy %.0f %% of the time", len(self._all), 100 * share)
+            share = self._busy / (len(self._slots) * (time.monotonic() - self._since))
+            log.info("slots   %d, busy %.0f %% of the time", len(self._slots), 100 * share)
 
-    def executor(self, variables: dict[str, str]) -> ProcessPoolExecutor:
-        """Return an executor of one process, which has begun to import its modules."""
-        own = {key: value for key, value in variables.items() if key == VISIBLE or key not in os.environ}
-        made = ProcessPoolExecutor(1, initializer=_begin, initargs=(self._theirs, self.preload), env=own)
-        made.submit(int)
-        return made
-
-    def _run(self, job: Job) -> JobReturn:
+    def _run(self, launcher: SlotsLauncher, overrides: Sequence[str], number: int) -> JobReturn:
         slot, started = self._free.get(), time.monotonic()
         try:
+            with self._composing:
+                job = Job.of(launcher, overrides, number)
             return slot.run(job)
         finally:
             self._busy += time.monotonic() - started
@@ -170,35 +164,60 @@ class Workers:
 class _Slot:
     def __init__(self, variables: dict[str, str], workers: Workers) -> None:
         self.variables, self.workers = variables, workers
-        self.executor = workers.executor(variables)
+        self.executor: ProcessPoolExecutor | None = None
+        self.process: Future[int] | None = None
 
     def run(self, job: Job) -> JobReturn:
         """Run a job in this slot's process; in a new one, again, where it dies."""
-        why = ""
+        packed = wrap_non_picklable_objects(job, keep_wrapper=False)  # functions of a script, for one
         for _ in range(1 + self.workers.max_retries):
+            if self.executor is None:
+                given = self.workers.theirs, self.variables
+                self.executor = ProcessPoolExecutor(1, self.workers.processes, initializer=_begin, initargs=given)
+                self.process = self.executor.submit(os.getpid)
             try:
-                returned: JobReturn = self.executor.submit(_execute, job).result()
+                returned: JobReturn = self.executor.submit(_execute, packed).result()
                 return returned  # noqa: TRY300  # the other way is the next turn
-            except BrokenProcessPool as died:
+            except BrokenProcessPool:
                 if self.workers.closed:
                     raise
-                why = str(died).split("{")[-1].split("}")[0]
-                log.warning("the worker process of job %d died (%s)", job.number, why)
-                self.executor = self.workers.executor(self.variables)
-        error = WorkerDiedError(f"its process died {1 + self.workers.max_retries} times, at last with {why}")
-        return JobReturn(overrides=job.overrides, status=JobStatus.FAILED, _return_value=error)
+                log.warning("the worker process of job %d died", job.config.hydra.job.num)
+                self.executor = None
+        error = WorkerDiedError(f"its process died {1 + self.workers.max_retries} times")
+        return JobReturn(status=JobStatus.FAILED, _return_value=error)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.process is not None and self.process.done() and not self.process.exception():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.result(), signal.SIGKILL)
+
+
+def _served(threads: str, preload: Sequence[str]) -> BaseContext:
+    """Return how processes are started: from a server, which begins to import the modules and the script."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    before = os.environ.get(THREADS)
+    os.environ.setdefault(THREADS, threads)  # what counts processors does it when it is imported
+    try:
+        forkserver.set_forkserver_preload(["__main__", *preload])
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+    return multiprocessing.get_context("forkserver")
 
 
 # Of a worker: set when it shall end.
 _over = threading.Event()
 
 
-def _begin(alive: Connection, preload: Sequence[str]) -> None:
+def _begin(alive: Connection, variables: dict[str, str]) -> None:
+    os.environ.update({key: value for key, value in variables.items() if key == VISIBLE or key not in os.environ})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process too, which ends the workers
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-    for module in preload:
-        with contextlib.suppress(ImportError):  # which the job that needs it will raise
-            importlib.import_module(module)
 
 
 def _end_with(alive: Connection) -> None:
@@ -211,7 +230,8 @@ def _end_with(alive: Connection) -> None:
 
 def _execute(job: Job) -> JobReturn:
     try:
-        return job.run()
+        returned: JobReturn = wrap_non_picklable_objects(job.run(), keep_wrapper=False)
+        return returned
     finally:
         if _over.is_set():  # SIGTERM ended the job alone
             for stream in (sys.stdout, sys.stderr):
