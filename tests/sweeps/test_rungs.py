@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tests.support import raw_journal
 from tests.support.commands import Before, at_step, command, nothing, resumed, same_run, status
 from tests.support.forked import Ended
 from tests.support.places import Cli
-from tests.support.tracked import runs, store_of
+from tests.support.tracked import eventually, runs, store_of
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 from tests.sweeps.test_search import needs_optuna
 
@@ -108,14 +110,48 @@ def test_mlflow_has_those_that_were_stopped_as_scheduled(workplace: Path, cli: C
     assert stopped == ["search"] * 6
 
 
+TOGETHER = ("hydra.sweeper.n_jobs=4", HALVING, "device.threads=1", "hydra.sweeper.sampler.n_startup_trials=3")
+LAUNCHED = {
+    "slots": ("hydra.launcher.slots=2",),
+    "joblib": ("hydra.launcher.n_jobs=2",),
+    "submitit_local": (),
+}
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one_by_one") / "search"
+    done = searched(folder, *TOGETHER)
+    assert done.code == 0, done
+    return folder
+
+
 @pytest.mark.slow
-def test_trials_side_by_side_are_decided_alike(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    together = ("hydra.sweeper.n_jobs=9", HALVING, "device.threads=1")
-    for name, launcher in (("basic", ()), ("joblib", ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))):
-        done = searched(tmp_path / name, *together, *launcher)
-        assert done.code == 0, done
-    assert lines(tmp_path / "basic") == lines(tmp_path / "joblib")
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_trials_side_by_side_are_decided_alike(launcher: str, one_by_one: Path, cli: Cli, workplace: Path) -> None:
+    if launcher != "slots":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    options = (f"hydra/launcher={launcher}", *LAUNCHED[launcher], "hydra.sweep.dir=sweep")
+    done = cli(*SEARCH, *TOGETHER, *options)
+    assert done.returncode == 0, done
+    assert sorted(map(str, lines(workplace / "sweep"))) == sorted(map(str, lines(one_by_one)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("written", [1, 7, 15, 21])
+def test_a_search_in_slots_whose_process_is_killed_comes_to_the_same(
+    written: int, one_by_one: Path, cli: Cli, workplace: Path
+) -> None:
+    folder = workplace / "sweep"
+    arguments = [*SEARCH, *TOGETHER, "hydra/launcher=slots", "hydra.launcher.slots=2", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen([sys.executable, "-m", "experiments", *arguments], cwd=workplace)
+    eventually(lambda: (folder / "trials.jsonl").exists() and len(lines(folder)) >= written)
+    process.kill()
+    process.wait()
+    done = cli("sweep", module="experiments.resume")
+    assert done.returncode == 0, done
+    assert sorted(map(str, lines(folder))) == sorted(map(str, lines(one_by_one)))
+    assert sorted(epochs(folder)) == [1] * 6 + [3] * 2 + [9]
 
 
 def test_optunas_own_file_has_the_trials(halved: Path) -> None:
