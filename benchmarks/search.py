@@ -8,7 +8,9 @@ interval of five seeds of both (95 %, paired) includes zero.
 Then 16 trainings of cnn_adaptive on mnist_5k, 10 epochs each, with one thread each: in turn through `slots`, joblib and
 one after the other, the whole command with its start and its table.
 
-    python -m benchmarks.search --seeds 10 --pairs 5 --json search.json
+Then a search of tiny trainings by TPE: the seconds of a trial, and the memory of the search's process, as it grows.
+
+    python -m benchmarks.search --seeds 10 --pairs 5 --trials 1000 --json search.json
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from scipy import stats
 
 TRIALS, EPOCHS, AGAIN = 27, 9, 5
@@ -108,6 +111,28 @@ def launchers(pairs: int, folder: Path, limits: list[str]) -> dict[str, list[flo
     return found
 
 
+def growth(trials: int, folder: Path) -> list[dict[str, float]]:
+    """Return the seconds a trial and the memory of a long search, by its hundreds of trials."""
+    tiny = ["dataset=synthetic", "dataset.train=16", "dataset.valid=8", "model=logistic", "epochs=1"]
+    settings = ["hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", f"sweep.limit={trials}"]
+    place = ["hydra.sweep.dir=growth", "optim.lr=tag(log, interval(0.001, 1))", "loader.batch_size=choice(2,4,8)"]
+    told = [sys.executable, "-m", "experiments", "-m", *tiny, *QUIET, "device.threads=1", *settings, *place]
+    with (folder / "growth.txt").open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(told, cwd=folder, stdout=output, stderr=output)
+        rows, lines, since, before = [], folder / "growth" / "trials.jsonl", time.perf_counter(), 0
+        while process.poll() is None:
+            time.sleep(0.2)
+            done = lines.read_text(encoding="utf-8").count('"epochs"') if lines.exists() else 0
+            if done - before >= 100:
+                now, memory = time.perf_counter(), psutil.Process(process.pid).memory_info().rss / 2**20
+                rows.append({"trials": done, "seconds": (now - since) / (done - before), "MiB": memory})
+                print(f"{done:5} trials  {1000 * rows[-1]['seconds']:.0f} ms a trial  {memory:.0f} MiB", flush=True)
+                since, before = now, done
+    if process.returncode:
+        raise SystemExit((folder / "growth.txt").read_text(encoding="utf-8"))
+    return rows
+
+
 def searches(seeds: int, folder: Path, limits: list[str]) -> list[dict[str, Any]]:
     """Return how each way of each seed compares with the full search."""
     rows = []
@@ -151,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=5, help="of the launchers' times")
+    parser.add_argument("--trials", type=int, default=1000, help="of the long search")
     parser.add_argument("--limit-batches", type=int, help="of an epoch, to try the benchmark itself")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -158,8 +184,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows = searches(options.seeds, Path(name), limits)
         times = launchers(options.pairs, Path(name), limits)
+        grown = growth(options.trials, Path(name)) if options.trials else []
     if options.json:
-        options.json.write_text(json.dumps({"searches": rows, "launchers": times}, indent=1), encoding="utf-8")
+        options.json.write_text(
+            json.dumps({"searches": rows, "launchers": times, "growth": grown}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

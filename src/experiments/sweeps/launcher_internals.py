@@ -74,7 +74,29 @@ def waiting_for_all(plugin: str) -> Iterator[None]:
             failed = JobReturn(status=JobStatus.FAILED, _return_value=TrainingError(_gone(error)))
             return [failed] if name == "results" else failed  # submitit's, one for each process of a job
 
-    setattr(owner, name, ask)
+    with _replaced(owner, name, ask):
+        yield
+
+
+@contextlib.contextmanager
+def waiting_for_none() -> Iterator[list[str]]:
+    """Have submitit's launcher return once its jobs are queued; yield their ids."""
+    from submitit.core.core import Job
+
+    ids = list[str]()
+
+    def leave(job: Any) -> list[JobReturn]:
+        ids.append(job.job_id)
+        return [JobReturn()]
+
+    with _replaced(Job, "results", leave):
+        yield ids
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, function: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, function)
     try:
         yield
     finally:

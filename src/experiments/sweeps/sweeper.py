@@ -21,8 +21,9 @@ from experiments.config.root import TrackingConfig
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
 from experiments.runs import place, sweep_plan
-from experiments.sweeps import jobs, launchers, summary
+from experiments.sweeps import jobs, launchers, queued, summary
 from experiments.sweeps.hooks import Hooks, reject
+from experiments.sweeps.launcher_internals import waiting_for_none
 from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
 from experiments.tracking import client
@@ -38,7 +39,8 @@ class Sweep:
     def __init__(self, sweeper: BasicSweeper) -> None:
         assert sweeper.config is not None and sweeper.launcher is not None and sweeper.hydra_context is not None
         self.sweeper, self.config = sweeper, sweeper.config
-        self.launcher, self.context = sweeper.launcher, sweeper.hydra_context
+        self.launcher: Any = sweeper.launcher
+        self.context = sweeper.hydra_context
         self.jobs = 0  # how many
 
     def run(self, arguments: list[str]) -> Any:
@@ -53,6 +55,7 @@ class Sweep:
             try:
                 if OmegaConf.select(self.config, "sweep.preview"):  # not checked yet
                     return self._preview(sweep, arguments)
+                detach = queued.detaches(self.config, self.launcher, known=self.known)
                 tracking = self._begin(sweep, arguments)
                 owned.enter_context(sweep_plan.held(sweep))
             except UserError as error:
@@ -60,6 +63,12 @@ class Sweep:
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
             owned.enter_context(signals.raised())
+            if detach:
+                with waiting_for_none() as ids, self._watch(sweep) as watch:
+                    self._run(arguments, watch)
+                return queued.leave(self.config, sweep, ids)
+            if (sweep / queued.FILE).is_file():
+                self.launcher = queued.Collecting(sweep, self.launcher)
             # Finished while this process owns the sweep: else it could look like one that died.
             with summary.finishing(self.config, judged):
                 with self._watch(sweep) as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
@@ -109,7 +118,7 @@ class Sweep:
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
         varied, kept = _varied(overrides), jobs.Configurations()
         composes = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "submit")
-        launcher: Any = self.launcher if self.known and composes else None
+        launcher = self.launcher if self.known and composes else None
         for job in self._composed(overrides, kept if launcher else None):
             self._require_job(job.config)
             tracking = job.config.root.tracking
