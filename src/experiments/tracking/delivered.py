@@ -63,7 +63,13 @@ def is_in(folder: Path, uri: str) -> bool:
 def arrived(folder: Path) -> bool:
     """Return whether a store has all of the run's journal; an end is not all of it where the run was resumed."""
     found = state(folder)
-    return found.ended and found.offset >= (folder / journal.FILE).stat().st_size
+    return found.ended and not went_on(folder, found)
+
+
+def went_on(folder: Path, progress: Delivered) -> bool:
+    """Return whether the journal has more events than were sent; a damaged line at its end is none."""
+    path = folder / journal.FILE
+    return path.stat().st_size > progress.offset and any(True for _ in journal.lines(path, progress.offset))
 
 
 def lock(folder: Path, timeout: float = -1) -> FileLock:

@@ -104,7 +104,7 @@ class Delivery:
         """
         with delivered.lock(self.folder):
             progress = self._progress()
-            if not progress.ended or self._went_on(progress):
+            if not progress.ended or delivered.went_on(self.folder, progress):
                 return False
             if not progress.complete:
                 self._send_files(progress.run_id)
@@ -114,13 +114,9 @@ class Delivery:
                 self._save(progress)
         if self.pending is not None:
             self.pending.remove(self.folder)
-            if self._went_on(progress):  # and was marked again, just before
+            if delivered.went_on(self.folder, progress):  # and was marked again, just before
                 self.pending.add(self.folder)
         return True
-
-    def _went_on(self, progress: Delivered) -> bool:
-        """Return whether the journal has more than was sent: another process resumed the run."""
-        return (self.folder / journal.FILE).stat().st_size > progress.offset
 
     def _send_files(self, run_id: str) -> None:
         from experiments.tracking.figures import draw

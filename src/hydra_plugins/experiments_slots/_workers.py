@@ -183,8 +183,9 @@ class _Slot:
                     raise
                 log.warning("the worker process of job %d died", job.config.hydra.job.num)
                 self.executor = None
-        error = WorkerDiedError(f"its process died {1 + self.workers.max_retries} times")
-        return JobReturn(status=JobStatus.FAILED, _return_value=error)
+        failed = JobReturn(status=JobStatus.FAILED)
+        failed.return_value = WorkerDiedError(f"its process died {1 + self.workers.max_retries} times")
+        return failed
 
     def kill(self) -> None:
         """End the process at once."""
