@@ -30,7 +30,7 @@ class SlotsLauncher(Launcher):
         cards: the cards to use, as in CUDA_VISIBLE_DEVICES; "auto": all that are visible; empty: none.
         per_card: jobs at once on each card.
         max_retries: how often a job whose worker died is started again.
-        preload: modules that each worker imports before its first job.
+        preload: modules that are imported once, for all workers.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SlotsLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def start(self, *, uses_cards: bool = True) -> Workers:
-        """Start the workers, unless they are there; they import their modules while this process goes on."""
+        """Make the slots, unless they are there; their modules are imported while this process goes on."""
         from hydra_plugins.experiments_slots._workers import Workers, environments
 
         if self.workers is None:
