@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import errno
 import gc
 import io
@@ -20,7 +21,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from experiments import ranks
+from experiments import answer, ranks
 from experiments.config import secrets
 from experiments.config.compose import in_words, is_users
 from experiments.errors import TrainingError, UserError
@@ -69,18 +70,25 @@ def outlive_readers() -> None:
                 handler.setStream(getattr(sys, name))
 
 
-def parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of `python -m experiments.NAME`; its help shows the description as it is written."""
+def parser(name: str, description: str | None, *, answers: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of `python -m experiments.NAME`; its help shows the description as it is written.
+
+    One that `answers` takes `--json`, which sets `json` to the command's name, for `guarded`.
+    """
     style = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(f"python -m experiments.{name}", description=description, formatter_class=style)
+    made = argparse.ArgumentParser(f"python -m experiments.{name}", description=description, formatter_class=style)
+    if answers:
+        made.add_argument("--json", action="store_const", const=name, help="print the answer as JSON (docs/json.md)")
+    return made
 
 
-def guarded(action: Callable[[], None], *, together: bool = False) -> None:
+def guarded(action: Callable[[], int | None], *, together: bool = False, json: str | None = None) -> None:
     """Run a command, and end the process with one message and its exit code where that fails.
 
     Args:
-        action: the command.
+        action: the command; it may return its exit code.
         together: whether several processes, started by torchrun, can run it together.
+        json: the command's name, where what it gives (`answer.give`) is printed as JSON, and nothing else.
     """
     collect_rarely()
     outlive_readers()
@@ -89,18 +97,33 @@ def guarded(action: Callable[[], None], *, together: bool = False) -> None:
     wanted = os.environ.get(FULL_ERROR) == "1"
     # Hydra then raises its exceptions, which become messages here.
     os.environ[FULL_ERROR] = "1"
+    with contextlib.ExitStack() as owned:
+        output = None if json is None else owned.enter_context(answer.alone())
+        exit_code, error = _done(action, wanted, together)
+        if output is not None and json is not None and ranks.speaks():
+            print(secrets.masked(answer.document(json, exit_code, error)), file=output)
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _done(action: Callable[[], int | None], wanted: bool, together: bool) -> tuple[int, str | None]:
+    """Return a command's exit code and the error that ended it; where it is `wanted`, the error passes."""
     try:
         if not together:
             ranks.require_one()
-        action()
+        return action() or 0, None
     except KeyboardInterrupt:
         if not ranks.follows():
             print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130, "interrupted"
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            raise
+        return error.code or 0, f"exit {error.code}" if error.code else None
     except Exception as error:
         if wanted:
             raise
-        sys.exit(report(error))
+        return report(error), secrets.masked(str(in_words(error) if is_users(error) else error))
 
 
 def report(error: Exception) -> int:

@@ -96,6 +96,16 @@ def test_what_cannot_be_left_alone_is_refused(
     assert not (workplace / "sweep").exists() and slurm.queued == []
 
 
+@pytest.mark.parametrize("more", [["hydra.launcher.detach=true"], []])
+def test_a_queue_that_refuses_the_jobs_ends_the_sweep(more: list[str], slurm: Slurm, cli: Cli, workplace: Path) -> None:
+    (slurm.folder / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: none' >&2\nexit 1\n")
+    done = cli(*SWEEP, "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", *more, env=slurm.env)
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr, done
+    assert "error: sbatch refused the jobs: sbatch: error: invalid partition: none" in done.stderr
+    assert status(workplace / "sweep") == "FAILED"
+    assert [run.info.status for run in runs(store_of(workplace))] == ["FAILED"]
+
+
 def test_ids_are_kept_by_the_jobs_numbers(slurm: Slurm, cli: Cli, workplace: Path) -> None:
     assert cli(*SWEEP, *DETACHED, env=slurm.env).returncode == 0
     assert json.loads((workplace / "sweep" / "queued.json").read_text()) == ["1_0", "1_1", "1_2"]

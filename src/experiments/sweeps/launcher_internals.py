@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -44,6 +46,8 @@ def why_gave_up(error: Exception, launcher: DictConfig) -> str | None:
     """Return why a launcher raised an error of its own; None for any other error."""
     if isinstance(error, multiprocessing.TimeoutError):  # joblib's, without a message
         return f"a job took longer than hydra.launcher.timeout={launcher.get('timeout')} seconds"
+    if isinstance(error.__cause__, subprocess.CalledProcessError):  # submitit's, of a command of Slurm
+        return f"{Path(error.__cause__.cmd[0]).name} refused the jobs: {first_line(str(error))}"
     return _gone(error) if type(error).__module__.split(".")[0] in ("joblib", "submitit", "ray") else None
 
 

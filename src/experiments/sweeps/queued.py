@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.hydra_internals import JobReturn
 from experiments.errors import ConfigError, Fault, command
 from experiments.runs.terminal import relative
+from experiments.sweeps.launcher_internals import waiting_for_none
 from experiments.tracking import client, journal
 from experiments.tracking.record import PAUSED
 
@@ -33,6 +35,11 @@ def detaches(config: DictConfig, launcher: Any, *, known: bool) -> bool:
     if given and not known:
         raise ConfigError(Fault("hydra.launcher.detach", "a search chooses its trials by the results of earlier ones"))
     return given and not OmegaConf.select(config, "sweep.resume")
+
+
+def left(leaves: bool) -> contextlib.AbstractContextManager[list[str]]:
+    """Have the launcher leave its jobs in the queue, or not; the ids of those that it left are what it yields."""
+    return waiting_for_none() if leaves else contextlib.nullcontext([])
 
 
 def leave(config: DictConfig, sweep: Path, ids: Sequence[str]) -> None:

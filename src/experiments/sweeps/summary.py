@@ -33,14 +33,15 @@ Judge = Callable[[Path, Sequence[JobRecord], int | None], Sequence[Mapping[str, 
 
 
 @contextlib.contextmanager
-def finishing(config: DictConfig, judge: Judge) -> Iterator[None]:
-    """Finish a sweep however it ends."""
+def finishing(config: DictConfig, judge: Judge, *, left: bool = False) -> Iterator[None]:
+    """Finish a sweep however it ends; one that is `left` in a queue only if that fails."""
     try:
         yield
     except BaseException as error:
         finish(config, judge, error)
         raise
-    finish(config, judge)
+    if not left:
+        finish(config, judge)
 
 
 def finish(config: DictConfig, judge: Judge, error: BaseException | None = None) -> None:

@@ -23,7 +23,6 @@ from experiments.parity.stage_sweep import judged
 from experiments.runs import place, sweep_plan
 from experiments.sweeps import jobs, launchers, queued, summary
 from experiments.sweeps.hooks import Hooks, reject
-from experiments.sweeps.launcher_internals import waiting_for_none
 from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
 from experiments.tracking import client
@@ -63,20 +62,20 @@ class Sweep:
             if tracking.name == "mlflow":
                 client.uploader(tracking, self.config.output_root).follow(sweep)
             owned.enter_context(signals.raised())
-            if detach:
-                with waiting_for_none() as ids, self._watch(sweep) as watch:
-                    self._run(arguments, watch)
-                return queued.leave(self.config, sweep, ids)
             if (sweep / queued.FILE).is_file():
                 self.launcher = queued.Collecting(sweep, self.launcher)
             # Finished while this process owns the sweep: else it could look like one that died.
-            with summary.finishing(self.config, judged):
-                with self._watch(sweep) as watch, launchers.tolerate_failures(sweep, self.config.hydra.launcher):
+            with summary.finishing(self.config, judged, left=detach):
+                tolerant = launchers.tolerate_failures(sweep, self.config.hydra.launcher)
+                with self._watch(sweep) as watch, tolerant, queued.left(detach) as ids:
                     try:
                         returned = self._run(arguments, watch)
                     finally:
                         launchers.close(self.launcher)
-                watch.raise_if_failed()
+                if not detach:
+                    watch.raise_if_failed()
+            if detach:
+                queued.leave(self.config, sweep, ids)
             return returned
 
     def _watch(self, sweep: Path) -> Watch:
