@@ -36,7 +36,6 @@ WORDS = re.compile("|".join(rf"\b(?:{words})\b" for words in REPLACED), re.IGNOR
 
 # What stays, with the reason.
 EXCEPTIONS = {
-    "--picture": "an option of predict",
     "tutorial_figures": "a callback of the configuration",
     "figures: ": "a key of the configuration",
 }

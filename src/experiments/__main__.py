@@ -21,7 +21,7 @@ def task(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run the command line; exit codes: 0, 1 failed, 2 rejected, 130 interrupted, 143 terminated."""
-    cli.guarded(compose_and_run, together=True)
+    cli.guarded(compose_and_run, together=True, json="run" if "--json" in sys.argv[1:] else None)
 
 
 def compose_and_run() -> None:

@@ -119,22 +119,28 @@ def _done(action: Callable[[], int | None], wanted: bool, together: bool) -> tup
     except SystemExit as error:
         if isinstance(error.code, str):
             raise
-        return error.code or 0, f"exit {error.code}" if error.code else None
+        reason = _text(error.__cause__) if isinstance(error.__cause__, UserError) else f"exit {error.code}"
+        return error.code or 0, reason if error.code else None
     except Exception as error:
         if wanted:
             raise
-        return report(error), secrets.masked(str(in_words(error) if is_users(error) else error))
+        return report(error), _text(error)
+
+
+def _text(error: Exception) -> str:
+    words = error if isinstance(error, UserError) or not is_users(error) else in_words(error)
+    return secrets.masked(str(words))
 
 
 def report(error: Exception) -> int:
     """Print the message of an error; return the exit code."""
     if isinstance(error, UserError):
         if ranks.speaks() and not (ranks.follows() and isinstance(error, TrainingError)):  # the first process does
-            print(f"error: {secrets.masked(str(error))}", file=sys.stderr)
+            print(f"error: {_text(error)}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
     if is_users(error):
         if ranks.speaks():
-            print(f"error: {secrets.masked(str(in_words(error)))}", file=sys.stderr)
+            print(f"error: {_text(error)}", file=sys.stderr)
         return 2
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         print(f"error: {secrets.masked(str(error.filename or 'output'))}: {error.strerror}", file=sys.stderr)

@@ -9,23 +9,45 @@ early_stopping restored the best epoch and loader.valid_shuffle is on, they are 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from experiments import cli
+from experiments import answer, cli
 from experiments.runs.find import find, run_in
 from experiments.runs.place import work_in
 
 SPLITS = ("train", "valid", "test")
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A model measured again.
+
+    Args:
+        run: the folder of the run.
+        split: which rows.
+        weights: of which epoch, the last or the best.
+        overrides: of the run's settings.
+        metrics: by name.
+    """
+
+    run: Path
+    split: str
+    weights: str
+    overrides: Sequence[str]
+    metrics: Mapping[str, float]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the metrics; exit codes as those of a run."""
-    parser = cli.parser("evaluate", __doc__)
+    parser = cli.parser("evaluate", __doc__, answers=True)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which rows (default: %(default)s)")
     parser.add_argument("--weights", choices=("last", "best"), default="last", help="of which epoch (default: last)")
     given = parser.parse_intermixed_args(arguments)
-    cli.guarded(lambda: _evaluate(given))
+    cli.guarded(lambda: _evaluate(given), json=given.json)
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -33,7 +55,9 @@ def _evaluate(given: argparse.Namespace) -> None:
     work_in(run_in(folder).start.place)
     from experiments.runs.evaluation import evaluate  # needs torch
 
-    for name, value in evaluate(folder, given.overrides, split=given.split, weights=given.weights).items():
+    metrics = evaluate(folder, given.overrides, split=given.split, weights=given.weights)
+    answer.give(Evaluation(folder, given.split, given.weights, given.overrides, metrics))
+    for name, value in metrics.items():
         print(name, repr(value))
 
 

@@ -1,8 +1,8 @@
-"""`python -m experiments.predict RUN PICTURE ... [--picture OUT.png] [--json]`: what a trained model reads in images.
+"""`python -m experiments.predict RUN PICTURE ... [--picture OUT.png]`: what a trained model reads in images.
 
 RUN is a run's folder, its MLflow id or latest; PICTURE an image file or a folder of them, in any size. The dataset is
 not needed. Each image is brought to what the model was trained on, and the changes are printed. An image that cannot be
-read is reported, the others are read, and the exit code is 1.
+read is reported, the others are read, and the exit code is 1. --json draws only with --picture.
 
 Instead of images, for dataset=table: --row "area=100,rooms=3", or --rows FILE.csv; for dataset=text: --text "...".
 """
@@ -10,28 +10,49 @@ Instead of images, for dataset=table: --row "area=100,rooms=3", or --rows FILE.c
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments import cli
+from experiments import answer, cli
 from experiments.errors import ConfigError, Fault
 from experiments.runs.find import find
+
+if TYPE_CHECKING:
+    from experiments.runs.prediction import PictureAnswer
 
 PICTURE = "predictions.png"
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts.
+
+    Args:
+        run: the folder of the run.
+        pictures: of images.
+        unreadable: the problems of images that could not be read.
+        rows: of rows, or of one text: the probability by class, or the value by target.
+        text: how a text goes on.
+    """
+
+    run: Path
+    pictures: Sequence[PictureAnswer] = ()
+    unreadable: Sequence[str] = ()
+    rows: Sequence[Mapping[str, float]] = ()
+    text: str | None = None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Read the images; exit codes: 0, 1 some could not be read, 2 the run cannot be used."""
-    parser = cli.parser("predict", __doc__)
+    parser = cli.parser("predict", __doc__, answers=True)
     parser.add_argument("run", metavar="RUN", help="a run's folder or MLflow id, or latest")
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="an image file, or a folder of them")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.png", help=f"what the model saw (default: {PICTURE} in the run's folder)"
     )
-    parser.add_argument("--json", action="store_true", help="all probabilities; a drawing only with --picture")
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--row", help='a row of a table: "area=100,rooms=3"')
     others.add_argument("--rows", type=Path, metavar="FILE", help="a table of rows")
@@ -41,10 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
     other = any(value is not None for value in (given.row, given.rows, given.text))
     if other == bool(given.pictures):
         parser.error("give images, or one of --row, --rows and --text")
-    cli.guarded(lambda: (_predict_others if other else _predict)(given))
+    cli.guarded(lambda: (_predict_others if other else _predict)(given), json=given.json)
 
 
-def _predict(given: argparse.Namespace) -> None:
+def _predict(given: argparse.Namespace) -> int:
     folder = find(given.run)
     from experiments.runs import prediction, reading  # need torch and matplotlib
 
@@ -55,14 +76,12 @@ def _predict(given: argparse.Namespace) -> None:
     predictions = reader.read(paths, seen)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    if given.json:
-        print(json.dumps([found.as_json() for found in predictions], indent=2))
-    elif predictions:
-        print("\n".join(map(prediction.line, predictions)))
-    if predictions and (given.picture is not None or not given.json):
+    for found in predictions:
+        print(prediction.line(found))
+    answer.give(Predictions(folder, pictures=[found.answer for found in predictions], unreadable=problems))
+    if predictions and (given.picture is not None or given.json is None):
         reading.draw(predictions, given.picture or folder / PICTURE)
-    if problems:
-        sys.exit(1)
+    return int(bool(problems))
 
 
 def _predict_others(given: argparse.Namespace) -> None:
@@ -73,9 +92,8 @@ def _predict_others(given: argparse.Namespace) -> None:
         found: list[Any] = rows_prediction.rows(folder, given.row, given.rows)
     else:
         found = [rows_prediction.text(folder, given.text, given.tokens)]
-    if given.json:
-        print(json.dumps(found, indent=2))
-        return
+    rows = [each for each in found if isinstance(each, dict)]
+    answer.give(Predictions(folder, rows=rows, text=next((each for each in found if isinstance(each, str)), None)))
     for each in found:
         values = each if isinstance(each, dict) else {}
         ranked = sorted(values, key=lambda name: -values[name])[:3]

@@ -27,11 +27,11 @@ OF_A_SWEEP = ("sweep.preview", "sweep.on_failure")
 
 def main(arguments: list[str] | None = None) -> None:
     """Resume; the exit codes are those of a run."""
-    parser = cli.parser("resume", __doc__)
+    parser = cli.parser("resume", __doc__, answers=True)
     parser.add_argument("folder", type=latest.meant, metavar="FOLDER", help="a run's or a sweep's, or latest")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     given = parser.parse_intermixed_args(arguments)
-    cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True)
+    cli.guarded(lambda: _resume(given.folder.resolve(), given.overrides), together=True, json=given.json)
 
 
 def _resume(folder: Path, overrides: list[str]) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import cli
+from experiments import answer, cli
 from experiments.config import latest
 from experiments.config.store_uri import masked, sqlite_path, store_uri, uri_fault
+from experiments.errors import ConfigError, Fault
 from experiments.tracking import delivered, journal, ownership, record
 from experiments.tracking.delivery import Delivery
 from experiments.tracking.pending import Pending
@@ -24,6 +27,30 @@ if TYPE_CHECKING:
 
 OUTPUTS = Path("outputs")
 UPLOADED, UP_TO_DATE, RUNNING, UNTRACKED, FAILED = "uploaded", "up to date", "still running", "not tracked", "failed"
+
+
+@dataclass(frozen=True)
+class SyncedRun:
+    """A run or a sweep.
+
+    Args:
+        folder: absolute.
+        outcome: uploaded, up to date, still running, not tracked or failed.
+    """
+
+    folder: Path
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The runs below some folders.
+
+    Args:
+        runs: each of them, a sweep before its jobs.
+    """
+
+    runs: Sequence[SyncedRun]
 
 
 class Sync:
@@ -92,8 +119,12 @@ class Sync:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Upload every journal below the folders. Return 1 if one failed, 2 if a folder does not exist."""
-    parser = cli.parser("sync", __doc__)
+    """Upload every journal below the folders; return 1 if one failed.
+
+    Raises:
+        ConfigError: a folder does not exist, or the address is none.
+    """
+    parser = cli.parser("sync", __doc__, answers=True)
     parser.add_argument(
         "folders", nargs="*", type=latest.meant, default=[OUTPUTS], metavar="FOLDER", help="default: outputs; or latest"
     )
@@ -102,19 +133,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for folder in given.folders:
         if not folder.is_dir():
-            print(f"error: there is no folder {folder}", file=sys.stderr)
-            return 2
+            raise ConfigError(Fault(str(folder), "there is no such folder"))
     if given.uri and (problem := uri_fault(given.uri)):
-        print(f"error: --uri: {problem}", file=sys.stderr)
-        return 2
+        raise ConfigError(Fault("--uri", problem))
     sync = Sync(store_uri(given.uri) if given.uri else None, again=given.again)
     # Journals in the order of their folders, so that a sweep comes before its jobs.
     runs = sorted({path.parent for folder in given.folders for path in folder.resolve().rglob(journal.FILE)})
-    counts = Counter(sync.upload(run) for run in runs)
+    found = {run: sync.upload(run) for run in runs}
+    answer.give(Synced([SyncedRun(run, outcome) for run, outcome in found.items()]))
+    counts = Counter(found.values())
     outcomes = (UPLOADED, UP_TO_DATE, RUNNING, UNTRACKED, FAILED)
     print(", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome]) or "no runs")
     return int(counts[FAILED] > 0)
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: sys.exit(main()))
+    cli.guarded(main, json="sync" if "--json" in sys.argv[1:] else None)

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 import experiments
 from experiments import predict as command
+from experiments.answer import plain
 from experiments.data import images, preprocess
 from experiments.data.tensors import to_float
 from experiments.runs import load
@@ -294,7 +295,7 @@ def test_real_targets_are_read_as_numbers(tmp_path: Path, some: list[Path]) -> N
     assert folder is not None
     (found,) = read(folder, some[0])
     assert len(found.outputs) == 2 and not found.labels
-    assert found.as_json()["outputs"] == list(found.outputs)
+    assert (found.answer.label, found.answer.outputs) == (None, found.outputs)
     assert views.line(found) == f"{some[0]}  {found.outputs[0]!r}, {found.outputs[1]!r}"
     views.draw([found], tmp_path / "out.png")
 
@@ -409,11 +410,11 @@ def test_no_picture_at_all_is_told(reader: Path) -> None:
 
 def test_json_has_all_probabilities(reader: Path, some: list[Path], tmp_path: Path) -> None:
     done = command_says(reader, "--json", *some)
-    told = json.loads(done.out)
-    assert (done.code, done.err) == (0, "")
-    assert told == [prediction.as_json() for prediction in read(reader, *some)]
-    assert sum(told[0]["probabilities"]) == pytest.approx(1)
-    assert list(told[0]) == ["picture", "how", "class", "label", "probability", "probabilities"]
+    told = json.loads(done.out)["answer"]["pictures"]
+    assert done.code == 0
+    assert told == [plain(prediction.answer) for prediction in read(reader, *some)]
+    assert sum(told[0]["outputs"]) == pytest.approx(1)
+    assert told[0]["probability"] == max(told[0]["outputs"]) == told[0]["outputs"][told[0]["index"]]
 
 
 @pytest.mark.parametrize(

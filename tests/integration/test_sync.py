@@ -10,6 +10,7 @@ import pytest
 
 import experiments
 from experiments import sync
+from experiments.errors import ConfigError
 from experiments.tracking import client, delivered, delivery, journal
 from experiments.tracking.mlflow_store import Store
 from experiments.tracking.pending import Pending
@@ -149,9 +150,9 @@ def test_a_run_that_cannot_be_brought_does_not_hold_up_the_others(outputs: Path,
     assert synced(capsys, code=1) == "1 uploaded, 1 failed"
 
 
-def test_a_folder_that_is_not_there_is_refused(workplace: Path, capsys: Out) -> None:
-    assert sync.main(["nowhere"]) == 2
-    assert "there is no folder nowhere" in capsys.readouterr().err
+def test_a_folder_that_is_not_there_is_refused(workplace: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere: there is no such folder"):
+        sync.main(["nowhere"])
 
 
 def test_a_folder_without_runs_says_so(workplace: Path, capsys: Out) -> None:

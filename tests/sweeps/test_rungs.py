@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from experiments.sweeps.summary import NOTE
-from tests.support import raw_journal
+from tests.support import raw_journal, ray_cluster
 from tests.support.commands import Before, at_step, command, nothing, resumed, same_run, status
 from tests.support.forked import Ended
+from tests.support.launched import Place
 from tests.support.places import Cli
 from tests.support.tracked import eventually, runs, store_of
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
@@ -124,6 +126,20 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = searched(folder, *TOGETHER)
     assert done.code == 0, done
     return folder
+
+
+@pytest.mark.slow
+def test_ray_decides_alike(one_by_one: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    with contextlib.ExitStack() as owned:
+        try:
+            nodes = owned.enter_context(ray_cluster.cluster(tmp_path / "cluster"))
+        except ray_cluster.NoRayError as reason:
+            pytest.skip(f"a Ray cluster does not come up here: {reason}")
+        work = Place(tmp_path, nodes.around, nodes.env | {"RAY_ADDRESS": nodes.address})
+        code, said = work.call(*SEARCH, *TOGETHER, "hydra/launcher=ray", "hydra.sweep.dir=sweep")
+        assert code == 0, said
+    assert sorted(map(str, lines(tmp_path / "sweep"))) == sorted(map(str, lines(one_by_one)))
 
 
 @pytest.mark.slow

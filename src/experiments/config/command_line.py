@@ -28,6 +28,7 @@ def parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Argum
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign,assignment]
+    parser.add_argument("--json", action="store_true", help="print what the run or sweep came to as JSON")
     given = parser.parse_intermixed_args(arguments)
     for name, problem in REFUSED.items():
         if getattr(given, name) is not None:

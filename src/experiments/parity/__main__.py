@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,11 +31,11 @@ from experiments.errors import ConfigError, Fault
 def main(arguments: list[str] | None = None) -> None:
     """Compare, print the verdict, and end with its exit code."""
     given = _parser().parse_intermixed_args(arguments)
-    cli.guarded(lambda: _compare(given))
+    cli.guarded(lambda: _compare(given), json=given.json)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("parity", __doc__)
+    parser = cli.parser("parity", __doc__, answers=True)
     parser.usage = "%(prog)s [options] A B [OVERRIDE ...]"
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as on the command line of a run")
     parser.add_argument("--steps", type=int, help="training steps to compare, at most (200)")
@@ -54,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @live.phase("comparing")
-def _compare(given: argparse.Namespace) -> None:
+def _compare(given: argparse.Namespace) -> int:
     texts = [_words(text) for text in given.overrides]
     _check(given, texts)
     from experiments.parity.report import report  # needs torch
 
-    sys.exit(int(not report(given, texts)))
+    return int(not report(given, texts))
 
 
 def _check(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> None:

@@ -4,15 +4,61 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from experiments import live
+from experiments import answer, live
 from experiments.config.language import Language, Phrase
 from experiments.config.secrets import masked
 from experiments.parity.differences import TOLERANCE
 from experiments.parity.judge import STEPS, compare, resumed
 from experiments.parity.script import against
-from experiments.parity.stage_pairs import each, pairs
+from experiments.parity.stage_pairs import StageVerdict, each, pairs
+from experiments.parity.verdict import Verdict
 from experiments.runs.tables import table
+
+
+@dataclass(frozen=True)
+class PairAnswer:
+    """Two trainings, for `--json`.
+
+    Args:
+        a: the stage before; empty for what the command line names.
+        b: the stage.
+        verdict: identical, equal or differs.
+        expected: of a stage, the verdict that its file expects; else empty.
+        holds: whether the verdict is as it should be.
+        steps: that were compared, or epochs.
+        step: of the difference, or of the largest one; None where there is none, or before the first step.
+        where: the tensor of it, in words; empty where there is none.
+        difference: its size.
+        tolerance: of `equal`.
+        notes: what limits the comparison.
+        seconds: that it took.
+    """
+
+    a: str
+    b: str
+    verdict: str
+    expected: str
+    holds: bool
+    steps: int
+    step: int | None
+    where: str
+    difference: float
+    tolerance: float
+    notes: Sequence[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ParityAnswer:
+    """What was compared.
+
+    Args:
+        pairs: of trainings; one, or with --stages each stage and the one before.
+    """
+
+    pairs: Sequence[PairAnswer]
 
 
 def report(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> bool:
@@ -44,6 +90,7 @@ def report(given: argparse.Namespace, texts: Sequence[Sequence[str]]) -> bool:
         if verdict.matching:
             _print("\n  ".join(map(say, [Phrase("tensors, A = B"), *verdict.matching])))
     _print(verdict.text(say))
+    answer.give(ParityAnswer([_pair(verdict)]))
     return verdict.verdict != "differs"
 
 
@@ -66,9 +113,27 @@ def _stages(overrides: Sequence[str], steps: int, tolerance: float, say: Languag
     for pair in broken:
         expected = f"{say('expected')} {say(pair.expected)} ({pair.why[say.name]})"
         _print(f"\n{pair.stage}, {expected}\n{pair.verdict.text(say)}")
+    answer.give(ParityAnswer([_pair(pair.verdict, pair) for pair in verdicts]))
     good = len(verdicts) - len(broken)
     _print("\n" + say("{good} of {count} pairs are as expected", good=good, count=len(verdicts)))
     return not broken
+
+
+def _pair(verdict: Verdict, stage: StageVerdict | None = None) -> PairAnswer:
+    return PairAnswer(
+        a=stage.before if stage else "",
+        b=stage.stage if stage else "",
+        verdict=verdict.verdict,
+        expected=stage.expected if stage else "",
+        holds=stage.holds if stage else verdict.verdict != "differs",
+        steps=verdict.steps,
+        step=verdict.step,
+        where=verdict.where,
+        difference=verdict.difference,
+        tolerance=verdict.tolerance,
+        notes=[str(note) for note in verdict.notes],
+        seconds=verdict.seconds,
+    )
 
 
 def _print(text: str) -> None:

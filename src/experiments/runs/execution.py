@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from experiments import live, ranks
+from experiments import answer, live, ranks
 from experiments.config import latest
 from experiments.config.check import Checked
 from experiments.config.device import pick
@@ -24,6 +24,7 @@ from experiments.runs import (
     preparation,
     restore,
     reuse,
+    run_answer,
     run_journal,
     terminal,
     uploading,
@@ -78,7 +79,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         if found is not None:
             if group is not None:
                 worker.lead(group, prepared.runner(job.folder), found)
-            _mark_latest(root, job)
+            _is_subject(root, job)
             return found
         runner = prepared.runner(job.folder)
         done = None if earlier is None else restore.restore(prepared, runner, job.folder)
@@ -87,6 +88,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         if done is not None:
             index.remember(Path(root.output_root), prepared.key, job.folder)  # killed at its very end, it could not
             terminal.already_done(done)
+            _is_subject(root, job)
             if root.tracking.name == "none":
                 uploading.arrive(root, job, None, done)
             return done
@@ -95,7 +97,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
         journal = run_journal.start(config.values, prepared, job, note, describe.parameters(runner.model))
     else:
         journal = run_journal.resume(config.values, prepared, job, earlier)
-    _mark_latest(root, job)
+    _is_subject(root, job)
     tracked = uploading.follow(root, job)
     terminal.stage(root.tutorial, root.language)
     terminal.opening(metadata.run_name(job, root.name), prepared.device, prepared.splits.spec, runner, ranks.world())
@@ -116,9 +118,11 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
     return result
 
 
-def _mark_latest(root: RootConfig, job: Job) -> None:
+def _is_subject(root: RootConfig, job: Job) -> None:
+    """Have `latest` and the command's answer mean this run; of a sweep's jobs it is the sweep that they mean."""
     if job.sweep is None:
         latest.mark(Path(root.output_root), job.folder)
+        answer.give(partial(run_answer.of_run, job.folder))
 
 
 def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:

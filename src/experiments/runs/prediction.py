@@ -21,6 +21,27 @@ BARS = 10
 
 
 @dataclass(frozen=True)
+class PictureAnswer:
+    """A prediction for one image, for `--json`.
+
+    Args:
+        picture: the image's file.
+        how: the changes made to the image, in words.
+        index: the number of the likeliest class; None for real targets, like the next two.
+        label: its name.
+        probability: of that class.
+        outputs: the probability of each class; for real targets, the model's outputs.
+    """
+
+    picture: Path
+    how: Sequence[str]
+    index: int | None
+    label: str | None
+    probability: float | None
+    outputs: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A model's prediction for one image.
 
@@ -48,18 +69,12 @@ class Prediction:
         """Return the name of the likeliest class."""
         return self.labels[self.ranked[0]]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values, without the pixels."""
-        told: dict[str, Any] = {"picture": str(self.path), "how": list(self.how)}
-        if not self.labels:
-            return told | {"outputs": list(self.outputs)}
-        best = self.ranked[0]
-        return told | {
-            "class": best,
-            "label": self.label,
-            "probability": self.outputs[best],
-            "probabilities": list(self.outputs),
-        }
+    @property
+    def answer(self) -> PictureAnswer:
+        """Return it without the pixels, for `--json`."""
+        best = self.ranked[0] if self.labels else None
+        label, probability = (None, None) if best is None else (self.label, self.outputs[best])
+        return PictureAnswer(self.path, self.how, best, label, probability, self.outputs)
 
 
 def line(prediction: Prediction) -> str:

@@ -20,7 +20,7 @@ def settings(job: JobRecord) -> dict[str, str]:
     """Return a job's chosen options and parameters; of a job that never started, what its plan or command line set."""
     if job.started:
         tags = job.start.tags
-        return {**{group: tags[group] for group in GROUPS if group in tags}, **job.start.params}
+        return {**{group: tags[group] for group in GROUPS if group in tags}, **job.start.params, **job.changed}
     if job.given is not None:
         return dict(job.given)
     path = job.folder / ".hydra" / "overrides.yaml"

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,13 +14,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from experiments import cli, live, ranks
+from experiments import answer, cli, live, ranks
 from experiments.config import secrets
 from experiments.config.hydra_internals import JobReturn, JobStatus, outcome
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
 from experiments.runs.folder import keep_error, require_free
-from experiments.sweeps import launchers, monitor, summary
+from experiments.sweeps import launchers, monitor, summary, sweep_answer
 from experiments.tracking import client
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class Hooks(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Finish a sweep of another sweeper; ours does so itself."""
         if not _is_ours(config):
+            answer.give(partial(sweep_answer.of_sweep, Path(config.hydra.sweep.dir).resolve()))
             summary.finish(config, judged)
 
     def _report(self, config: DictConfig, job_return: JobReturn, error: BaseException) -> None:
@@ -165,4 +167,4 @@ def _warn_if_loosened() -> None:
 
 def reject(error: UserError) -> NoReturn:
     """End the process with one message; Hydra turns any other exception of a callback into a warning."""
-    raise SystemExit(cli.report(error))
+    raise SystemExit(cli.report(error)) from error

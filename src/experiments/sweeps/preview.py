@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from experiments import live, ranks
+from experiments import answer, live, ranks
 from experiments.config.check import Checked
 from experiments.config.hydra_internals import configure_log
 from experiments.runs import metadata, references, terminal
@@ -38,16 +38,60 @@ class State:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A job that a sweep or a run would do.
+
+    Args:
+        job: its name.
+        settings: those that the sweep varies.
+        state: new, done, half-done, failed or running.
+        epochs: that are done.
+        seconds: that the rest takes; None where no run like it is known, or nothing is left.
+        disk_bytes: that it needs, likewise.
+        known_from: how many earlier runs say so.
+        note: what else is known of its state.
+    """
+
+    job: str
+    settings: Mapping[str, str]
+    state: str
+    epochs: int
+    seconds: float | None
+    disk_bytes: float | None
+    known_from: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep or a run would do.
+
+    Args:
+        jobs: all of them.
+        seconds: that they take, one after the other, as far as it is known.
+        disk_bytes: that they need, as far as it is known.
+        unknown: how many jobs' cost is not known.
+    """
+
+    jobs: Sequence[Planned]
+    seconds: float
+    disk_bytes: float
+    unknown: int
+
+
 class Preview:
-    """Takes the jobs one by one, keeps a line of each, and shows them all; `sweep` need not exist yet."""
+    """Takes the jobs one by one and shows them all; `sweep` need not exist yet."""
 
     def __init__(self, sweep: Path, output_root: str, varied: Sequence[str]) -> None:
         self.sweep, self.varied = sweep, varied
-        self.names: list[str] = []
+        self.jobs: list[Planned] = []
         self._earlier = Earlier(Path(output_root), sweep)
-        self._rows: list[tuple[str, ...]] = []
-        self._states: Counter[str] = Counter()
-        self._costs: list[tuple[float, float]] = []  # seconds and bytes, where they are known
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the jobs."""
+        return [job.job for job in self.jobs]
 
     def add(self, job: ComposedJob) -> None:
         """Find the state and the cost of a job, which was checked as a run is."""
@@ -55,38 +99,45 @@ class Preview:
         state = state_of(self.sweep / job.name)
         if state.name == NEW and (same := self._earlier.same(root, params)) is not None:
             state = _again(same, root.reuse)
-        shown = ("", "", "")
-        if state.name in TO_DO:
-            shown = ("unknown", "unknown", "no run like it")
-            if (cost := self._earlier.cost(root, params)) is not None:
-                seconds = cost.other_seconds + cost.epoch_seconds * max(root.epochs - state.epochs, 0)
-                self._costs.append((seconds, cost.disk_bytes))
-                runs = f"{cost.runs} {'run' if cost.runs == 1 else 'runs'}"
-                shown = (live.duration(seconds), _size(cost.disk_bytes), runs)
-        self.names.append(job.name)
-        self._states[state.name] += 1
-        given = (job.given.get(key, "") for key in self.varied)
-        self._rows.append((job.name, *given, state.name, *shown, state.note))
+        seconds, disk_bytes, runs = None, None, 0
+        if state.name in TO_DO and (cost := self._earlier.cost(root, params)) is not None:
+            seconds = cost.other_seconds + cost.epoch_seconds * max(root.epochs - state.epochs, 0)
+            disk_bytes, runs = cost.disk_bytes, cost.runs
+        given = {key: job.given.get(key, "") for key in self.varied}
+        self.jobs.append(Planned(job.name, given, state.name, state.epochs, seconds, disk_bytes, runs, state.note))
 
     def show(self) -> None:
         """Show the table of all jobs, and their cost together."""
-        names = ("job", *self.varied, "state", "time", "disk", "known from", "note")
-        terminal.show([dict(zip(names, row, strict=True)) for row in self._rows], least=names[:-4:-1])
-        states = ", ".join(f"{count} {name}" for name, count in self._states.items())
-        log.info("%d %s: %s", len(self._rows), "job" if len(self._rows) == 1 else "jobs", states)
-        log.info("%s", self._total())
+        known = [job for job in self.jobs if job.known_from]
+        seconds, disk_bytes = sum(job.seconds or 0 for job in known), sum(job.disk_bytes or 0 for job in known)
+        to_do = sum(job.state in TO_DO for job in self.jobs)
+        plan = Plan(self.jobs, seconds, disk_bytes, to_do - len(known))
+        answer.give(plan)
+        terminal.show([_row(job) for job in self.jobs], least=("note", "known from", "disk"))
+        states = ", ".join(f"{count} {name}" for name, count in Counter(job.state for job in self.jobs).items())
+        log.info("%d %s: %s", len(self.jobs), "job" if len(self.jobs) == 1 else "jobs", states)
+        log.info("%s", _total(plan, to_do))
         log.info("nothing was started; without sweep.preview=true it would be")
 
-    def _total(self) -> str:
-        to_do = sum(self._states[name] for name in TO_DO)
-        if not to_do:
-            return "nothing is left to do"
-        if not self._costs:
-            return "time and disk are unknown: no run like them has finished yet"
-        seconds, size = (sum(amounts) for amounts in zip(*self._costs, strict=True))
-        total = f"one after the other about {live.duration(seconds)}, and {_size(size)} of disk"
-        unknown = to_do - len(self._costs)
-        return total + (f"; the cost of {unknown} other jobs is unknown" if unknown else "")
+
+def _row(job: Planned) -> dict[str, str]:
+    shown = ("", "", "")
+    if job.state in TO_DO:
+        shown = ("unknown", "unknown", "no run like it")
+    if job.seconds is not None and job.disk_bytes is not None:
+        runs = f"{job.known_from} {'run' if job.known_from == 1 else 'runs'}"
+        shown = (live.duration(job.seconds), _size(job.disk_bytes), runs)
+    names = ("state", "time", "disk", "known from", "note")
+    return {"job": job.job, **job.settings, **dict(zip(names, (job.state, *shown, job.note), strict=True))}
+
+
+def _total(plan: Plan, to_do: int) -> str:
+    if not to_do:
+        return "nothing is left to do"
+    if plan.unknown == to_do:
+        return "time and disk are unknown: no run like them has finished yet"
+    total = f"one after the other about {live.duration(plan.seconds)}, and {_size(plan.disk_bytes)} of disk"
+    return total + (f"; the cost of {plan.unknown} other jobs is unknown" if plan.unknown else "")
 
 
 def show_run(config: DictConfig, checked: Checked) -> None:

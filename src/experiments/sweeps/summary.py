@@ -137,18 +137,23 @@ def collect(sweep: Path) -> list[JobRecord]:
     return found
 
 
-def _ended_jobs(sweep: Path) -> list[JobRecord]:
-    """Return all jobs when the sweep ends, with those that were planned and not run."""
+def all_jobs(sweep: Path) -> list[JobRecord]:
+    """Return the records of a sweep's jobs, and of those that were planned and not run."""
     jobs = collect(sweep)
-    # A job's process may have been killed while the sweep's own lives.
-    if [job for job in jobs if job.status == RUNNING and ownership.mark_killed(job.folder, "its process died")]:
-        jobs = collect(sweep)
     names = {job.job for job in jobs}
     return jobs + [
         JobRecord.unstarted(sweep / name, name, "", status=NOT_RUN, given=given)
         for name, given in sweep_plan.read(sweep).listed.items()
         if name not in names
     ]
+
+
+def _ended_jobs(sweep: Path) -> list[JobRecord]:
+    """Return all jobs when the sweep ends; a job's process may have been killed while the sweep's own lives."""
+    for job in collect(sweep):
+        if job.status == RUNNING:
+            ownership.mark_killed(job.folder, "its process died")
+    return all_jobs(sweep)
 
 
 def _arrive(config: DictConfig, sweep: Path, jobs: Sequence[JobRecord]) -> None:

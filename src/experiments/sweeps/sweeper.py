@@ -6,13 +6,14 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments import live
+from experiments import answer, live
 from experiments.config import latest
 from experiments.config.check import Checked, check_sweep
 from experiments.config.hydra_basic import BasicLauncher, BasicSweeper, parsed_overrides
@@ -21,7 +22,7 @@ from experiments.config.root import TrackingConfig
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.parity.stage_sweep import judged
 from experiments.runs import place, sweep_plan
-from experiments.sweeps import jobs, launchers, queued, summary
+from experiments.sweeps import jobs, launchers, queued, summary, sweep_answer
 from experiments.sweeps.hooks import Hooks, reject
 from experiments.sweeps.monitor import Watch
 from experiments.sweeps.preview import Preview
@@ -130,6 +131,7 @@ class Sweep:
             sweep_plan.keep(sweep, plan)
         sweep_plan.begin(sweep, tracking)
         latest.mark(Path(self.config.output_root), sweep)
+        answer.give(partial(sweep_answer.of_sweep, sweep))
         if launcher:
             loader = jobs.Recalling(self.context.config_loader, kept)
             launcher.hydra_context = replace(self.context, config_loader=loader)

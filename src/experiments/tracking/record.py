@@ -116,6 +116,7 @@ class RunRecord:
         run_key: its present key, which changes when it is trained longer.
         metrics: each metric by name and step.
         history: the metrics of each finished epoch, from epoch 0.
+        changed: settings that it was resumed with, where they are not those of its start.
         ended: when, in ms; 0 if it has not.
     """
 
@@ -129,6 +130,7 @@ class RunRecord:
     metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     history: Sequence[dict[str, float]] = ()
     resumed: bool = False
+    changed: Mapping[str, str] = field(default_factory=dict)
     ended: int = 0
 
     @property
@@ -171,6 +173,7 @@ def read(folder: Path) -> RunRecord:
                 epochs.setdefault(event.step, {}).update(event.values)
         elif isinstance(event, Resumed):
             found |= {"status": RUNNING, "reason": "", "resumed": True, "ended": 0}
+            found["changed"] = event.changed  # each time against the start
             found["run_key"] = line.get("run_key", found.get("run_key"))
         elif isinstance(event, Ended):
             found |= {"status": event.status, "reason": event.reason, "ended": event.time}
