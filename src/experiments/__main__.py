@@ -26,8 +26,13 @@ def main() -> None:
 
 def compose_and_run() -> None:
     """Have Hydra parse the command line and run its jobs."""
+    given, parser = command_line.parsed(sys.argv[1:])
+    if given.again is not None:
+        from experiments.runs import again
+
+        given.overrides = again.overrides(given.again, given.overrides, sweep=given.multirun)
     discovery.register_with_hydra()
-    run_main(task, *command_line.parsed(sys.argv[1:]))
+    run_main(task, given, parser)
 
 
 if __name__ == "__main__":

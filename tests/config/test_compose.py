@@ -92,11 +92,14 @@ def test_a_copy_of_a_shipped_file_hides_nothing(tmp_path: Path) -> None:
     assert compose([searching(tmp_path), "optim=adam"]).optim.name == "adam"
 
 
-def test_the_record_of_a_run_is_no_folder_of_options(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("epochs: 7\n", encoding="utf-8")
-    (tmp_path / "overrides.yaml").write_text("- model=cnn\n- name=a b\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="to train as that run again: python -m experiments model=cnn 'name=a b'"):
-        searching(tmp_path)
+@pytest.mark.parametrize("named", [".hydra", "."])
+def test_the_record_of_a_run_is_no_folder_of_options(named: str, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    for folder in (tmp_path, tmp_path / ".hydra"):
+        (folder / "config.yaml").write_text("epochs: 7\n", encoding="utf-8")
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- model=cnn\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"to train as that run: python -m experiments --again {tmp_path}$"):
+        searching(tmp_path / named)
 
 
 @pytest.fixture

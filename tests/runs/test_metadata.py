@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.config import check
 from experiments.errors import ConfigError
@@ -29,6 +31,20 @@ def name(*overrides: str, varied: tuple[str, ...]) -> str:
 def test_a_job_is_named_by_what_varies_in_short(overrides: tuple[str, ...], expected: str) -> None:
     varied = tuple(word.lstrip("+").split("=")[0] for word in overrides)
     assert name(*overrides, "epochs=2", varied=varied) == expected
+
+
+def test_the_environment_has_every_installed_version() -> None:
+    expected = {each.metadata["Name"]: each.version for each in [*distributions()][::-1]}  # the first of a name counts
+    installed = metadata.environment(torch.device("cpu"))["installed"]
+    assert installed == expected
+    assert [*installed] == sorted(installed, key=str.lower)
+
+
+@pytest.mark.parametrize("tracking", ["none", "mlflow"])
+def test_the_patch_can_be_switched_off_whatever_the_tracking(tracking: str) -> None:
+    given = [f"tracking={tracking}", "dataset=digits"]
+    assert check.configured(given).root.tracking.patch
+    assert not check.configured([*given, "tracking.patch=false"]).root.tracking.patch
 
 
 def test_own_tags_from_the_command_line_are_texts() -> None:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from experiments import answer, evaluate, predict, sync
 from experiments.parity.report import ParityAnswer
 from experiments.runs.prediction import PictureAnswer
+from experiments.runs.replay import Replay
 from experiments.runs.run_answer import RunAnswer
 from experiments.sweeps.preview import Plan
 from experiments.sweeps.sweep_answer import SweepAnswer
@@ -31,6 +32,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "evaluate": (evaluate.Evaluation,),
     "predict": (predict.Predictions,),
     "parity": (ParityAnswer,),
+    "replay": (Replay,),
     "sync": (sync.Synced,),
 }
 predict.PictureAnswer = PictureAnswer  # type: ignore[attr-defined]  # imported late there, and named in the annotation
@@ -42,7 +44,8 @@ def schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for name, kinds in ANSWERS.items():
         made = TypeAdapter(Any if not kinds else nullable(kinds)).json_schema(ref_template="#/$defs/{model}")
-        definitions |= made.pop("$defs", {})
+        for kind, definition in made.pop("$defs", {}).items():
+            assert definitions.setdefault(kind, definition) == definition, f"two records are named {kind}"
         found.append({"properties": {"command": {"const": name}, "answer": made}})
     properties = {"schema": {"const": answer.SCHEMA}, "command": {"enum": list(ANSWERS)}, "answer": True}
     properties |= {"exit_code": {"type": "integer"}, "error": {"type": ["string", "null"]}}

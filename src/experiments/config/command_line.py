@@ -27,6 +27,9 @@ def parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, argparse.Argum
         ConfigError: a flag is unknown or cannot be used, or an override cannot be read.
     """
     parser = get_args_parser()
+    parser.add_argument(
+        "--again", metavar="RUN", help="the settings of a run (folder, MLflow id, latest), with changes"
+    )
     parser.error = _refuse  # type: ignore[method-assign,assignment]
     parser.add_argument("--json", action="store_true", help="print what the run or sweep came to as JSON")
     given = parser.parse_intermixed_args(arguments)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from experiments.config.hydra_internals import ConfigStore
 from experiments.errors import ConfigError, Fault, suggestion
 
@@ -59,7 +57,7 @@ def _remedy(own: Path, folder: Path) -> str:
     group = own.parent.relative_to(folder).as_posix()
     if group != ".":
         return f"rename it, to {group}/my_{own.name} for example, and choose {group}=my_{own.stem}"
-    if (folder / "overrides.yaml").is_file():  # a run's .hydra
-        again = shlex.join(map(str, OmegaConf.load(folder / "overrides.yaml")))
-        return f"to train as that run again: python -m experiments {again}"
+    for run, kept in ((folder.parent, folder), (folder, folder / ".hydra")):
+        if (kept / "overrides.yaml").is_file():
+            return f"to train as that run: python -m experiments --again {shlex.quote(str(run))}"
     return AS_PRESET

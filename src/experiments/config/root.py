@@ -107,9 +107,10 @@ class SweepConfig(_Strict):
 
 
 class TrackingConfig(_Strict):
-    """The typed `tracking` group; only `mlflow` has the keys below the first."""
+    """The typed `tracking` group; only `mlflow` has the keys below the first two."""
 
     name: Literal["none", "mlflow"]
+    patch: bool = True
     uri: str | None = None
     required: bool = False
     experiment: Name | None = None

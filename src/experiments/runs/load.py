@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import torch
 
-from experiments.config import check, compose
+from experiments.config import check
 from experiments.config.root import RootConfig
 from experiments.data.splits import DataSpec, Splits
 from experiments.errors import ConfigError, Fault
 from experiments.runs.find import folder_of, run_in
-from experiments.runs.overrides import merge
+from experiments.runs.overrides import replaced
 from experiments.runs.terminal import relative
 from experiments.seeds import derive, noise_kept
 from experiments.tracking import record
@@ -44,11 +44,7 @@ def configuration(folder: Path, overrides: Sequence[str] = ()) -> RootConfig:
     Raises:
         ConfigError: there is no run, or these settings do not make a valid configuration.
     """
-    overrides = ["tracking=none", *overrides]
-    chosen = [override.partition("=")[0] for override in overrides]
-    anew = tuple(f"{group}." for group in chosen if group in compose.SINGLE)
-    kept = [override for override in run_in(folder).overrides if not override.lstrip("+~").startswith(anew)]
-    return check.configured(merge(kept, overrides)).root
+    return check.configured(replaced(run_in(folder).overrides, ["tracking=none", *overrides])).root
 
 
 def data_spec(folder: Path) -> DataSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.config.compose import SINGLE
 from experiments.config.secrets import HIDDEN
 from experiments.errors import ConfigError, Fault
 
@@ -31,3 +32,18 @@ def merge(started_with: Sequence[str], given: Sequence[str]) -> list[str]:
     # In its place: the order of the swept keys numbers the jobs.
     started_with = [again.get(key(override), override) for override in started_with]
     return [*started_with, *(override for override in given if key(override) not in again)]
+
+
+def replaced(started_with: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return the overrides of a run for another one, with those given in their place.
+
+    Another option (dataset=fashion_mnist) does not get the settings that the former one had.
+
+    Raises:
+        ConfigError: a masked value is not given again.
+    """
+    anew = {key(override) for override in given}
+    options = tuple(f"{name}." for name in anew & SINGLE)
+    kept = [override for override in started_with if not key(override).startswith(options)]
+    # A key that was added stays: what changes it does not add it.
+    return merge([override for override in kept if key(override) not in anew or override.startswith("+")], given)

@@ -18,7 +18,7 @@ from experiments.config.store_uri import experiment, masked, store_uri
 from experiments.data import preprocess
 from experiments.errors import ConfigError, Fault, TrainingError, UserError, command
 from experiments.files import UNWRITABLE
-from experiments.runs import metadata, place, references, sweep_plan
+from experiments.runs import code_patch, metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
 from experiments.runs.folder import ERROR, in_use
 from experiments.runs.metadata import Job
@@ -48,10 +48,11 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
     environment = json.dumps(metadata.environment(prepared.device), indent=2)
     (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
+    kept = code_patch.keep(job.folder, wanted=root.tracking.patch)
     details = {
         "name": metadata.run_name(job, root.name),
         "experiment": experiment(root.tracking.experiment),
-        "tags": metadata.tags(job, prepared.key, root.tags) | {record.PARAMETERS: str(parameters)},
+        "tags": metadata.tags(job, prepared.key, root.tags) | kept | {record.PARAMETERS: str(parameters)},
         "params": metadata.params(values),
         "note": note(),
         "inputs": metadata.inputs(prepared.splits.spec),

@@ -28,9 +28,10 @@ REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # MLflow's err
 ARTIFACTS = {
     "config": ("config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
     "env": ("environment.json",),
+    "code": ("code.patch",),
     "weights": ("weights.pt",),
     "script": ("plain.py", "refactoring.diff.txt", "refactoring.diff"),
-    "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "failures.txt", "parity.json"),
+    "": ("experiments.log", "error.txt", "profile.txt", "summary.md", "failures.txt", "parity.json", "replay.json"),
 }
 # What else a run writes; all other files are a callback's, and go to `files`.
 OURS = {"checkpoints", "delivered.json", "figures", "journal.jsonl", "pictures.npz", "trace.json", "weight_images.npz"}
