@@ -15,7 +15,7 @@ from experiments.parity.differences import TOLERANCE, Difference, infinite, wors
 from experiments.parity.lockstep import free, locked
 from experiments.parity.matching import Matching, match
 from experiments.parity.stepper import Trainee
-from experiments.parity.verdict import Verdict
+from experiments.parity.verdict import Drift, Verdict
 from experiments.runs import preparation
 from experiments.runs.preparation import Preparation
 from experiments.seeds import Seeds
@@ -154,12 +154,14 @@ def _streams(a: Preparation, b: Preparation, steps: int) -> Iterator[Difference]
     """
     for name in [stream.name for stream in fields(Seeds)]:
         mine, theirs = getattr(a.seeds, name), getattr(b.seeds, name)
-        if mine != theirs:
-            one, other = Trainee(a), Trainee(replace(a, seeds=replace(a.seeds, **{name: theirs})))
-            own = weights_of(one.runner.model)
-            drift = free(one, lambda _, other=other: other, match(own, own), steps=steps, tolerance=TOLERANCE)  # type: ignore[misc]
-            if drift is not None:
-                yield infinite("stream", f"seeds.{name}", drift.parted.step, Phrase("{a} and {b}", a=mine, b=theirs))
+        if mine != theirs and (drift := _reseeded(a, replace(a.seeds, **{name: theirs}), steps)):
+            yield infinite("stream", f"seeds.{name}", drift.parted.step, Phrase("{a} and {b}", a=mine, b=theirs))
+
+
+def _reseeded(training: Preparation, seeds: Seeds, steps: int) -> Drift | None:
+    one, other = Trainee(training), Trainee(replace(training, seeds=seeds))
+    own = weights_of(one.runner.model)
+    return free(one, lambda _: other, match(own, own), steps=steps, tolerance=TOLERANCE)
 
 
 def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
