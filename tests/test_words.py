@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "--picture": "an option of predict",
     "tutorial_figures": "a callback of the configuration",
     "figures: ": "a key of the configuration",
+    "cannot tell": "a verdict of compare, beside improved and worse",
 }
 
 PACKAGE = ROOT / "src" / "experiments"
