@@ -42,7 +42,7 @@ BY_NAME = {
     "the second configuration has no more batches",
     "the training has no more steps",
     "the two optimisers remember different things, so each keeps its own memory",
-    "their noise streams differ; step by step, the second draws from the first's",
+    "{name} differs as well, from step {number} on",
 }
 
 

@@ -122,21 +122,6 @@ def test_what_a_script_cannot_hold_is_refused_in_a_line(
         export(overrides)
 
 
-@pytest.mark.parametrize(
-    ("helper", "other"),
-    [(SCALED.format(factor=0.5), SCALED.format(factor=2)), ("scaled = 1", "scaled = 2")],
-)
-def test_two_things_of_one_name_are_refused(helper: str, other: str, write: Any) -> None:
-    kind = "value" if "=" in helper.splitlines()[0] else "function"
-    use = "scaled * pred" if kind == "value" else "scaled(pred)"
-    loss = f'@register.loss("own_twice_{kind}", targets="classes")\ndef twice(pred, target):\n'
-    loss += f"    pred = {use}\n    return F.cross_entropy(pred, target)\n"
-    write(f"own_other_{kind}", f"{other}\n{loss}")
-    overrides = write(f"own_first_{kind}", helper, use.replace("pred", "self.lin(xb)"))
-    with pytest.raises(experiments.ConfigError, match="two different definitions .* would be called scaled"):
-        export([*overrides, f"loss=own_twice_{kind}"])
-
-
 def test_what_nobody_foresaw_is_one_message_too(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def text(_script: Any) -> str:
         raise AssertionError("never\nseen")

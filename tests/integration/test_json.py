@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
+import runpy
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +43,25 @@ ASKED: dict[str, list[tuple[list[str], int, dict[str, Any]]]] = {
         (["", "", *RUN, "--steps", "2"], 0, {}),
         ([""], 2, {}),
     ],
+    "compare": [
+        (["SWEEP"], 0, {"candidates": []}),
+        (["RUN", "--baseline", "SWEEP"], 2, {}),
+        (["nowhere"], 2, {}),
+    ],
+    "replay": [(["RUN", "--here"], 0, {"code": "today", "differences": []}), (["nowhere"], 2, {})],
     "sync": [(["RUN"], 0, {"runs": [{"folder": "RUN", "outcome": "not tracked"}]}), (["nowhere"], 2, {})],
 }
 ALL = [(name, *asked) for name, cases in ASKED.items() for asked in cases]
 
 
-def asked(name: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
-    """The exit code and the document of a command."""
+def asked(name: str, arguments: list[str], where: Path) -> tuple[int, dict[str, Any]]:
+    """The exit code and the document of a command in a folder."""
 
     def action() -> None:
+        os.chdir(where)
         sys.argv = [name, "--json", *arguments]
-        if name == "sync":
-            from experiments import cli, sync
-
-            cli.guarded(sync.main, json="sync")
-            return
-        importlib.import_module(
-            "experiments.__main__"
-            if name == "run"
-            else f"experiments.{name}.__main__"
-            if name == "parity"
-            else f"experiments.{name}"
-        ).main()
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the tests have imported the module before
+        runpy.run_module("experiments" if name == "run" else f"experiments.{name}", run_name="__main__")
 
     done = forked(action, seconds=240)
     document: dict[str, Any] = json.loads(done.out)
@@ -75,8 +74,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("json")
     places = {"RUN": str(folder / "run"), "SWEEP": str(folder / "sweep"), "PICTURE": str(folder / "a.png")}
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(places["PICTURE"])
-    assert asked("run", [*RUN, f"hydra.run.dir={places['RUN']}"])[0] == 0
-    assert asked("run", ["-m", *RUN, "seed=0,1", f"hydra.sweep.dir={places['SWEEP']}"])[0] == 0
+    assert asked("run", [*RUN, f"hydra.run.dir={places['RUN']}"], folder)[0] == 0
+    assert asked("run", ["-m", *RUN, "seed=0,1", f"hydra.sweep.dir={places['SWEEP']}"], folder)[0] == 0
     return places
 
 
@@ -89,7 +88,7 @@ def test_a_document_is_as_the_schema_says(
             text = text.replace(word, place)
         return text
 
-    ended, document = asked(name, [put(word) for word in arguments])
+    ended, document = asked(name, [put(word) for word in arguments], tmp_path)
     jsonschema.validate(document, json_reference.schema())
     assert (document["command"], document["exit_code"], ended) == (name, code, code)
     assert (document["error"] is None) == (code == 0) or document["answer"] is not None

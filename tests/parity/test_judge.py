@@ -143,22 +143,6 @@ def test_every_component_is_identical_to_itself_with_noise_too(group: str, name:
     assert compare(chosen, chosen, steps=STEPS, common=[]).verdict == "identical"
 
 
-def test_another_seed_for_the_weights_makes_no_difference_since_both_start_from_the_firsts() -> None:
-    assert compare(["seeds.init=1"], ["seeds.init=2"]).verdict == "identical"
-
-
-def test_another_order_of_the_rows_is_a_difference() -> None:
-    assert found(compare(["seeds.data_order=1"], ["seeds.data_order=2"])) == ("differs", 0, "batch x")
-
-
-def test_other_noise_is_told_and_each_step_is_judged_with_the_firsts() -> None:
-    verdict = compare([*DROPOUT, "seeds.noise=1"], [*DROPOUT, "seeds.noise=2"])
-    assert (verdict.verdict, verdict.found) == ("equal", None)
-    assert verdict.drift is not None and verdict.drift.loss > 0.01
-    assert verdict.notes == ("their noise streams differ; step by step, the second draws from the first's",)
-    assert "step by step from the first's state, every bit is the same" in str(verdict)
-
-
 @with_own
 @pytest.mark.parametrize("optim", ["sgd", "sgd_momentum", "adam", "adamw"])
 def test_a_refactoring_that_only_rounds_otherwise_is_equal(optim: str) -> None:

@@ -227,8 +227,8 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obje
 
 
 def test_a_verdict_is_printed_with_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out = told(["", "seeds.init=3", "--steps", "3", "model=mlp", *FLAT], capsys)
-    assert (code, out) == (0, "A  (defaults)\nB  seeds.init=3\nidentical: every bit of 3 steps\n")
+    code, out = told(["", "seeds.noise=3", "--steps", "3", "model=mlp", *FLAT], capsys)
+    assert (code, out) == (0, "A  (defaults)\nB  seeds.noise=3\nidentical: every bit of 3 steps\n")
 
 
 def test_a_difference_ends_with_1_and_is_told_with_both_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,8 +240,8 @@ def test_a_difference_ends_with_1_and_is_told_with_both_values(capsys: pytest.Ca
 
 
 def test_a_verdict_is_in_uzbek_where_that_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out = told(["", "seeds.init=3", "--steps", "3", "model=mlp", "language=uz", *FLAT], capsys)
-    assert (code, out) == (0, "A  (standart)\nB  seeds.init=3\naynan bir xil: 3 ta qadamning har bir biti\n")
+    code, out = told(["", "seeds.noise=3", "--steps", "3", "model=mlp", "language=uz", *FLAT], capsys)
+    assert (code, out) == (0, "A  (standart)\nB  seeds.noise=3\naynan bir xil: 3 ta qadamning har bir biti\n")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter
 
 from experiments import answer, evaluate, predict, sync
+from experiments.compare.answers import ComparisonAnswer
 from experiments.parity.report import ParityAnswer
 from experiments.runs.prediction import PictureAnswer
 from experiments.runs.replay import Replay
@@ -29,6 +30,7 @@ DOCS, SCHEMA, BEGIN = ROOT / "docs" / "json.md", ROOT / "docs" / "schema.json", 
 ANSWERS: dict[str, tuple[type, ...]] = {
     "run": (RunAnswer, SweepAnswer, Plan),
     "resume": (RunAnswer, SweepAnswer, Plan),
+    "compare": (ComparisonAnswer,),
     "evaluate": (evaluate.Evaluation,),
     "predict": (predict.Predictions,),
     "parity": (ParityAnswer,),

@@ -78,6 +78,7 @@ class Comparison:
         notes: what limits the comparison.
         say: the language of the notes, and of all that is written about the comparison.
         over: the keys whose values count as seeds; and the seeds that differ; none for seeds alone.
+        least: the size up to which a difference of two groups does not count.
     """
 
     runs: Sequence[Run]
@@ -85,6 +86,7 @@ class Comparison:
     notes: Sequence[str]
     say: Language = ENGLISH
     over: Sequence[str] = ()
+    least: float = 0.0
 
     @property
     def metric(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from experiments.compare.comparison import Comparison, Run
 from experiments.config.language import ENGLISH, Language
 
 if TYPE_CHECKING:
-    from experiments.compare.statistics import Difference
+    from experiments.compare.statistics import Difference, Sample
 
 ROUNDING = 1e-6  # the part of a value that the order of additions can change
 
@@ -28,12 +28,14 @@ class Group:
         runs: those that finished, one for each seed.
         left_out: how many others there are: not finished, or with a seed that is there already.
         over: the keys whose values count as seeds; none for seeds alone.
+        least: the size up to which a difference from another group does not count.
     """
 
     label: str
     runs: Sequence[Run]
     left_out: int
     over: Sequence[str] = ()
+    least: float = 0.0
 
     def values(self, metric: str, *, last: bool = False) -> BySeed:
         """Return each run's best value, or its last one, by its seed; only finite ones."""
@@ -45,11 +47,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A group against the first one: `direction` is 1 where it is better, -1 where worse, 0 where undecided."""
+    """A group against the first one.
+
+    Args:
+        direction: 1 where it is better, -1 where worse, 0 where undecided.
+        difference: the numbers; None where one of the two has fewer than two runs.
+        paired: whether they were compared seed by seed.
+    """
 
     label: str
     direction: int
     text: str
+    difference: Difference | None = None
+    paired: bool = False
 
 
 def rounded(value: float) -> str:
@@ -70,52 +80,70 @@ def groups(comparison: Comparison) -> list[Group]:
     found = []
     for label, runs in members.items():
         by_seed = {run.seed: run for run in runs if run.job.finished and run.best(comparison.metric) is not None}
-        found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed), comparison.over))
+        found.append(Group(label, list(by_seed.values()), len(runs) - len(by_seed), comparison.over, comparison.least))
     return found
 
 
 def verdicts(found: Sequence[Group], metric: str, say: Language = ENGLISH, *, last: bool = False) -> list[Verdict]:
-    """Compare each group with the first, where both have runs, by their best epochs or their last ones."""
-    return [_verdict(found[0], other, metric, say, last) for other in found[1:] if found[0].runs and other.runs]
+    """Compare each group with the first by their best epochs or their last ones, corrected for their number."""
+    first, *others = found
+    measured: Iterator[Difference] = iter(())
+    samples = [_sample(first.values(metric, last=last), other.values(metric, last=last)) for other in others]
+    if known := [sample for sample in samples if sample]:
+        # Late: scipy takes a second or two, which single runs need not wait for.
+        from experiments.compare import statistics
+
+        measured = iter(statistics.differences(known, first.least))
+    return [
+        _verdict(first, other, next(measured), sample[2], metric, say)
+        if sample
+        else _none(first, other, metric, say, last=last)
+        for other, sample in zip(others, samples, strict=True)
+    ]
 
 
-def _verdict(first: Group, other: Group, metric: str, say: Language, last: bool) -> Verdict:
-    one, two = first.values(metric, last=last), other.values(metric, last=last)
-    count, label = min((len(one), first.label), (len(two), other.label))
-    if count < 2:
-        text = say(
-            "no verdict from one run of {label}" if count else "no run of {label} has a finite value", label=label
-        )
-        return Verdict(other.label, 0, text)
-    # Late: scipy takes a second or two, which single runs need not wait for.
-    from experiments.compare import statistics
+def _sample(one: BySeed, two: BySeed) -> Sample | None:
+    """Return the values of two groups, as pairs of a seed where these are half of the fewer; None for single values."""
+    fewer, common = min(len(one), len(two)), [seed for seed in one if seed in two]
+    if len(common) >= 2 and 2 * len(common) >= fewer:
+        return [one[seed] for seed in common], [two[seed] for seed in common], True
+    return (list(one.values()), list(two.values()), False) if fewer > 1 else None
 
-    # Pairs are worth more than all that they leave out, unless those are most.
-    common = [seed for seed in one if seed in two]
-    if paired := len(common) >= 2 and 2 * len(common) >= count:
-        one, two = {seed: one[seed] for seed in common}, {seed: two[seed] for seed in common}
-    found = statistics.difference(list(one.values()), list(two.values()), paired=paired)
+
+def _none(first: Group, other: Group, metric: str, say: Language, *, last: bool) -> Verdict:
+    """Return why there is no verdict: one of the two groups has fewer than two runs."""
+    count, label = min((len(group.values(metric, last=last)), group.label) for group in (first, other))
+    text = say("no verdict from one run of {label}" if count else "no run of {label} has a finite value", label=label)
+    return Verdict(other.label, 0, text)
+
+
+def _verdict(first: Group, other: Group, found: Difference, paired: bool, metric: str, say: Language) -> Verdict:
     smaller_is_better = first.runs[0].sign(metric)
     direction = (smaller_is_better if found.estimate < 0 else -smaller_is_better) if found.decided else 0
-    return Verdict(
-        other.label, direction, _text(found, direction, first.over, say("paired") if paired else say("unpaired"), say)
-    )
+    text = _text(found, direction, first.over, say("paired") if paired else say("unpaired"), say)
+    return Verdict(other.label, direction, text, found, paired)
 
 
 def _text(found: Difference, direction: int, over: Sequence[str], pairing: str, say: Language) -> str:
     """Return the signed difference and its interval; the word before them is better or worse only where decided."""
-    key = say("run") if len(over) > 1 else over[0].rpartition(".")[2] if over else "seed"
-    basis = [say("{count} {key}s", count=found.runs, key=key), pairing]
+    basis = [say("{count} {key}s", count=found.runs, key=counted(over, say)), pairing]
     if found.low == found.high == 0:
         return f"{say('no difference in any run')} ({', '.join(basis)})"
     around = say("in every run")
     if found.low != found.high:
         around = f"[{signed(found.low)}, {signed(found.high)}]"
-        basis.insert(0, "95 %")
-    if not direction:
+        basis.insert(0, f"{100 * found.level:.4g} %")
+    if found.least:
+        basis.append(say("more than {least} counts", least=rounded(found.least)))
+    if not direction and abs(found.estimate) >= found.least:
         basis.append(say("about {count} needed", count=found.needed) if found.needed else say("more than 100 needed"))
     word = (say("undecided"), say("better"), say("worse"))[direction]
     return f"{word}: {signed(found.estimate)} {around} ({', '.join(basis)})"
+
+
+def counted(over: Sequence[str], say: Language) -> str:
+    """Return the word for what a group has several of: seed, fold or run."""
+    return say("run") if len(over) > 1 else over[0].rpartition(".")[2] if over else "seed"
 
 
 def repeated(found: Sequence[Group]) -> bool:
@@ -141,11 +169,11 @@ def notes(found: Sequence[Group], metric: str, say: Language = ENGLISH) -> list[
         note = say("one run each: a difference may be the seed's; to find out, train several: -m seed=0,1,2")
         return [note] if len(found) > 1 else []
     lines = []
-    if (compared := sum(len(group.runs) > 1 for group in found[1:])) > 1:
-        lines.append(say("each of the {count} intervals is 95 % sure by itself", count=compared))
+    by_best, by_last = verdicts(found, metric, say), verdicts(found, metric, say, last=True)
+    if (compared := sum(verdict.difference is not None for verdict in by_best)) > 1:
+        lines.append(say("the {count} verdicts are 95 % sure together (intervals by Holm's levels)", count=compared))
     if any(group.left_out for group in found):
         lines.append(say("left out of the means: runs that have not finished, and all but one run of the same seed"))
-    by_best, by_last = verdicts(found, metric, say), verdicts(found, metric, say, last=True)
     for best, last in zip(by_best, by_last, strict=True):
         if best.direction != last.direction:
             lines.append(say("{label} by its last epochs, not its best ones", label=best.label) + f": {last.text}")

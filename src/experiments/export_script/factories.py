@@ -95,9 +95,11 @@ def home(name: str, value: Any, module: ModuleType | None) -> ModuleType | None:
     return sys.modules.get(own or "") or sys.modules.get(imported)
 
 
-def import_of(name: str, value: Any, module: ModuleType | None) -> str:
-    """Return the statement that imports a name, as its module has it."""
+def import_of(name: str, value: Any, module: ModuleType | None, chosen: str) -> str:
+    """Return the statement that imports a name, as its module has it, under the chosen one."""
     statement = _imports(module).get(name) if module is not None else None
+    if chosen != name:
+        return f"{(statement or import_of(name, value, module, name)).partition(' as ')[0]} as {chosen}"
     if statement is not None:
         return statement
     if isinstance(value, ModuleType):

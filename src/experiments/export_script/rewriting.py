@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from experiments.errors import ConfigError, Fault
 from experiments.export_script.decided import Decided, Definition, Function, without_docstring
 from experiments.export_script.values import UNKNOWN, Text, literal
 
@@ -169,6 +170,20 @@ class Rewriter(Decided):
         if not kept:
             return textwrap.indent(code, indent)
         return f"{kept}{indent}else:\n{textwrap.indent(code, indent + '    ')}"
+
+
+def renamed(code: str, names: Mapping[str, str]) -> str:
+    """Return code with other names; raise a ConfigError for one inside a string, which has no place of its own."""
+    lines, nodes = code.encode().splitlines(keepends=True), list(ast.walk(ast.parse(code)))
+    inside = [part for node in nodes if isinstance(node, ast.JoinedStr) for part in ast.walk(node)]
+    found = [node for node in nodes if isinstance(node, ast.Name) and names.get(node.id, node.id) != node.id]
+    for node in sorted(found, key=lambda node: node.col_offset, reverse=True):
+        if node in inside:
+            problem = f"{node.id}, which another definition in this script is called too, is in a string; rename it"
+            raise ConfigError(Fault("export_script", problem))
+        line, at = lines[node.lineno - 1], node.col_offset
+        lines[node.lineno - 1] = line[:at] + names[node.id].encode() + line[at + len(node.id.encode()) :]
+    return b"".join(lines).decode()
 
 
 def _registers(decorator: ast.expr) -> bool:

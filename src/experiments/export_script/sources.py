@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ from experiments.config.source_hash import is_own
 from experiments.data.splits import DataSpec
 from experiments.errors import ConfigError, Fault, UserError
 from experiments.export_script import factories
-from experiments.export_script.rewriting import Rewriter
+from experiments.export_script.rewriting import Rewriter, renamed
 from experiments.export_script.values import Known, Text, is_plain, literal
 from experiments.training import describe
 
@@ -34,6 +35,8 @@ LOOP = frozenset(
 class Sources:
     """The definitions of one script, in the order they need each other, and its imports.
 
+    Different ones of one name (`one_cycle` with two warmups) are numbered: `one_cycle`, `one_cycle_2`.
+
     Args:
         spec: the data spec, written into the definitions.
         hands_spec: whether it is an argument of theirs instead.
@@ -44,7 +47,8 @@ class Sources:
         self.spec, self.hands_spec, self.without = spec, hands_spec, tuple(without)
         self.imports: set[str] = set()
         self._definitions: dict[str, str] = {}
-        self._followed: dict[str, Any] = {}  # the value of each name that was followed
+        self._held: dict[str, Any] = {}  # by name: what is imported, and what is being defined
+        self._names: dict[Any, str] = {}  # of functions and classes; none for a class with its settings written in
         self._taken = 0
 
     def taken(self) -> list[str]:
@@ -73,8 +77,7 @@ class Sources:
             if rewriter.is_empty:
                 return None
             if (expression := rewriter.returned()) is not None:
-                self._follow(factory, expression, codes)
-                return expression
+                return self._linked(factory, expression, codes)
         name, left = self._defined(factory, arguments, spec_names)
         return f"{name}({', '.join([*codes, *_keywords(arguments, left)])})"
 
@@ -94,9 +97,7 @@ class Sources:
         call = None if expression is None else ast.parse(expression, mode="eval").body
         passed_on = [name for name in names if name not in arguments and name not in spec_names]
         if isinstance(call, ast.Call) and not call.keywords and [ast.unparse(a) for a in call.args] == passed_on:
-            name = ast.unparse(call.func)  # it only passes its arguments on
-            self._follow(component.factory, name)
-            return name
+            return self._linked(component.factory, ast.unparse(call.func))  # it only passes its arguments on
         name, left = self._defined(component.factory, arguments, spec_names)
         if not left:
             return name
@@ -105,7 +106,8 @@ class Sources:
 
     def defined(self, function: Callable[..., Any], known: Known, name: str) -> None:
         """Add a plain function under another name, with what is known of its arguments written in."""
-        self._defined(function, known, [], name=name)
+        if self._defined(function, known, [], name=name)[0] != name:
+            raise _twice(name)
 
     def _defined(
         self, factory: Any, known: Known, spec_names: Sequence[str], *, name: str = ""
@@ -116,19 +118,34 @@ class Sources:
             raise ConfigError(Fault("export_script", f"{factory.__name__} rebinds the data spec"))
         left = sorted(set(known) & rebound)
         rewriter = self._rewriter(factory, {key: value for key, value in known.items() if key not in left}, spec_names)
-        code = rewriter.definition()
-        self._follow(factory, code)
-        own = factory.__name__
+        code, own, keyword = rewriter.definition(), factory.__name__, rewriter.keyword
         name = name or (f"{own}_" if own in RESERVED | LOOP else own)
-        if name != own:
-            code = code.replace(f"{rewriter.keyword} {own}", f"{rewriter.keyword} {name}", 1)
-        self.add(name, code)
+        chosen = next(free for free in _numbered(name) if free not in self._held and free not in self._definitions)
+        if whole := code == self._rewriter(factory, {}, []).definition():
+            self._names[factory] = chosen
+        elif inspect.isclass(factory) and self._names.setdefault(factory, ""):
+            raise _twice(name)  # what names the class elsewhere would mean another one
+        self._held[chosen] = factory  # what it needs may need it
+        linked = self._linked(factory, code, itself={own: chosen} if whole or inspect.isclass(factory) else {})
+        linked = linked.replace(f"{keyword} {own}", f"{keyword} {chosen}", 1)
+        del self._held[chosen]
+
+        def called(name: str) -> str:
+            return renamed(linked.replace(f"{keyword} {chosen}", f"{keyword} {name}", 1), {chosen: name})
+
+        name = self._added(name, called)
+        self._names |= {factory: name} if whole else {}
         return name, left
 
     def add(self, name: str, code: str) -> None:
         """Add a definition; raise a ConfigError where the name has another one."""
         if self._definitions.setdefault(name, code) != code:
             raise _twice(name)
+
+    def _added(self, name: str, called: Callable[[str], str]) -> str:
+        """Add a definition unless it exists, under the name or a number of it; return its name."""
+        free = (each for each in _numbered(name) if each not in self._held)
+        return next(each for each in free if self._definitions.setdefault(each, called(each)) == called(each))
 
     def _rewriter(self, factory: Any, known: Known, spec_names: Sequence[str]) -> Rewriter:
         def ours(name: str) -> bool:
@@ -146,43 +163,58 @@ class Sources:
             without=self.without,
         )
 
-    def _follow(self, factory: Any, code: str, given: Sequence[str] = ()) -> None:
-        """Import or define the names in a piece of code, without those that it is `given`, which the script has."""
-        known = factories.names_of(factory)
+    def _linked(
+        self, factory: Any, code: str, given: Sequence[str] = (), *, itself: Mapping[str, str] | None = None
+    ) -> str:
+        """Import or define the names in a piece of code, and return it with their names in the script.
+
+        Args:
+            factory: whose module has the names.
+            code: an expression or a definition.
+            given: code in it that the script has.
+            itself: the name of the definition, and that in the script.
+        """
+        known, links = factories.names_of(factory), dict(itself or {})
         nodes = list(ast.walk(ast.parse(code)))
         bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-        bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        bound |= {node.name for node in nodes[2:] if isinstance(node, ast.FunctionDef | ast.ClassDef)}  # within it
         bound |= {node.id for text in given for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
         for node in nodes:
-            if isinstance(node, ast.Name) and node.id not in bound and node.id in known:
-                self._need(node.id, known[node.id], factories.module_of(factory))
+            if isinstance(node, ast.Name) and node.id not in {*bound, *links} and node.id in known:
+                links[node.id] = self._need(node.id, known[node.id], factories.module_of(factory))
+        if taken := bound & {new for name, new in links.items() if new != name}:
+            raise _twice(taken.pop())
+        return renamed(code, {name: new for name, new in links.items() if name not in bound})
 
-    def _need(self, name: str, value: Any, module: ModuleType | None) -> None:
-        """Import or define what a name of a module means."""
+    def _need(self, name: str, value: Any, module: ModuleType | None) -> str:
+        """Import or define what a name of a module means; return its name in the script."""
         if hasattr(builtins, name) and value is getattr(builtins, name):
-            return
+            return name
         where = f"{name} of {module.__name__ if module else 'its module'}"
         if name in RESERVED:
             raise ConfigError(Fault("export_script", f"{where}: a script has its own {name}; rename it there"))
         if is_plain(value) or type(value) is float:
-            self.add(name, f"{name} = {literal(value)}")
-            return
-        if name in self._followed:  # also where a function calls itself
-            if self._followed[name] is not value:
-                raise _twice(name)
-            return
-        self._followed[name] = value
+            return self._added(name, lambda each: f"{each} = {literal(value)}")
         home = factories.home(name, value, module)
         if home is not None and not is_own(home):
-            self.imports.add(factories.import_of(name, value, module))
-        elif inspect.isclass(value) or inspect.isfunction(value):
-            self._defined(value, {}, [], name=name)
-        else:
+            free = (each for each in _numbered(name) if self._held.get(each, value) is value)
+            chosen = next(each for each in free if each not in self._definitions)
+            self._held[chosen] = value
+            self.imports.add(factories.import_of(name, value, module, chosen))
+            return chosen
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
             imported = isinstance(value, ModuleType)
             remedy = f"import what it has, from {name} import ..." if imported else "make it where it is used"
             problem = f"{where} is {describe.kind(value)}, which a script cannot hold; {remedy}"
             raise ConfigError(Fault("export_script", problem))
+        if self._names.get(value) == "":
+            raise _twice(name)
+        return self._names.get(value) or self._defined(value, {}, [], name=name)[0]
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (name if number == 1 else f"{name}_{number}" for number in count(1))
 
 
 def _keywords(arguments: Mapping[str, Any], names: Sequence[str]) -> list[str]:

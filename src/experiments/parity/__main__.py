@@ -12,9 +12,11 @@ The verdict is one of
   differs    from step k on, in tensor t, by how much
 Of a batch and a loss, the tolerance is that part of its largest value, or of 1; of a gradient, that part of its
 tensor's largest, and the rounding of the largest so far; of a weight, that part of the largest update, and the rounding
-of the weight itself. Callbacks are not called, no run starts, no file is written. init_from is left out but for
---resume-at and --against. Exit code: 0 identical or equal, 1 differs, 2 a mistake. device.threads=1 is much faster
-where other work uses the cores. language=uz gives the verdict in Uzbek.
+of the weight itself. Of the random streams seeds.init, seeds.data_order and seeds.noise, one that has another number in
+B and changes what A trains is a difference, although B starts from A's weights and can borrow its noise. Callbacks are
+not called, no run starts, no file is written. init_from is left out but for --resume-at and --against. Exit code: 0
+identical or equal, 1 differs, 2 a mistake. device.threads=1 is much faster where other work uses the cores. language=uz
+gives the verdict in Uzbek.
 """
 
 from __future__ import annotations

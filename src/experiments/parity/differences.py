@@ -24,7 +24,12 @@ from experiments.parity.matching import Matching
 
 TOLERANCE = 1e-5
 ROUNDINGS = 4
-WORDS = {"batch": "batch {name}", "gradient": "gradient of {name}", "weight": "weight {name}"}
+WORDS = {
+    "stream": "random stream {name}",
+    "batch": "batch {name}",
+    "gradient": "gradient of {name}",
+    "weight": "weight {name}",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Difference:
     """The difference of two trainings in one tensor.
 
     Args:
-        kind: parameters, batch, loss, gradient, weight or figure.
+        kind: parameters, stream, batch, loss, gradient, weight or figure.
         name: of the tensor.
         step: of the training; their number for a figure, None before the first.
         value: the difference at the worst place.

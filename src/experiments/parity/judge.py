@@ -5,19 +5,20 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from experiments.config import check as check_config
 from experiments.config.language import Phrase
 from experiments.errors import ConfigError, Fault
-from experiments.parity.differences import TOLERANCE, infinite, worst
+from experiments.parity.differences import TOLERANCE, Difference, infinite, worst
 from experiments.parity.lockstep import free, locked
 from experiments.parity.matching import Matching, match
 from experiments.parity.stepper import Trainee
-from experiments.parity.verdict import Verdict
+from experiments.parity.verdict import Drift, Verdict
 from experiments.runs import preparation
 from experiments.runs.preparation import Preparation
+from experiments.seeds import Seeds
 from experiments.training import build
 from experiments.training import device as devices
 from experiments.training.runner import weights_of
@@ -129,7 +130,11 @@ def judge(a: Preparation, b: Preparation, steps: int, tolerance: float, transpos
         steps = min(steps, longest)
         drift = free(one, lambda _: other, matching, steps=steps, tolerance=tolerance)
         verdict = replace(verdict, steps=steps, drift=drift)
-        if drift is not None:
+        if streams := list(_streams(a, b, min(steps, one.total))):
+            verdict = replace(verdict, verdict="differs", found=streams[0])
+            text = "{name} differs as well, from step {number} on"
+            notes += [Phrase(text, name=each.name, number=each.step) for each in streams[1:]]
+        elif drift is not None:
             one, other, matching = _pair(a, b, transpose)
             largest = worst(locked(one, other, matching, steps=steps, tolerance=tolerance))
             beyond = largest is not None and largest.share > 1
@@ -142,12 +147,27 @@ def _all(wanted: int, longest: int) -> list[str]:
     return ["the training has no more steps"] if longest < wanted else []
 
 
+def _streams(a: Preparation, b: Preparation, steps: int) -> Iterator[Difference]:
+    """Yield the random streams that differ: the first, with the second's number for one of them, trains otherwise.
+
+    The rest of the judgement cannot see them all: both start from the first's weights, and may share its noise.
+    """
+    for name in [stream.name for stream in fields(Seeds)]:
+        mine, theirs = getattr(a.seeds, name), getattr(b.seeds, name)
+        if mine != theirs and (drift := _reseeded(a, replace(a.seeds, **{name: theirs}), steps)):
+            yield infinite("stream", f"seeds.{name}", drift.parted.step, Phrase("{a} and {b}", a=mine, b=theirs))
+
+
+def _reseeded(training: Preparation, seeds: Seeds, steps: int) -> Drift | None:
+    one, other = Trainee(training), Trainee(replace(training, seeds=seeds))
+    own = weights_of(one.runner.model)
+    return free(one, lambda _: other, match(own, own), steps=steps, tolerance=TOLERANCE)
+
+
 def _notes(a: Preparation, b: Preparation, carried: bool) -> Iterator[str]:
     """Yield what limits a comparison step by step."""
     if not carried:
         yield "the two optimisers remember different things, so each keeps its own memory"
-    if a.seeds.noise != b.seeds.noise:
-        yield "their noise streams differ; step by step, the second draws from the first's"
     if a.device.type != b.device.type:
         yield Phrase("an accelerator's noise is its own: dropout differs between {a} and {b}", a=a.device, b=b.device)
 

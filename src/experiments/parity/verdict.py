@@ -89,6 +89,7 @@ class Verdict:
             lines += [self._largest(say), *self._free(say)]
         else:
             lines = [self._from(say), self._how_far(say)]
+            lines += self._free(say) if self.found and self.found.kind == "stream" else []
         return "\n  ".join([*lines, *(say("note: {note}", note=say(note)) for note in self.notes)])
 
     __str__ = text
