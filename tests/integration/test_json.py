@@ -48,7 +48,8 @@ ASKED: dict[str, list[tuple[list[str], int, dict[str, Any]]]] = {
         (["RUN", "--baseline", "SWEEP"], 2, {}),
         (["nowhere"], 2, {}),
     ],
-    "replay": [(["RUN", "--here"], 0, {"code": "today", "differences": []}), (["nowhere"], 2, {})],
+    "lr_find": [([*RUN, "--steps", "20"], 0, {"left_out": []}), ([*RUN, "--steps", "0"], 2, {})],
+    "replay": [(["RUN", "--here"], 0, {"code": "today"}), (["nowhere"], 2, {})],
     "sync": [(["RUN"], 0, {"runs": [{"folder": "RUN", "outcome": "not tracked"}]}), (["nowhere"], 2, {})],
 }
 ALL = [(name, *asked) for name, cases in ASKED.items() for asked in cases]

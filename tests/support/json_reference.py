@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
-from experiments import answer, evaluate, predict, sync
+from experiments import answer, evaluate, lr_find, predict, sync
 from experiments.compare.answers import ComparisonAnswer
 from experiments.parity.report import ParityAnswer
 from experiments.runs.prediction import PictureAnswer
@@ -33,6 +33,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "compare": (ComparisonAnswer,),
     "evaluate": (evaluate.Evaluation,),
     "predict": (predict.Predictions,),
+    "lr_find": (lr_find.RangeAnswer,),
     "parity": (ParityAnswer,),
     "replay": (Replay,),
     "sync": (sync.Synced,),
