@@ -24,7 +24,7 @@ from experiments.config.root import flatten
 from experiments.data.splits import DataSpec
 
 # Words and switches that say nothing of how a run was trained.
-NO_PARAMS = ("tutorial", "language", "sweep", "reuse", "describe")
+NO_PARAMS = ("tutorial", "language", "sweep", "reuse", "describe", "doctor")
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
 
 
