@@ -36,7 +36,7 @@ def run(
     *,
     untrained: float = 2.3,
     never: tuple[str, ...] = (),
-    **params: str,
+    params: Mapping[str, str] | None = None,
 ) -> Trained:
     """A run of 100 steps an epoch, of ten classes with as many rows each."""
     train = train or valid
@@ -49,7 +49,7 @@ def run(
     return Trained(
         RunRecord(
             folder=Path("run"),
-            start=Start(id="1", params=usual | {"optim.lr": "0.1"} | params, data=spec),
+            start=Start(id="1", params=usual | {"optim.lr": "0.1"} | dict(params or {}), data=spec),
             metrics={"untrained/valid_loss": {0: untrained}},
             history=history,
         ),
@@ -60,7 +60,10 @@ def run(
 WELL = [0.6, 0.4, 0.3, 0.28]
 JOURNALS: dict[str, tuple[Trained, Trained]] = {
     "not-finite": (run([0.6, float("nan")]), run([0.6, 0.5])),
-    "weight-decay": (run(WELL, **{"optim.weight_decay": "0.5"}), run(WELL, **{"optim.weight_decay": "0.0005"})),
+    "weight-decay": (
+        run(WELL, params={"optim.weight_decay": "0.5"}),
+        run(WELL, params={"optim.weight_decay": "0.0005"}),
+    ),
     "first-loss": (run(WELL, untrained=20), run(WELL, untrained=3)),
     "worse-than-untrained": (run([2.9, 2.8, 2.7]), run([2.9, 2.0, 1.5])),
     "diverging": (run(WELL, [0.6, 0.4, 0.5, 0.9]), run(WELL, [0.6, 0.4, 0.41, 0.4])),
@@ -73,7 +76,7 @@ JOURNALS: dict[str, tuple[Trained, Trained]] = {
     ),
     "validation-better": (
         run([0.3, 0.2, 0.19], [1.2, 0.9, 0.8]),
-        run([0.3, 0.2, 0.19], [1.2, 0.9, 0.8], **{"model.dropout": "0.5"}),
+        run([0.3, 0.2, 0.19], [1.2, 0.9, 0.8], params={"model.dropout": "0.5"}),
     ),
 }
 
@@ -87,7 +90,7 @@ class Case:
 
     rows: Callable[[], dict[str, Any]] | None = None
     model: Callable[[], nn.Module] | None = None
-    optim: type[torch.optim.Optimizer] = torch.optim.SGD
+    optim: type[torch.optim.SGD] = torch.optim.SGD
     overrides: tuple[str, ...] = ()
     shown: dict[str, Any] = field(default_factory=dict)
 
