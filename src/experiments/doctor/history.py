@@ -38,7 +38,10 @@ class Trained:
         params, losses = self.run.start.params, [epoch[name] for epoch in self.run.history if name in epoch]
         rows = self.run.start.data["sizes"]["train"]
         steps = min(math.ceil(rows / self.setting("loader.batch_size")), self.setting("limit_batches", math.inf))
-        long = len(losses) * steps / self.setting("accumulate", 1) >= STEPS and params["step.name"] == "supervised"
+        long = (
+            len(losses) * steps / self.setting("accumulate", 1) >= STEPS
+            and params.get("step.name", "supervised") == "supervised"
+        )
         return losses if long and all(map(math.isfinite, losses)) else []
 
     @cached_property
@@ -54,7 +57,7 @@ class Trained:
     @property
     def untrained(self) -> float:
         """The validation loss before the first step, from fresh weights; else NaN, which no comparison holds for."""
-        fresh = self.run.start.params["init_from"] == "null"
+        fresh = self.run.start.params.get("init_from", "null") == "null"
         return self.run.metrics.get("untrained/valid_loss", {}).get(0, math.nan) if fresh else math.nan
 
     @property
