@@ -16,6 +16,7 @@ from experiments import live, ranks
 from experiments.config import check, compose, secrets
 from experiments.config.hydra_internals import HydraConfig
 from experiments.config.overrides import readable
+from experiments.doctor import advice
 from experiments.errors import ConfigError, Fault
 from experiments.export_script.refactoring import refactoring
 from experiments.runs import metadata, sweep_plan, worker
@@ -125,7 +126,7 @@ def _checked(cfg: DictConfig) -> check.Checked:
 
 
 def _execute(config: check.Checked, job: Job) -> Result:
-    return execute(config, job, functools.partial(_note, config, job))
+    return execute(config, job, functools.partial(_note, config, job), advice)
 
 
 def _note(config: check.Checked, job: Job) -> str:

@@ -36,6 +36,7 @@ ASKED: dict[str, list[tuple[list[str], int, dict[str, Any]]]] = {
         (["SWEEP", "sweep.preview=true"], 0, {"seconds": 0, "unknown": 0}),
         (["nowhere"], 2, {}),
     ],
+    "doctor": [([*RUN, "model.dropout=0.95"], 1, {}), ([*RUN], 0, {"findings": []}), (["nowhere"], 2, {})],
     "evaluate": [(["RUN", "--split", "train"], 0, {"split": "train"}), (["nowhere"], 2, {})],
     "predict": [(["RUN", "PICTURE"], 0, {"unreadable": []}), (["RUN", "nowhere.png"], 1, {"pictures": []})],
     "parity": [

@@ -29,11 +29,12 @@ def test_a_loss_that_is_nan_is_warned_of_and_no_epoch_is_called_the_best(
     warned = [each.message for each in caplog.records if each.levelno == logging.WARNING]
     assert warned == [
         "epoch 0: not finite: valid/loss (a lower optim.lr or max_grad_norm=1.0 may help)",
-        "there is no best epoch: valid/loss is nan in epoch 0",
+        "doctor: not-finite: valid/loss is nan in epoch 0 (try optim.lr=10, or max_grad_norm=1.0)",
     ]
     assert "best valid/loss" not in caplog.text
     found = end(workplace / "run")
     assert (found.status, found.tags["experiments.not_finite"]) == ("FINISHED", "valid/loss is nan in epoch 0")
+    assert found.tags["experiments.doctor"] == "not-finite"
     assert "valid/loss is nan in epoch 0" in found.note
 
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from experiments import answer, evaluate, lr_find, predict, sync
 from experiments.compare.answers import ComparisonAnswer
+from experiments.doctor.__main__ import Examination
 from experiments.parity.report import ParityAnswer
 from experiments.runs.prediction import PictureAnswer
 from experiments.runs.replay import Replay
@@ -31,6 +32,7 @@ ANSWERS: dict[str, tuple[type, ...]] = {
     "run": (RunAnswer, SweepAnswer, Plan),
     "resume": (RunAnswer, SweepAnswer, Plan),
     "compare": (ComparisonAnswer,),
+    "doctor": (Examination,),
     "evaluate": (evaluate.Evaluation,),
     "predict": (predict.Predictions,),
     "lr_find": (lr_find.RangeAnswer,),

@@ -177,6 +177,7 @@ class RootConfig(_Strict):
     checkpoint: CheckpointConfig
     sweep: SweepConfig
     reuse: Literal["never", "finished"]
+    doctor: Annotated[Literal["off", "warn", "fail"], BeforeValidator(lambda value: value or "off")] = "warn"
     name: Name | None
     tags: OwnTags
     figures: bool

@@ -33,6 +33,7 @@ from experiments.runs import (
 from experiments.runs.metadata import Job
 from experiments.runs.notebook import Live
 from experiments.runs.preparation import Preparation
+from experiments.runs.run_journal import Advise
 from experiments.tracking import client
 from experiments.tracking.journal import FILE as JOURNAL
 from experiments.tracking.journal import Journal
@@ -48,10 +49,13 @@ from experiments.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 
-def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
+def execute(
+    config: Checked, job: Job, note: Callable[[], str] = str, advise: Advise = lambda _folder: ([], "")
+) -> Result:
     """Train one job; if its folder already holds a run, from that run's newest checkpoint.
 
-    `note` returns the run's description; it is called once the run can no longer be refused.
+    `note` returns the run's description; it is called once the run can no longer be refused. `advise` is
+    called at its end.
 
     Raises:
         ConfigError: the configuration, the data or the folder does not allow the run.
@@ -63,10 +67,10 @@ def execute(config: Checked, job: Job, note: Callable[[], str] = str) -> Result:
             Fault(key, "it works with python -m experiments and with resume of a sweep, not for this run")
         )
     with distributed.joined(partial(pick, config.root.device)) as group:
-        return _train(config, job, note, group)
+        return _train(config, job, note, advise, group)
 
 
-def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | None) -> Result:
+def _train(config: Checked, job: Job, note: Callable[[], str], advise: Advise, group: Group | None) -> Result:
     """Train in the first, or only, process."""
     root = config.root
     with contextlib.ExitStack() as undo:
@@ -104,7 +108,7 @@ def _train(config: Checked, job: Job, note: Callable[[], str], group: Group | No
     if job.sweep is None and group is None:
         cpu_contention.warn(job.folder, Path(root.output_root), prepared.device)
     try:
-        result = _fit(prepared, runner, job, journal, tracked)
+        result = _fit(prepared, runner, job, journal, tracked, advise)
     except (KeyboardInterrupt, SystemExit):
         if job.sweep is None:  # a sweep reports itself
             terminal.interrupted(job.folder)
@@ -125,7 +129,14 @@ def _is_subject(root: RootConfig, job: Job) -> None:
         answer.give(partial(run_answer.of_run, job.folder))
 
 
-def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, tracked: client.Followed | None) -> Result:
+def _fit(
+    prepared: Preparation,
+    runner: Runner,
+    job: Job,
+    journal: Journal,
+    tracked: client.Followed | None,
+    advise: Advise,
+) -> Result:
     """Train; save the weights and what plots are drawn from; close the journal, whatever the end is."""
     root, group, warned = prepared.root, prepared.group, set[str]()
     cell = Live()
@@ -142,7 +153,7 @@ def _fit(prepared: Preparation, runner: Runner, job: Job, journal: Journal, trac
     asked = StopRequest() if group is None else group.asked
     with (
         contextlib.nullcontext() if group is None else signals.put_off(),
-        run_journal.ending(journal, job.folder) as ended,
+        run_journal.ending(journal, job.folder, root.doctor, advise) as ended,
         signals.workers_watched(asked),
         in_words(),
         signals.preempted_between_steps(asked),

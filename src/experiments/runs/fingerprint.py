@@ -18,7 +18,7 @@ from experiments.runs.settings_diff import RESOLVED, changed
 # What never changes a result.
 WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
-    *("reuse", "describe", "tags", "pause_after"),
+    *("reuse", "describe", "tags", "pause_after", "doctor"),
 }
 SWITCHES = ("precision", "compile", "graph")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.

@@ -25,7 +25,7 @@ from experiments.data.splits import DataSpec
 from experiments.runs import git
 
 # Words and switches that say nothing of how a run was trained.
-NO_PARAMS = ("tutorial", "language", "sweep", "reuse", "describe")
+NO_PARAMS = ("tutorial", "language", "sweep", "reuse", "describe", "doctor")
 HEADER = re.compile(r"^(Name|Version): *(\S+)", re.MULTILINE)
 PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "mlflow", "pydantic")
 

@@ -1,7 +1,8 @@
 """The data of a run's plots, kept in one small file, so that nobody waits for the drawing.
 
 digits and digit_labels: the first training images. With class labels also confusion (true, predicted), and the
-worst mistakes of the validation: worst, worst_true, worst_predicted, worst_probability (of the prediction).
+worst mistakes of the validation: worst, worst_true, worst_predicted, worst_probability (of the prediction); and never,
+the classes of validation rows that are never predicted.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ def _mistakes(runner: Runner, valid: Batches, splits: Splits) -> dict[str, np.nd
     predictions, targets, order = found
     predicted = predictions.argmax(dim=1)
     if never := sorted(set(targets.tolist()) - set(predicted.tolist())):
-        names = ", ".join(spec.labels[label] if spec.labels else str(label) for label in never)
-        log.warning("the trained model never predicts these classes, which validation rows have: %s", names)
+        kept["never"] = np.array([spec.labels[label] if spec.labels else str(label) for label in never])
     if spec.outputs <= SHOWN_CLASSES:
         confusion = torch.bincount(targets * spec.outputs + predicted, minlength=spec.outputs**2)
         kept["confusion"] = confusion.reshape(spec.outputs, spec.outputs).numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 from experiments.config import secrets
 from experiments.config.store_uri import experiment, masked, store_uri
 from experiments.data import preprocess
-from experiments.errors import ConfigError, Fault, TrainingError, UserError, command
+from experiments.errors import ConfigError, Fault, TrainingError, UserError, command, warned
 from experiments.files import UNWRITABLE
 from experiments.runs import code_patch, metadata, place, references, sweep_plan
 from experiments.runs.find import run_in
@@ -28,6 +29,11 @@ from experiments.tracking.journal import Journal
 from experiments.tracking.record import FAILED, FINISHED, KILLED, PAUSED
 from experiments.training import signals
 from experiments.training.result import Result, not_finite
+
+log = logging.getLogger(__name__)
+
+MOST_COUNTS = 1000  # classes whose rows the journal counts
+Advise = Callable[[Path], tuple[list[str], str]]  # of a trained run's folder: names of what was found, and one line
 
 
 def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callable[[], str], parameters: int) -> Journal:
@@ -46,6 +52,8 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
     references.forget(job.folder)
     (job.folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
     (job.folder / "config.yaml").write_text(secrets.masked(OmegaConf.to_yaml(values)), encoding="utf-8")
+    spec = prepared.splits.spec
+    counts = prepared.splits.class_counts if spec.outputs <= MOST_COUNTS else ()
     environment = json.dumps(metadata.environment(prepared.device), indent=2)
     (job.folder / "environment.json").write_text(secrets.masked(environment), encoding="utf-8")
     kept = code_patch.keep(job.folder, wanted=root.tracking.patch)
@@ -55,8 +63,8 @@ def start(values: dict[str, Any], prepared: Preparation, job: Job, note: Callabl
         "tags": metadata.tags(job, prepared.key, root.tags) | kept | {record.PARAMETERS: str(parameters)},
         "params": metadata.params(values),
         "note": note(),
-        "inputs": metadata.inputs(prepared.splits.spec),
-        "data": asdict(prepared.splits.spec) | {"values": preprocess.values(prepared.splits.train)},
+        "inputs": metadata.inputs(spec),
+        "data": asdict(spec) | {"values": preprocess.values(prepared.splits.train), "counts": counts},
         "parent": str(sweep_plan.begin(job.sweep, root.tracking)) if job.sweep else None,
         "varied": list(job.varied),
         "overrides": list(job.overrides),
@@ -79,11 +87,13 @@ def resume(values: dict[str, Any], prepared: Preparation, job: Job, journal: Jou
 
 
 @contextlib.contextmanager
-def ending(journal: Journal, folder: Path) -> Iterator[list[Result]]:
+def ending(journal: Journal, folder: Path, doctor: str, advise: Advise) -> Iterator[list[Result]]:
     """Write the journal's end when the training ends, pauses, fails or is interrupted; the caller adds its result.
 
+    `doctor` is whether its advice is logged or ends the run as FAILED.
+
     Raises:
-        TrainingError: the disk is full or read-only; the message names the way to resume.
+        TrainingError: the disk is full or read-only, with the way to resume; or the advice is that the run fails.
     """
     ended: list[Result] = []
     try:
@@ -108,7 +118,17 @@ def ending(journal: Journal, folder: Path) -> Iterator[list[Result]]:
     if problem := ", ".join(not_finite(result.history).values()):
         note, tags = record.start_of(folder).note, {"experiments.not_finite": problem}
         note += f"\n\n**Not finite: {problem}.** MLflow shows no NaN; the run's journal has every value."
-    journal.end(FINISHED, note=note.strip(), tags=tags)
+    line = ""
+    if doctor != "off":
+        with warned(log, "advice"):
+            rules, line = advise(folder)
+            tags |= {"experiments.doctor": ", ".join(rules)} if rules else {}
+    fails = bool(line) and doctor == "fail"
+    journal.end(FAILED if fails else FINISHED, line if fails else "", note=note.strip(), tags=tags)
+    if fails:
+        raise TrainingError(line)
+    if line:
+        log.warning("%s", line)
 
 
 def _reason(error: KeyboardInterrupt | SystemExit) -> str:

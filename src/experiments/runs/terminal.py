@@ -92,9 +92,6 @@ def closing(result: Result, folder: Path) -> None:
     if math.isfinite(result.best_valid_loss):
         best = say("best valid/loss {loss!r} at epoch {epoch}", loss=result.best_valid_loss, epoch=result.best_epoch)
         log.info("%s", best, extra={"styles": {0: BEST}})
-    if problems := not_finite(result.history):
-        best = "" if math.isfinite(result.best_valid_loss) else "there is no best epoch: "
-        log.warning("%s%s", best, ", ".join(problems.values()))
     log.info("%-7s %s", say("run"), relative(folder))
 
 
