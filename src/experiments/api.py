@@ -24,7 +24,7 @@ from experiments.runs.execution import execute
 from experiments.runs.find import run_in
 from experiments.runs.folder import cleanup_on_rejection, require_free
 from experiments.runs.metadata import Job
-from experiments.runs.overrides import key, merge
+from experiments.runs.overrides import key, merge, settled
 from experiments.sweeps import launchers, monitor
 from experiments.tracking import client
 from experiments.training import build, device
@@ -99,7 +99,7 @@ def run_job(cfg: DictConfig) -> Result:
     hydra = HydraConfig.get()
     config = check.checked(cfg, hydra)
     folder = Path(hydra.runtime.output_dir).resolve()
-    overrides = [str(override) for override in hydra.overrides.task]
+    overrides = settled(hydra.overrides.task, cfg)
     overrides += [
         compose.searching(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"
     ]

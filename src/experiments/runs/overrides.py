@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from experiments.config.compose import SINGLE
 from experiments.config.secrets import HIDDEN
@@ -12,6 +15,20 @@ from experiments.errors import ConfigError, Fault
 def key(override: str) -> str:
     """Return the key of an override."""
     return override.lstrip("+~").split("=", 1)[0]
+
+
+def settled(overrides: ListConfig, cfg: DictConfig) -> list[str]:
+    """Return a job's overrides with their interpolations resolved.
+
+    One that stands in quotes would keep them, so that a number (`seed='${oc.decode:${oc.env:SEED}}'`) became a text.
+    """
+    written = OmegaConf.to_container(overrides, resolve=False)
+    return [_settled(str(raw), str(told), cfg) for raw, told in zip(written, overrides, strict=True)]
+
+
+def _settled(raw: str, resolved: str, cfg: DictConfig) -> str:
+    value = OmegaConf.select(cfg, key(raw)) if re.fullmatch(r"""[^=]+=(["'])\$\{.*\}\1""", raw) else None
+    return f"{raw.partition('=')[0]}={value}" if isinstance(value, bool | int | float) else resolved
 
 
 def hidden(overrides: Sequence[str]) -> set[str]:
