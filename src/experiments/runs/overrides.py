@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.compose import SINGLE
 from experiments.config.secrets import HIDDEN
@@ -17,12 +18,12 @@ def key(override: str) -> str:
     return override.lstrip("+~").split("=", 1)[0]
 
 
-def settled(overrides: ListConfig, cfg: DictConfig) -> list[str]:
+def settled(overrides: Any, cfg: DictConfig) -> list[str]:
     """Return a job's overrides with their interpolations resolved.
 
     One that stands in quotes would keep them, so that a number (`seed='${oc.decode:${oc.env:SEED}}'`) became a text.
     """
-    written = OmegaConf.to_container(overrides, resolve=False)
+    written: Any = OmegaConf.to_container(overrides, resolve=False)
     return [_settled(str(raw), str(told), cfg) for raw, told in zip(written, overrides, strict=True)]
 
 
