@@ -1,4 +1,4 @@
-"""The same twelve jobs through every launcher: the same bits, one parent, and what is killed goes on."""
+"""The same eight jobs through every launcher: the same bits, one parent, and what is killed goes on."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_job_comes_to_the_same_bits_as_one_after_the_other(launched: Place
     assert [same_run(*pair) for pair in zip(launched.jobs, basic.jobs, strict=True)] == [True] * JOBS
 
 
-def test_one_parent_has_twelve_finished_children(launched: Place) -> None:
+def test_one_parent_has_all_finished_children(launched: Place) -> None:
     (parent,), children = launched.stored()
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ALL)
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}

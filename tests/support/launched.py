@@ -1,4 +1,4 @@
-"""A small sweep of twelve jobs through any launcher, some of them disturbed; and what it came to, folder and store."""
+"""A small sweep of eight jobs through any launcher, some of them disturbed; and what it came to, folder and store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import raw_journal
 from tests.support.commands import SMALL
 from tests.support.tracked import runs, store_of
 
-JOBS = 12
+JOBS = 8
 # Kept in step with SMALL but for tracking, which it is about.
 SETTINGS = (
     *(setting for setting in SMALL if not setting.startswith(("tracking=", "checkpoint."))),
