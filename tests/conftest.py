@@ -26,6 +26,9 @@ from experiments.tracking import client
 from tests.support import guard, kinds
 from tests.support.places import Cli
 
+# A shell's job in the background ignores Ctrl-C, and so would what is started here, and is sent it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collectstart() -> None:
     """Register the components before a test file asks a registry for its names, whichever file comes first."""

@@ -36,6 +36,7 @@ def give(record: Any) -> None:
 @contextlib.contextmanager
 def alone() -> Iterator[TextIO]:
     """Yield standard output, while what this process and those it starts print there goes to standard error."""
+    _given.clear()
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
