@@ -178,6 +178,12 @@ class Detached(Net):
         return super().hidden(x).detach()
 
 
+class Frozen(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.requires_grad_(False)
+
+
 class Blind(Net):
     def hidden(self, x: Tensor) -> Tensor:
         return super().hidden(0 * x)
@@ -247,6 +253,7 @@ MODELS: dict[str, tuple[Case, Case]] = {
     "probabilities-before-loss": (net(Net, nn.Softmax(1)), net(Net, nn.Tanh())),
     "dead-relu": (net(bias=-100), net(bias=-0.1)),
     "no-gradient": (net(Detached), net()),
+    "frozen": (net(Frozen), net()),
     "gradients-kept": (Case(optim=NeverCleared), Case()),
     "constant-output": (net(Blind), net()),
     "mode-left": (net(StaysInTraining, nn.Dropout(0.1)), net(Net, nn.Dropout(0.1))),

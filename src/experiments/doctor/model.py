@@ -62,6 +62,14 @@ def _no_gradient(batch: Batch) -> Found:
     return (said, "use them in forward(), without detach() or torch.no_grad()") if names and supervised else None
 
 
+@rule("frozen")
+def _frozen(batch: Batch) -> Found:
+    names = [weight.name for weight in batch.weights if not weight.trained and weight.axes > 1]
+    said = f"{_listed(names, batch)} are frozen by the model itself, at their initial values"
+    remedy = "leave out requires_grad_(False); freeze=[NAME] with init_from=RUN trains the rest of a trained model"
+    return (said, remedy) if names and not batch.root.freeze else None
+
+
 @rule("gradients-kept")
 def _kept(batch: Batch) -> Found:
     said = f"after {STEPS} steps gradients are left, which add up over the batches"

@@ -1,0 +1,1 @@
+"""The bug lab: faults that people make, planted one by one, and whether the doctor names them."""
