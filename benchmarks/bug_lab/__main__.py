@@ -28,6 +28,7 @@ from experiments.config import stages
 from experiments.doctor import examine
 from experiments.errors import UserError
 
+REFUSED = "refused before the first step"
 MODELS = ("lab_mlp", "lab_cnn", "lab_norm")
 QUIET = (
     "tracking=none",
@@ -63,7 +64,7 @@ def of_data(name: str, *rules: str, more: tuple[str, ...] = ()) -> Fault:
 FAULTS = (
     of_model("softmax", "probabilities-before-loss"),
     of_model("softmax_rows", "probabilities-before-loss", "rows-mixed"),
-    Fault("zero_grad forgotten", ("optim=lab_kept",), ("gradients-kept",)),
+    Fault("zero_grad forgotten", ("optim=lab_kept",), (REFUSED, "gradients-kept")),
     of_data("sorted", "sorted-labels", more=("loader.shuffle=false",)),
     of_data("permuted", "at-chance"),
     of_data("pixels", "input-scale", "first-loss"),
@@ -101,13 +102,13 @@ class Row:
 
 
 def found(overrides: Sequence[str], folder: Path) -> list[str]:
-    """Train, and return the names of the findings; those of a run that failed too."""
+    """Train, and return the names of the findings, of a run that failed too; of one that is refused, that it is."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             experiments.run([*overrides, *QUIET, f"hydra.run.dir={folder}", f"output_root={folder.parent}"])
     except UserError:
         if not (folder / "journal.jsonl").exists():
-            raise
+            return [REFUSED]
     return list(dict.fromkeys(finding.rule for finding in examine(folder)))
 
 
