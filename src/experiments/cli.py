@@ -102,6 +102,10 @@ def guarded(action: Callable[[], int | None], *, together: bool = False, json: s
         exit_code, error = _done(action, wanted, together)
         if output is not None and json is not None and ranks.speaks():
             print(secrets.masked(answer.document(json, exit_code, error)), file=output)
+    if together and ranks.follows():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)  # torch may abort a process that ends while a thread of its group still does (SIGABRT)
     if exit_code:
         sys.exit(exit_code)
 
