@@ -21,8 +21,7 @@ from typing import Any, TextIO
 
 SCHEMA = 1  # one more with every change that a reader would notice, other than a new field
 
-
-_given: list[Any] = []
+_given: list[Any] = []  # one or none
 
 
 def give(record: Any) -> None:

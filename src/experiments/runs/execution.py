@@ -54,8 +54,7 @@ def execute(
 ) -> Result:
     """Train one job; if its folder already holds a run, from that run's newest checkpoint.
 
-    `note` returns the run's description; it is called once the run can no longer be refused. `advise` is
-    called at its end.
+    `note` returns the run's description; it is called once the run can no longer be refused, and `advise` at its end.
 
     Raises:
         ConfigError: the configuration, the data or the folder does not allow the run.
