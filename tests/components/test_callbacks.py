@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 from torch.utils.data import Dataset
 
 from experiments import seeds

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn import metrics
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 
 import experiments
 from experiments import components

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 
 from experiments.config import check
 from experiments.config.registry import register

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 
 from experiments.config.check import configured
 from experiments.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, optim
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from experiments import seeds

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 
 from experiments import seeds
 from experiments.components.metrics import accuracy

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 
 from experiments.components.optimizers import by_hand
 from experiments.errors import TrainingError
