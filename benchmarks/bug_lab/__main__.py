@@ -14,22 +14,20 @@ import argparse
 import contextlib
 import io
 import json
-import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-os.environ["EXPERIMENTS_COMPONENTS"] = str(Path(__file__).with_name("components.py"))
+from benchmarks.bug_lab.healthy import MODELS, USUAL, trainings
 
 import experiments
-from experiments.config import stages
 from experiments.doctor import examine
 from experiments.errors import UserError
 
 REFUSED = "refused before the first step"
-MODELS = ("lab_mlp", "lab_cnn", "lab_norm")
 QUIET = (
     "tracking=none",
     "figures=true",
@@ -38,7 +36,6 @@ QUIET = (
     "device=cpu",
     "checkpoint.every_epochs=null",
 )
-USUAL = ("dataset=lab", "optim=sgd_momentum", "optim.lr=0.05", "loader.batch_size=32", "epochs=8")
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,13 @@ FAULTS = (
     Fault("batch of 1, batch norm", ("loader.batch_size=1", "epochs=1"), ("small-batch-norm",), ("lab_norm",)),
     of_data("off_by_one", "empty-class"),
     of_model("detached", "no-gradient"),
-    Fault("sum for mean", ("loss=lab_sum",), ("update-too-large", "first-loss", "diverging", "not-finite")),
+    Fault("sum for mean", ("loss=lab_sum",), (REFUSED,)),
+    Fault("metric by batch", ("metrics=[accuracy,lab_mean]",), (REFUSED,)),
     of_model("reshape", "rows-mixed"),
     of_model("dropout", "dropout"),
     of_model("dropout_layer", "dropout"),
     of_model("blind", "constant-output"),
-    of_model("unsaved", "unsaved-state"),
+    of_model("unsaved", REFUSED, "unsaved-state"),
     of_data("drift", "split-drift"),
 )
 
@@ -120,7 +118,7 @@ def planted(seeds: int, work: Path, only: str) -> Iterator[Row]:
         named, instead = 0, Counter[str]()
         for model in fault.models:
             for seed in range(seeds):
-                place = work / f"{fault.name}-{model}-{seed}".replace(" ", "_").replace("/", "_").replace(",", "")
+                place = work / re.sub(r"\W+", "_", f"{fault.name} {model} {seed}")
                 names = found([*USUAL, f"model={model}", f"seed={seed}", *fault.overrides], place)
                 right = any(rule in names[:2] for rule in fault.rules)
                 named += right
@@ -128,15 +126,14 @@ def planted(seeds: int, work: Path, only: str) -> Iterator[Row]:
         yield Row(fault.name, fault.rules, named, seeds * len(fault.models), dict(+instead))
 
 
-def healthy(seeds: int, stage_seeds: int, work: Path) -> Iterator[Row]:
+def healthy(seeds: int, stage_seeds: int, option_seeds: int, work: Path, only: str) -> Iterator[Row]:
     """Yield a row for each healthy configuration; `named` is how many were silent."""
-    names = [*stages.names()] if stage_seeds else []
-    cases = [(model, [*USUAL, f"model={model}"], seeds) for model in MODELS]
-    cases += [(stage, [f"stage={stage}", "dataset=mnist_5k", "init_from=null"], stage_seeds) for stage in names]
-    for name, overrides, count in cases:
+    for name, overrides, count in trainings(seeds, stage_seeds, option_seeds):
+        if only not in name:
+            continue
         alarms = Counter[str]()
         for seed in range(count):
-            alarms[", ".join(found([*overrides, f"seed={seed}"], work / f"{name}-{seed}"))] += 1
+            alarms[", ".join(found([*overrides, f"seed={seed}"], work / re.sub(r"\W+", "_", f"{name} {seed}")))] += 1
         silent = alarms.pop("", 0)
         yield Row(name, (), silent, count, dict(alarms))
 
@@ -146,7 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="of each fault and model")
     parser.add_argument("--stage-seeds", type=int, default=10, help="of each of the tutorial's stages")
-    parser.add_argument("--only", default="", help="faults whose name has this")
+    parser.add_argument("--option-seeds", type=int, default=2, help="of each option of each group, and of the examples")
+    parser.add_argument("--only", default="", help="faults and healthy trainings whose name has this")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -158,11 +156,11 @@ def main() -> None:
                 flush=True,
             )
         quiet = []
-        for row in healthy(options.seeds, options.stage_seeds, Path(work)) if not options.only else ():
+        for row in healthy(options.seeds, options.stage_seeds, options.option_seeds, Path(work), options.only):
             quiet.append(row)
             print(f"{row.fault:24} {row.named:3} of {row.trainings:3} silent  {row.instead or ''}", flush=True)
-    named, trainings = sum(row.named for row in rows), sum(row.trainings for row in rows)
-    print(f"named among the first two: {named} of {trainings}, {named / max(1, trainings):.1%}")
+    named, total = sum(row.named for row in rows), sum(row.trainings for row in rows)
+    print(f"named among the first two: {named} of {total}, {named / max(1, total):.1%}")
     alarms = sum(row.trainings - row.named for row in quiet)
     print(f"false alarms: {alarms} of {sum(row.trainings for row in quiet)}")
     if options.json:

@@ -15,8 +15,8 @@ TRAIN = 1400
 
 
 @experiments.register.dataset("lab")
-def lab(*, fault: str = "") -> dict[str, Any]:
-    """Return the 1,797 digits of 8x8 in a fixed random order, with a fault."""
+def lab(*, fault: str = "", kind: str = "labels") -> dict[str, Any]:
+    """Return the 1,797 digits of 8x8 in a fixed random order, with a fault, or with other targets."""
     found, generator = load_digits(), torch.Generator().manual_seed(0)
     order = torch.randperm(len(found.target), generator=generator)
     x = torch.from_numpy(found.images).float()[order, None] / 16
@@ -36,7 +36,20 @@ def lab(*, fault: str = "") -> dict[str, Any]:
         y = F.one_hot(y).float()
     elif fault == "drift":
         x[TRAIN:] = 1 - x[TRAIN:]
-    return {"train": (x[:TRAIN], y[:TRAIN]), "valid": (x[TRAIN:], y[TRAIN:]), "shape": (1, 8, 8)}
+    more: dict[str, Any] = {"shape": (1, 8, 8)}
+    if kind == "tokens":  # which of two grey levels is seen more often
+        x, more = (
+            (4 * x[:, 0, 2:6].flatten(1)).long().clamp_max(3),
+            {"shape": (32,), "vocabulary": ["0", "1", "2", "3"]},
+        )
+        y = ((x == 0).sum(1) > (x == 3).sum(1)).long()
+    elif kind == "masks":  # the bright pixels
+        y, more["classes"] = (x[:, 0] > 0.5).long(), 2
+    elif kind == "several":  # which quarters are bright
+        y = (F.avg_pool2d(x, 4).flatten(1) > 0.3).float()
+    elif kind == "reals":  # how bright a quarter is
+        y = F.avg_pool2d(x, 4).flatten(1)
+    return {"train": (x[:TRAIN], y[:TRAIN]), "valid": (x[TRAIN:], y[TRAIN:]), **more}
 
 
 class Lab(nn.Module):
@@ -107,6 +120,12 @@ def lab_norm(data: experiments.DataSpec, *, fault: str = "", p: float = 0.1) -> 
 def lab_sum(pred: Tensor, target: Tensor) -> Tensor:
     """Return the sum over the batch, where the mean is meant."""
     return F.cross_entropy(pred, target, reduction="sum")
+
+
+@experiments.register.metric("lab_mean", targets="classes")
+def lab_mean(pred: Tensor, target: Tensor) -> Tensor:
+    """Return a batch's accuracy, where the number of right rows is meant."""
+    return (pred.argmax(1) == target).float().mean()
 
 
 class Kept(torch.optim.SGD):

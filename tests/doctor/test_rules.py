@@ -204,6 +204,11 @@ class NoisyInTraining(Net):
         return F.dropout(super().hidden(x), training=self.training)
 
 
+class MostlyDropped(Net):
+    def hidden(self, x: Tensor) -> Tensor:
+        return F.dropout(super().hidden(x), p=0.95, training=self.training)
+
+
 class Centred(Net):
     axis = 0
 
@@ -262,7 +267,7 @@ MODELS: dict[str, tuple[Case, Case]] = {
     "small-batch-norm": (net(Net, nn.BatchNorm1d(3), size=2), net(Net, nn.BatchNorm1d(3))),
     "dropout": (net(Net, nn.Dropout(0.95)), net(Net, nn.Dropout(0.5))),
     "update-too-large": (net(rate="1000"), net(rate="0.5")),
-    "update-too-small": (net(rate="1e-9"), net(rate="1e-4")),
+    "update-too-small": (net(rate="1e-6"), net(rate="0.01")),
     "cannot-overfit": (net(Blind), net()),
     "unsaved-state": (net(Counting), net(CountingInState)),
 }
@@ -340,6 +345,10 @@ def test_a_rule_over_the_first_steps_names_its_fault_and_is_silent_beside_it(
 @pytest.mark.parametrize("last", [nn.Softmax(0), nn.LogSoftmax(1), nn.LogSoftmax(0)])
 def test_other_softmaxes_before_the_loss_are_named(last: nn.Module, observed: Callable[[Case, str], set[str]]) -> None:
     assert "probabilities-before-loss" in observed(net(Net, last), "c")
+
+
+def test_a_dropout_that_is_no_module_is_named(observed: Callable[[Case, str], set[str]]) -> None:
+    assert "dropout" in observed(net(MostlyDropped), "c")
 
 
 def test_every_rule_has_a_section_of_the_docs_and_every_section_a_rule() -> None:

@@ -1,4 +1,4 @@
-"""The same eight jobs through every launcher: the same bits, one parent, and what is killed goes on."""
+"""The same jobs through every launcher: the same bits, one parent, and what is killed goes on."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_ray_node_that_dies_costs_no_job(tmp_path: Path, basic: Place) -> None
         (tmp_path / "work").mkdir()
         work = place("ray", tmp_path / "work", nodes)
         sweeping = work.start("-m", *SETTINGS, SWEPT, "hydra/launcher=ray")
-        eventually(lambda: work.states().count("FINISHED") >= 3)
+        eventually(lambda: work.states().count("FINISHED") >= 1)
         nodes.kill_worker()
         said, _ = sweeping.communicate(timeout=900)
         if sweeping.returncode != 0:
@@ -185,7 +185,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_from_its_step(
     usable(request, "submitit_local")
     (tmp_path / "straight").mkdir()
     (tmp_path / "preempted").mkdir()
-    longer = ("epochs=40", "dataset.train=4000", "seed=1,2")  # long enough to be met in its middle
+    longer = ("epochs=12", "dataset.train=4000", "seed=1,2")  # long enough to be met in its middle
     straight, work = Place(tmp_path / "straight"), Place(tmp_path / "preempted")
     assert straight.call("-m", *SETTINGS, *longer)[0] == 0
     sweeping = work.start("-m", *SETTINGS, *longer, "hydra/launcher=submitit_local")

@@ -159,7 +159,7 @@ def test_eight_processes_at_once_make_one_store_with_eight_finished_runs(
         assert len(database.execute("SELECT version_num FROM alembic_version").fetchall()) == 1
 
 
-@pytest.mark.parametrize("race", range(3))
+@pytest.mark.parametrize("race", range(RACES))
 def test_eight_uploaders_in_the_same_instant_make_one_store(race: int, workplace: Path) -> None:
     uri = store_of(workplace)
     folders = [write_run(workplace / str(number), uri) for number in range(8)]

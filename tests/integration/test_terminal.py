@@ -58,13 +58,13 @@ def test_a_stage_says_what_it_changes(tutorial: terminal.Shown) -> None:
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_jobs_side_by_side_have_one_live_line_and_whole_log_lines(launcher: str, tmp_path: Path) -> None:
-    shown = terminal.run(tmp_path, "-m", *DIGITS, "seed=0,1,2,3", f"hydra/launcher={launcher}")
+    shown = terminal.run(tmp_path, "-m", *DIGITS, "seed=0,1", f"hydra/launcher={launcher}")
     assert shown.code == 0, shown.text
-    assert "job 1 of 4" in shown.text
+    assert "job 1 of 2" in shown.text
     assert "epoch 0 of 2" not in shown.text
     trained = [line for line in shown.screen if "train/loss" in line]
     assert all(re.fullmatch(rf"\[\d\] {TRAINED.pattern}  [\d.]+ s", line) for line in trained)
-    assert len(trained) == (8 if launcher == "joblib" else 0)
+    assert len(trained) == (4 if launcher == "joblib" else 0)
 
 
 def test_colours_are_left_out_where_no_color_asks_for_it(tmp_path: Path) -> None:

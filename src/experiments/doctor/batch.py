@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
@@ -16,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from experiments.config.root import RootConfig
 from experiments.data import nested
 from experiments.data.nested import Nested
+from experiments.doctor.finding import MIN_STEPS
 from experiments.errors import TrainingError
 from experiments.runs.preparation import Preparation
 from experiments.training import unsaved
@@ -24,7 +27,9 @@ from experiments.training.runner import Runner
 STEPS = 5  # where a weight starts at 0, others get their first gradient a step or two later
 OVERFIT_ROWS, OVERFIT_STEPS, OVERFIT_RATES = 16, 40, (1e-2, 1e-3, 1e-1)  # Adam's; one of them suits any sane model
 FLOORED = ("cross_entropy", "nll_by_hand", "weighted_cross_entropy", "mse", "binary_cross_entropy", "reconstruction")
-RELUS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, nn.functional.relu, nn.functional.relu_}
+RELUS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu, F.relu_}
+
+DROPOUTS = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,13 @@ class Batch:
     Args:
         pred: the predictions of a batch in evaluation; None if they are not one tensor.
         again: the same a second time; `alone` of its first half by itself; `later` after the steps.
-        dead: of each ReLU, the share of its units that are 0 in every row.
+        dead: of each ReLU, the share of its units that are 0 in every row; `dropouts` of each dropout, its rate.
         modes: modules in the wrong mode, in words.
         kept: whether gradients were left after an update.
         unsaved: attributes that the steps changed and no checkpoint has.
+        losses: the batch's loss in evaluation before and after the steps; NaN for a step of its own.
+        steps: of the whole training, and never less than a rule over the journal waits for.
+        rate: the schedule's largest learning rate, in parts of that of the steps.
         overfit: the loss of a few rows before and after training on them; None for a loss without a known floor.
         failed: why a step could not be taken.
     """
@@ -60,39 +68,48 @@ class Batch:
     alone: Tensor | None
     later: Tensor | None
     dead: tuple[float, ...]
+    dropouts: tuple[float, ...]
     modes: tuple[str, ...]
     weights: tuple[Weight, ...]
     kept: bool
     unsaved: tuple[str, ...]
+    losses: tuple[float, float]
+    steps: float
+    rate: float
     overfit: tuple[float, float] | None
     failed: str
 
 
-class _Relus(TorchFunctionMode):
-    """Records of each call of a ReLU which share of its units is 0 in every row."""
+class _Calls(TorchFunctionMode):
+    """Records of each call of a ReLU which share of its units is 0 in every row, and of each dropout its rate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dead: list[float] = []
+        self.dropouts: list[float] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in RELUS and out.ndim > 1:
             units = out.movedim(-1 if out.ndim == 3 else 1, 0).flatten(1)  # channels, or the numbers of a place
             self.dead.append(float((units == 0).all(1).float().mean()))
+        if func in DROPOUTS:
+            self.dropouts.append(float([*args[1:2], (kwargs or {}).get("p", 0.5)][0]))
         return out
 
 
 def observe(prepared: Preparation) -> Batch:
     """Evaluate a batch, take a few steps, and try to overfit a few rows, each with a model of its own."""
     runner, graded, failed = prepared.runner(None), set[int](), ""
-    xb = runner.step.forward.moved(next(runner.valid.epoch(0))[0])
+    xb, yb = runner.step.forward.moved(next(runner.valid.epoch(0)))
     half = nested.apply(lambda part: part[: max(1, len(part) // 2)], xb)
-    with _Relus() as relus:
+    with _Calls() as calls:
         pred = _predicted(runner, xb)
+    loss = _loss(prepared, runner, xb, yb)
     again, alone, modes = _predicted(runner, xb), _predicted(runner, half), tuple(_modes(runner, xb))
     runner = prepared.runner(None, before_step=lambda: graded.update(_graded(runner)))
     outside, moves = _outside(runner.model), list[list[float]]()
+    first_rate = _rate(runner)
     try:
         moves = _moves(runner)
     except TrainingError as error:
@@ -109,11 +126,15 @@ def observe(prepared: Preparation) -> Batch:
         again=again,
         alone=alone,
         later=_predicted(runner, xb),
-        dead=tuple(relus.dead),
+        dead=tuple(calls.dead),
+        dropouts=tuple(calls.dropouts),
         modes=modes,
         weights=tuple(Weight(*each) for each in zip(names, axes, trained, has, moved, strict=True)),
         kept=not failed and bool(_graded(runner)),
         unsaved=tuple(n for n, value in _outside(runner.model).items() if n in outside and _differs(outside[n], value)),
+        losses=(loss, _loss(prepared, runner, xb, yb)),
+        steps=max(MIN_STEPS, prepared.root.epochs * runner.steps / prepared.root.accumulate),
+        rate=prepared.root.optim.get("lr", first_rate) / first_rate,
         overfit=_overfit(prepared) if not failed and _is_floored(prepared, runner) else None,
         failed=failed,
     )
@@ -124,6 +145,20 @@ def _predicted(runner: Runner, xb: Nested) -> Tensor | None:
     with runner.step.forward.evaluating():
         pred = runner.step.forward.predict(xb)
     return pred.detach().cpu().double() if isinstance(pred, Tensor) and pred.is_floating_point() else None
+
+
+def _loss(prepared: Preparation, runner: Runner, xb: Nested, yb: Nested) -> float:
+    if prepared.root.step["name"] != "supervised":
+        return math.nan
+    forward = runner.step.forward
+    with forward.evaluating():
+        return float(forward.mean_loss(forward.predict(xb), yb))
+
+
+def _rate(runner: Runner) -> float:
+    """Return the learning rate of the next step; 1.0 where the optimiser tells none."""
+    groups = getattr(runner.optimizer, "param_groups", [])
+    return float(groups[0].get("lr", 1.0)) if groups else 1.0
 
 
 def _graded(runner: Runner) -> list[int]:

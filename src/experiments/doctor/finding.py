@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+MIN_STEPS = 200  # a shorter training may still be on its first plateau: the tutorial's CNN leaves it after some 130
 Found = tuple[str, str] | None  # evidence and remedy; None for nothing
 Observed = TypeVar("Observed")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.doctor.finding import Found, Rules
+from experiments.doctor.finding import MIN_STEPS, Found, Rules
 from experiments.runs import pictures
 from experiments.tracking import record
 from experiments.tracking.record import RunRecord
 from experiments.training.result import not_finite
 
-STEPS = 200  # a shorter training may still be on its first plateau: the tutorial's CNN leaves it after some 130
+EVEN = 4  # falls of one size that are no accident, however large
 ENTROPIES = ("cross_entropy", "nll_by_hand")  # whose loss without any knowledge is the entropy of the classes
 
 
@@ -39,7 +39,7 @@ class Trained:
         rows = self.run.start.data["sizes"]["train"]
         steps = min(math.ceil(rows / self.setting("loader.batch_size")), self.setting("limit_batches", math.inf))
         long = (
-            len(losses) * steps / self.setting("accumulate", 1) >= STEPS
+            len(losses) * steps / self.setting("accumulate", 1) >= MIN_STEPS
             and params.get("step.name", "supervised") == "supervised"
         )
         return losses if long and all(map(math.isfinite, losses)) else []
@@ -135,10 +135,11 @@ def _diverging(run: Trained) -> Found:
 
 @rule("creeping")
 def _creeping(run: Trained) -> Found:
-    falls = [one - other for one, other in pairwise([run.untrained, *run.valid])]
-    share = sum(falls) / abs(run.untrained or 1)
-    # Learning is fastest at its beginning: small falls of one size mean that it has not left it.
-    even = len(falls) > 1 and 0 < max(falls) < 1.5 * min(falls) and 1e-5 < share < 0.15
+    losses = run.valid if len(run.valid) > EVEN else [run.untrained, *run.valid]
+    falls = [one - other for one, other in pairwise(losses)]
+    share = (run.untrained - losses[-1]) / abs(run.untrained or 1)
+    # Learning is fastest at its beginning: falls of one size mean that it has not left it.
+    even = len(falls) > 1 and 0 < max(falls) < 1.6 * min(falls) and 1e-5 < share < (0.5 if len(falls) >= EVEN else 0.15)
     said = (
         f"valid/loss fell by {share:.2%} in all, by {min(falls, default=0):.2g} to {max(falls, default=0):.2g} an epoch"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -120,7 +121,8 @@ def _batch_norm(batch: Batch) -> Found:
 
 @rule("dropout")
 def _dropout(batch: Batch) -> Found:
-    largest = max((module.p for module in batch.modules if isinstance(module, _DropoutNd)), default=0.0)
+    modules = [module.p for module in batch.modules if isinstance(module, _DropoutNd)]
+    largest = max([*batch.dropouts, *modules], default=0.0)
     return (
         (f"dropout leaves {1 - largest:.0%} of a layer's units", "a dropout of 0.5 or less") if largest >= 0.9 else None
     )
@@ -129,13 +131,21 @@ def _dropout(batch: Batch) -> Found:
 @rule("update-too-large")
 def _large(batch: Batch) -> Found:
     closure = register.optim.get(batch.root.optim["name"]).metadata.get("closure")  # many updates in one, as L-BFGS
-    # The tutorial's first steps are 0.5 of small initial weights; at 2 nothing of those is left.
-    return _step(batch, 0.1) if _ratio(batch) > 2 and not closure else None
+    # The tutorial's first steps are 0.5 of small initial weights, and help; at 2 nothing of those is left.
+    before, after = batch.losses
+    large = _ratio(batch) > 2 or (_ratio(batch) > 0.3 and after > 1.05 * before > 0)
+    return (
+        _step(batch, f"; {STEPS} steps change the loss from {before:.3g} to {after:.3g}")
+        if large and not closure
+        else None
+    )
 
 
 @rule("update-too-small")
 def _small(batch: Batch) -> Found:
-    return _step(batch, 100) if _ratio(batch) < 1e-6 else None
+    # In a straight line, and at the schedule's largest rate, all steps together would hardly move the weights.
+    far = _ratio(batch) * batch.rate * batch.steps
+    return _step(batch, f"; {batch.steps:.0f} such steps by at most {far:.2g}") if far < 0.1 else None
 
 
 def _ratio(batch: Batch) -> float:
@@ -143,9 +153,10 @@ def _ratio(batch: Batch) -> float:
     return median([w.moved for w in batch.weights if w.graded and w.axes > 1 and not batch.failed] or [1e-3])
 
 
-def _step(batch: Batch, factor: float) -> Found:
-    said = f"a step changes the weights by {_ratio(batch):.2g} of their norm; about 0.001 is usual"
-    return said, f"optim.lr={batch.root.optim.get('lr', float('nan')) * factor:g}"
+def _step(batch: Batch, more: str) -> Found:
+    said = f"a step changes the weights by {_ratio(batch):.2g} of their norm, where 0.001 to 0.01 is usual{more}"
+    factor = 10 ** round(math.log10(0.003 / max(_ratio(batch), 1e-12)))
+    return said, f"optim.lr={batch.root.optim.get('lr', math.nan) * factor:g}"
 
 
 @rule("cannot-overfit")
