@@ -40,7 +40,7 @@ def lab(*, fault: str = "", kind: str = "labels") -> dict[str, Any]:
     if kind == "tokens":  # which of two grey levels is seen more often
         x, more = (
             (4 * x[:, 0, 2:6].flatten(1)).long().clamp_max(3),
-            {"shape": (32,), "vocabulary": ["0", "1", "2", "3"]},
+            {"shape": (32,), "extra": {"vocabulary": 4}},
         )
         y = ((x == 0).sum(1) > (x == 3).sum(1)).long()
     elif kind == "masks":  # the bright pixels

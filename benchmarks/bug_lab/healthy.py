@@ -16,11 +16,10 @@ NO_METRICS = "metrics=none"
 # What an option needs beside itself to train well.
 NEEDS = {
     "model=autoencoder": ("loss=reconstruction", NO_METRICS, "optim=adam", "optim.lr=0.003"),
-    "model=cnn": (SLOW,),
+    "model=cnn": ("dataset=mnist_5k", SLOW),
     "model=cnn_adaptive": (SLOW,),
-    "model=cnn_sequential": (SLOW,),
+    "model=cnn_sequential": ("dataset=mnist_5k", SLOW),
     "model=logistic_tensors": ("optim=by_hand", "optim.lr=0.5", "loss=nll_by_hand"),
-    "model=logistic_parameters": ("loss=nll_by_hand",),
     "model=lstm": TOKENS,
     "model=transformer_small": TOKENS,
     "model=unet_small": ("dataset.kind=masks", "optim=adam", "optim.lr=0.003"),
@@ -31,7 +30,7 @@ NEEDS = {
     "optim=lbfgs": ("optim.lr=0.1", "loader.batch_size=256"),
     "loss=binary_cross_entropy": ("dataset.kind=several", NO_METRICS),
     "loss=mse": ("dataset.kind=reals", NO_METRICS, SLOW),
-    "loss=nll_by_hand": ("model=logistic",),
+    "loss=nll_by_hand": ("model=logistic_tensors", "optim=by_hand", "optim.lr=0.5"),
     "loss=reconstruction": ("model=autoencoder", NO_METRICS, "optim=adam", "optim.lr=0.003"),
     "callbacks=tutorial_figures": ("dataset=mnist_5k", "model=logistic"),
     "callbacks=weight_images": ("model=logistic",),

@@ -136,7 +136,9 @@ def test_a_replay_from_a_fresh_clone_is_identical(project: Path, tmp_path: Path)
     assert done.out.splitlines()[-1].startswith("identical")
     assert json.loads((project / "run" / "replay.json").read_text(encoding="utf-8"))["verdict"]["word"] == "identical"
     (again,) = (tmp_path / "fresh" / "outputs" / "replays").glob("*/*/run")
-    assert raw_journal.read(again)[-1]["tags"] == {"experiments.replay": "identical"}
+    for tagged in (project / "run", again):
+        assert raw_journal.read(tagged)[-1]["tags"] == {"experiments.replay": "identical"}
+        assert raw_journal.summary(tagged)["status"] == "FINISHED"
     assert answer(tmp_path / "fresh", "worktree", "list").count("\n") == 1
 
 
@@ -174,10 +176,14 @@ def test_without_its_code_a_replay_is_refused(tags: dict[str, str | None], told:
     assert done.code == 2 and told in done.err and "--here trains it with today's code" in done.err
 
 
+def _before_the_end(lines: list[str]) -> list[str]:
+    return [line for line in lines if json.loads(line)["event"] not in ("end", "tags")]
+
+
 def test_a_run_without_an_end_is_refused(project: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     lines = (project / "run" / "journal.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "run" / "journal.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    (tmp_path / "run" / "journal.jsonl").write_text("".join(_before_the_end(lines)), encoding="utf-8")
     done = replayed(tmp_path / "run")
     assert done.code == 2 and "it is RUNNING, so there is nothing to compare with" in done.err
 

@@ -291,6 +291,17 @@ def test_files_that_a_resumed_run_made_anew_take_the_place_of_the_old(place: Pat
     assert Path(client.download_artifacts(run.info.run_id, "summary.md")).read_text(encoding="utf-8") == "after"
 
 
+def test_a_tag_after_the_end_arrives_and_the_end_stays_where_it_is(place: Path, store: Store) -> None:
+    folder = write_run(place / "tagged", store_of(place))
+    deliver(folder, store)
+    before = run_of(store_of(place), folder)
+    journal.tag(folder, {"found": "later"})
+    deliver(folder, store)
+    after = run_of(store_of(place), folder)
+    assert after.data.tags == before.data.tags | {"found": "later"}
+    assert after.info.to_proto() == before.info.to_proto()
+
+
 def test_another_store_gets_everything(place: Path, store: Store, tmp_path: Path) -> None:
     folder = resumed_run(place / "elsewhere", store.uri)
     deliver(folder, store)

@@ -27,6 +27,7 @@ from experiments.runs.replay_verdict import Verdict, judge
 from experiments.runs.settings_diff import changed
 from experiments.runs.terminal import relative
 from experiments.tracking import journal, record
+from experiments.tracking.pending import Pending
 from experiments.tracking.record import FINISHED, PAUSED, RunRecord
 from experiments.training import signals
 
@@ -98,7 +99,9 @@ def replay(folder: Path, *, here: bool) -> Replay:
     for kept in (folder, again):
         with replacing(kept / FILE) as temporary:
             temporary.write_text(json.dumps(answer.plain(ended), indent=2), encoding="utf-8")
-    journal.end(again, run.status, tags={TAG: ended.verdict.word})
+        journal.tag(kept, {TAG: ended.verdict.word})
+    if run.start.store:  # the next run, or `sync`, brings it
+        Pending(Path(run.start.params["output_root"])).add(folder)
     return ended
 
 

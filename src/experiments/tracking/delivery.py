@@ -16,7 +16,7 @@ from experiments.config.store_uri import masked
 from experiments.tracking import delivered, journal, links, model_process, record
 from experiments.tracking.delivered import Delivered
 from experiments.tracking.pending import Pending
-from experiments.tracking.record import Ended, Event, Measured, Resumed, Start
+from experiments.tracking.record import Ended, Event, Measured, Resumed, Start, Tagged
 from experiments.tracking.system_metrics import Sampler
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ class Delivery:
             if isinstance(event, Resumed):
                 self.store.reopen(progress.run_id, event.changed)
                 progress.ended = progress.complete = False
+            elif isinstance(event, Tagged):
+                self.store.tags(progress.run_id, event.tags)
             elif isinstance(event, Ended):
                 tags = {"experiments.reason": event.reason[:5000]} if event.reason else {}
                 tags |= event.tags

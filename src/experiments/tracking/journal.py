@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -165,10 +165,19 @@ def end(
     if figures and [event["values"] for event in before if event["event"] == "metrics"][-1:] != [figures]:
         step = sum(event["event"] == "end" for event in before)
         added.insert(0, {"event": "metrics", "time": now, "step": step, "values": dict(figures)})
+    _add(folder, added)
+
+
+def tag(folder: Path, tags: Mapping[str, str]) -> None:
+    """Add tags for MLflow to a journal that no process has open, which leave its end where it is."""
+    _add(folder, [{"event": "tags", "time": time.time_ns() // 1_000_000, "tags": dict(tags)}])
+
+
+def _add(folder: Path, events: Sequence[Line]) -> None:
     file = os.open(folder / FILE, os.O_RDWR | os.O_APPEND)
     try:
         _mend(folder / FILE, file)
-        os.write(file, "".join(f"{json.dumps(event)}\n" for event in added).encode())
+        os.write(file, "".join(f"{json.dumps(event)}\n" for event in events).encode())
         os.fsync(file)
     finally:
         os.close(file)

@@ -100,7 +100,14 @@ class Ended:
     tags: Mapping[str, str]
 
 
-Event = Start | Measured | Resumed | Ended
+@dataclass(frozen=True)
+class Tagged:
+    """What was found about a run after its end, as tags for MLflow."""
+
+    tags: Mapping[str, str]
+
+
+Event = Start | Measured | Resumed | Ended | Tagged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +219,8 @@ def _event(line: Mapping[str, Any]) -> Event | None:
     if kind == "end":
         note, tags = line.get("note") or "", line.get("tags") or {}
         return Ended(time, line["status"], line["reason"], note, tags)
+    if kind == "tags":
+        return Tagged(line["tags"])
     return None
 
 
