@@ -16,6 +16,7 @@ import yaml
 
 from experiments.compare import curves, page
 from experiments.config.language import ENGLISH, Language, Phrase
+from experiments.exercise import checking, ladder
 from experiments.parity import differences
 from experiments.parity.verdict import Word
 from tests.support.places import ROOT
@@ -43,6 +44,11 @@ BY_NAME = {
     "the training has no more steps",
     "the two optimisers remember different things, so each keeps its own memory",
     "{name} differs as well, from step {number} on",
+    *ladder.HINTS.values(),
+    *(*checking.VARIANTS, "other rows"),
+    "step {step}: before it, {name} differs: {apart}",
+    "step {step}: the gradient of {name} differs: {apart}",
+    "epoch {epoch}: {name} is {found}, {expected} expected",
 }
 
 

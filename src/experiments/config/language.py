@@ -37,7 +37,8 @@ class Language:
         if isinstance(text, Phrase):
             values, text = text.filled, text.template
         text = _catalogue(self.name).get(text, text)
-        return text.format(**values) if values else text
+        said = {name: self(value) if isinstance(value, Phrase) else value for name, value in values.items()}
+        return text.format(**said) if said else text
 
     @classmethod
     def of(cls, *folders: Path) -> Language:
