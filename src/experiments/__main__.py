@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 
 from omegaconf import DictConfig
 
 from experiments import cli, live
 from experiments.config import command_line, discovery
+from experiments.config.described import described
 from experiments.config.hydra_internals import run_main
 
 
@@ -32,7 +35,12 @@ def compose_and_run() -> None:
 
         given.overrides = again.overrides(given.again, given.overrides, sweep=given.multirun)
     discovery.register_with_hydra()
-    run_main(task, given, parser)
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown) if given.help else contextlib.nullcontext():
+            run_main(task, given, parser)
+    finally:
+        sys.stdout.write(described(shown.getvalue()))
 
 
 if __name__ == "__main__":

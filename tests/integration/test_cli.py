@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.places import Cli
+from tests.support.places import ROOT, Cli
 
 slow = pytest.mark.slow
 QUICK = ["dataset=synthetic", "dataset.train=200", "dataset.valid=50", "tracking=none", "figures=false"]
@@ -186,6 +186,24 @@ def test_help_lists_every_group_and_the_users_command(cli: Cli) -> None:
     told = cli("--help").stdout
     assert "python -m experiments model=cnn_adaptive optim=sgd_momentum" in told
     assert "model: autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic" in told
+
+
+def test_help_says_what_each_key_of_the_chosen_options_is_for(cli: Cli) -> None:
+    chosen = ["model=mlp", "transforms=normalize", "callbacks=early_stopping", "scheduler=one_cycle"]
+    told = cli("--help", *chosen).stdout.partition("== Config ==")[2]
+    keys = [line for line in told.splitlines() if re.match(r" *\w+:", line)]
+    groups = re.findall(r"^\w+:\n  name:", told, re.MULTILINE)
+    bare = [line.strip() for line in keys if "  # " not in line]
+    assert len(keys) > 60 and len(groups) == 9
+    assert [line for line in bare if f"\n{line}\n  " not in told] == []  # but for the heads of groups
+
+
+def test_help_names_every_other_command(cli: Cli) -> None:
+    told = cli("--help").stdout
+    package = ROOT / "src" / "experiments"
+    files = [path for path in package.glob("*.py") if '== "__main__"' in path.read_text(encoding="utf-8")]
+    names = {path.stem for path in files} | {path.parent.name for path in package.glob("*/__main__.py")}
+    assert {name for name in names if name not in re.findall(r"\w+", told)} == {"__main__"}
 
 
 def test_completion_offers_a_groups_options(cli: Cli) -> None:
