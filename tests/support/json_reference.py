@@ -131,6 +131,8 @@ def records() -> list[type]:
 def shown(annotation: Any) -> str:
     """A type as JSON has it."""
     text = re.sub(r"\bSequence\[(.+?)\]", r"list of \1", str(annotation))
+    text = re.sub(r"\btuple\[(.+?), \.\.\.\]", r"list of \1", text)
+    text = re.sub(r"\bLiteral\[(.+?)\]", lambda match: match[1].replace("'", "`").replace(", ", " or "), text)
     text = re.sub(r"\bMapping\[str, (.+?)\]", r"object of \1", text)
     for ours, theirs in (
         ("str", "text"),
@@ -138,6 +140,7 @@ def shown(annotation: Any) -> str:
         ("float", "number or null"),
         ("int", "whole number"),
         ("bool", "true or false"),
+        ("Any", "any value"),
     ):
         text = re.sub(rf"\b{ours}\b", theirs, text)
     return text.replace("number or null | None", "number or null").replace(" | None", " or null")
