@@ -47,7 +47,7 @@ def test_an_exercise_is_begun_mended_and_done(folder: Path, capsys: pytest.Captu
 
 def test_hints_follow_one_another_in_the_language_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     one = task("7")
-    heard = [said(capsys, "hint", "7", "--language", "uz").strip() for _ in range(3)]
+    heard = [said(capsys, "hint", "7", "language=uz").strip() for _ in range(3)]
     assert heard == [hint["uz"] for hint in (*one.hints, one.hints[-1])]
 
 

@@ -7,13 +7,14 @@
   solution NN   what was cut out
   watch NN      check whenever the file is saved
 
-`--language uz` speaks Uzbek. Your script runs as your own code, on this machine, for at most a minute.
+`language=uz` speaks Uzbek. Your script runs as your own code, on this machine, for at most a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("number", nargs="?", help="of the exercise")
     parser.add_argument("--language", choices=NAMES, default="en")
-    given = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    given = parser.parse_args([f"--{word}" if word.startswith("language=") else word for word in words])
     cli.guarded(lambda: _act(given))
 
 

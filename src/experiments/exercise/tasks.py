@@ -58,7 +58,10 @@ class Task:
     def begun(self, script: str, language: Language) -> str:
         """Return a stage's script with the hole, or the fault."""
         title = textwrap.fill(f'"""{self.number:02}. {self.todo[language.name]}', WIDTH)
-        heading = f'{title}\n\npython -m experiments.exercise check {self.number:02}\n"""'
+        commands = (
+            f"python exercises/{self.name}.py exercises/rows.npz\npython -m experiments.exercise check {self.number:02}"
+        )
+        heading = f'{title}\n\n{commands}\n"""'
         body = script[script.index('"""', 3) + 3 :]
         if self.old:
             return heading + body.replace(self.old, self.new)
