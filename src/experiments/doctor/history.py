@@ -124,13 +124,16 @@ def _diverging(run: Trained) -> Found:
     if len(run.train) < 2:
         return None
     low, last = min(run.train), run.train[-1]
-    rises = sum(other > 1.2 * one > 0 for one, other in pairwise(run.train))
+    # Near 0 a loss doubles by one wrong row: what counts is a share of what was learnt.
+    learnt = (run.train[0] if math.isnan(run.untrained) else run.untrained) - low
+    rises = sum(other > 1.2 * one > 0 and other - one > 0.1 * learnt for one, other in pairwise(run.train))
     # An epoch's mean hardly rises where a training converges; above twice the start, the steps throw the weights about.
     oscillates, above = rises > max(1, len(run.train) // 4), last > 2 * run.untrained > 0
     said = (
         f"train/loss ends at {last:.4f}, after {low:.4f}, {rises} rises and {run.untrained:.4f} before the first step"
     )
-    return (said, run.rate(0.1)) if last > 1.5 * low > 0 or oscillates or above else None
+    ends = last > 1.5 * low > 0 and last - low > 0.15 * learnt
+    return (said, run.rate(0.1)) if ends or oscillates or above else None
 
 
 @rule("creeping")
