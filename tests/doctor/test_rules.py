@@ -325,7 +325,7 @@ def test_a_rule_over_the_journal_names_its_fault_and_is_silent_beside_it(name: s
 
 
 def test_a_loss_that_doubles_near_0_is_not_diverging() -> None:
-    doubled = run([0.15, 0.04, 0.01, 0.001], [0.361, 0.095, 0.003, 0.065], untrained=0.69)
+    doubled = run([0.15, 0.04, 0.05, 0.001], [0.361, 0.095, 0.003, 0.14], untrained=1.5)
     assert [finding.rule for finding in history.rule.findings(doubled)] == []
 
 

@@ -61,6 +61,11 @@ class Trained:
         return self.run.metrics.get("untrained/valid_loss", {}).get(0, math.nan) if fresh else math.nan
 
     @property
+    def learnt(self) -> float:
+        """How far the training loss fell: near 0 a loss doubles by one wrong row, so a share of this is what counts."""
+        return (self.train[0] if math.isnan(self.untrained) else self.untrained) - min(self.train)
+
+    @property
     def shares(self) -> list[float]:
         """Each class's share of the training rows, for one label a row and a loss that is an entropy; else empty."""
         data = self.run.start.data
@@ -124,8 +129,7 @@ def _diverging(run: Trained) -> Found:
     if len(run.train) < 2:
         return None
     low, last = min(run.train), run.train[-1]
-    # Near 0 a loss doubles by one wrong row: what counts is a share of what was learnt.
-    learnt = (run.train[0] if math.isnan(run.untrained) else run.untrained) - low
+    learnt = run.learnt
     rises = sum(other > 1.2 * one > 0 and other - one > 0.1 * learnt for one, other in pairwise(run.train))
     # An epoch's mean hardly rises where a training converges; above twice the start, the steps throw the weights about.
     oscillates, above = rises > max(1, len(run.train) // 4), last > 2 * run.untrained > 0
@@ -188,7 +192,7 @@ def _validation_better(run: Trained) -> Found:
     params = {key: value for key, value in run.run.start.params.items() if value not in ("null", "0", "0.0", "{}")}
     noise = any(key.startswith(("transforms", "loader.draw")) or key.endswith("dropout") for key in params)
     # Against the validation before the epoch, whose weights had seen less.
-    if noise or len(run.valid) < 2 or run.train[-1] < 2 * run.valid[-2] or run.valid[-2] <= 0:
+    if noise or len(run.valid) < 2 or run.train[-1] < 2 * run.valid[-2] + 0.1 * run.learnt or run.valid[-2] <= 0:
         return None
     said = f"valid/loss was {run.valid[-2]:.4f} before the last epoch, whose train/loss is {run.train[-1]:.4f}"
     return said, "check that validation rows are not training rows, and as hard"
