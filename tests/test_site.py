@@ -1,4 +1,4 @@
-"""The reference of the documentation site: each key, argument and flag has a text."""
+"""The documentation site: each key, argument and flag of its reference has a text, and links lead to its pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from docs.site import reference
+from docs.site import pages, reference
 
 from experiments.config import command_line, discovery
 from experiments.config.registry import Registry, register
@@ -47,3 +47,28 @@ def test_each_flag_has_a_help_text(command: str) -> None:
 def test_no_command_is_left_out() -> None:
     made = [path for path in (ROOT / "src").rglob("*.py") if re.search(r"\bcli\.parser\(", path.read_text("utf-8"))]
     assert len(made) == len(reference.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("source", "page", "text", "linked"),
+    [
+        ("docs/scale.md", "scale.md", "[a](decisions/runs.md#b)", "[a](decisions/runs.md#b)"),
+        ("docs/decisions/runs.md", "decisions/runs.md", "[a](../threat-model.md)", "[a](../threat-model.md)"),
+        ("README.md", "start.md", "[a](docs/scale.md#search)", "[a](scale.md#search)"),
+        ("docs/install.md", "install.md", "[a](../README.md)", "[a](start.md)"),
+        ("docs/tasks.md", "tasks.md", "[a](../README.md#b)", "[a](tour.md#b)"),
+        ("README.uz.md", "uz/start.md", "[a](README.md)", "[a](../start.md)"),
+        ("README.md", "tour.md", "[a](examples)", "a"),
+        ("README.md", "tour.md", "![a](docs/speed.png)", "![a](speed.png)"),
+        ("README.md", "tour.md", "[a](https://pytorch.org)", "[a](https://pytorch.org)"),
+        ("README.md", "tour.md", "```\nx[a](examples)\n```", "```\nx[a](examples)\n```"),
+    ],
+)
+def test_a_link_leads_to_the_page_in_the_site(source: str, page: str, text: str, linked: str, tmp_path: Path) -> None:
+    assert pages.relinked(text, ROOT / source, page, tmp_path) == linked
+    assert "speed.png" not in text or (tmp_path / "speed.png").is_file()
+
+
+def test_each_page_of_the_repository_is_in_the_site() -> None:
+    assert set((ROOT / "docs").rglob("*.md")) <= pages.sources().keys()
+    assert len(set(pages.sources().values())) == len(pages.sources())

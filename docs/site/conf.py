@@ -17,6 +17,7 @@ highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]  # JSON and Python with "…" in it
 html_theme = "pydata_sphinx_theme"
 html_title = "experiments"
+html_use_index = False
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 import shutil
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from docs.site import reference_pages, tutorial
@@ -28,24 +28,24 @@ TOP = {"CHANGELOG.md": "changes.md", "AGENTS.md": "programs.md", "CONTRIBUTING.m
 def write(folder: Path) -> None:
     """Write all pages into a folder, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
-    found = sources()
-    for source, page in found.items():
+    for source, page in sources().items():
         text = source.read_text(encoding="utf-8")
         parts = _split(source.name, text) if source.name in STARTS else {page: text}
         for name, part in parts.items():
-            _write(folder, name, _linked(part, source, name, found, folder))
+            _write(folder, name, relinked(part, source, name, folder))
     for name, text in (*reference_pages.pages(), *tutorial.pages()):
         path = folder / name
         kept = path.read_text(encoding="utf-8") + "\n" if path.is_file() else ""
         _write(folder, name, kept + text)
 
 
+@cache
 def sources() -> dict[Path, str]:
     """Return the pages of the repository, and where each is in the site."""
     own = {path: path.relative_to(SITE).as_posix() for path in SITE.rglob("*.md")}
     docs = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path not in own}
     top = {ROOT / name: page for name, page in TOP.items()} | {ROOT / name: each[0] for name, each in STARTS.items()}
-    return {path: page for path, page in sorted({**docs, **top, **own}.items())}
+    return dict(sorted({**docs, **top, **own}.items()))
 
 
 def _split(name: str, text: str) -> dict[str, str]:
@@ -55,9 +55,9 @@ def _split(name: str, text: str) -> dict[str, str]:
     return {start: begin.replace("# experiments", f"# {first}", 1), tour: f"# {second}\n{heading}{rest}"}
 
 
-def _linked(text: str, source: Path, page: str, found: dict[Path, str], folder: Path) -> str:
-    """Return a page's text with links that lead somewhere in the site."""
-    here = posixpath.dirname(page)
+def relinked(text: str, source: Path, page: str, folder: Path) -> str:
+    """Return a page's text with links that lead somewhere in the site; copy images into the folder."""
+    here, found = posixpath.dirname(page), sources()
 
     def link(match: re.Match[str]) -> str:
         image, label, name, anchor = match[1], match[2], match[3], match[4] or ""

@@ -1,4 +1,4 @@
-"""Writes the generated reference as pages: a page for each configuration group, each kind of component, the commands."""
+"""Writes the generated reference as pages: configuration groups, kinds of components, commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from unittest import mock
 
 from docs.site import reference
 from docs.site.reference import Entry
+
 from experiments.config import discovery
 from experiments.config.registry import Registry, register
 
-WIDTH = "110"  # of help texts
-FIXED = {"COLUMNS": WIDTH, "EXPERIMENTS_COMPONENTS": ""}
+FIXED = {"COLUMNS": "90", "EXPERIMENTS_COMPONENTS": ""}  # the width of help texts, and no own components
+TITLES = {"dataset": "Datasets", "model": "Models", "loss": "Losses", "step": "Steps", "optim": "Optimisers"}
+TITLES |= {"loader": "Loaders", "scheduler": "Schedulers", "transforms": "Transforms", "metrics": "Metrics"}
+TITLES |= {"callbacks": "Callbacks"}
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -50,8 +53,11 @@ def _search() -> str:
 
 def _components(registry: Registry) -> str:
     passed = f" The run passes `{', '.join(registry.takes)}` first." if registry.takes else ""
-    intro = f"Registered with `@experiments.register.{_attribute(registry)}`; chosen with `{registry.group}=NAME`.{passed}"
-    return f"# {registry.kind}\n\n{intro}\n\n" + "\n".join(_component(registry, name) for name in registry.names)
+    intro = (
+        f"Register with `@experiments.register.{_attribute(registry)}`; choose with `{registry.group}=NAME`.{passed}"
+    )
+    parts = [f"# {TITLES[registry.group]}\n", f"{intro}\n", *(_component(registry, name) for name in registry.names)]
+    return "\n".join(parts)
 
 
 def _attribute(registry: Registry) -> str:
@@ -80,13 +86,17 @@ def _commands() -> str:
 def table(entries: list[Entry]) -> str:
     """Return a table of keys or arguments."""
     typed = any(entry.type for entry in entries)
-    rows = [("key", *(["type"] if typed else []), "default", "what it is for")]
+    rows = [("argument" if typed else "key", *(["type"] if typed else []), "default", "what it is for")]
     rows += [("---",) * len(rows[0])]
     rows += [
-        (f"`{each.name}`", *([_cell(each.type)] if typed else []), f"`{_cell(each.default)}`", _cell(each.text))
+        (f"`{each.name}`", *([_cell(each.type)] if typed else []), _code(each.default), _cell(each.text))
         for each in entries
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('|', chr(92) + '|')}`"
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes the tutorial and the list of exercises as pages, in English and in Uzbek, from the stages' and exercises' files."""
+"""Writes the tutorial and the list of exercises as pages, in English and in Uzbek."""
 
 from __future__ import annotations
 
