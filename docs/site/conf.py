@@ -17,6 +17,11 @@ highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]  # JSON and Python with "…" in it
 html_theme = "pydata_sphinx_theme"
 html_title = "experiments"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_sidebars: dict[str, list[str]] = {
+    page: [] for page in ("index", "start", "exercises", "other-tools", "faq", "changes")
+}
 html_use_index = False
 html_show_sourcelink = False
 html_copy_source = False

@@ -66,7 +66,7 @@ def _attribute(registry: Registry) -> str:
 
 def _component(registry: Registry, name: str) -> str:
     component = registry.get(name)
-    text = inspect.cleandoc(component.factory.__doc__ or "").partition("\nArgs:")[0]
+    text = re.split(r"\n(?:Args|Raises|Returns):", inspect.cleandoc(component.factory.__doc__ or ""))[0]
     entries = reference.arguments_of(registry, name)
     declared = ", ".join(f"`{key}={value!r}`" for key, value in component.metadata.items())
     parts = [f"## {name}", _prose(text), f"Declares {declared}." if declared else "", table(entries) if entries else ""]
@@ -104,6 +104,7 @@ def _cell(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a text that is shown as it is: what is Markdown outside of code is escaped."""
+    """Return a text that is shown as it is: what is Markdown outside of code is escaped; a page's path is a link."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([*<\[\]_])", r"\\\1", part) for part in parts)
+    shown = "".join(part if part.startswith("`") else re.sub(r"([*<\[\]_])", r"\\\1", part) for part in parts)
+    return re.sub(r"\bdocs/([\w-]+)\.md\b", r"[\1](../../\1.md)", shown)
