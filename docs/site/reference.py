@@ -68,6 +68,14 @@ def keys_of(path: Path) -> list[Entry]:
     return [Entry(key, default, _text(key, known)) for key, default in _leaves(path)]
 
 
+def choices_of(path: Path) -> list[str]:
+    """Return the options of other groups that a file chooses, as on the command line."""
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    pairs = [pair for entry in settings.get("defaults", ()) if isinstance(entry, dict) for pair in entry.items()]
+    named = [(group.removeprefix("override ").lstrip("/"), option) for group, option in pairs if option]
+    return [f"{group}={option}" for group, option in named if group not in LOGGING]
+
+
 def _comments(path: Path) -> dict[str, str]:
     return comments(path.relative_to(CONF).as_posix())
 
@@ -179,7 +187,6 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 def search_keys() -> list[Entry]:
     """Return the keys of `hydra/sweeper=optuna`, which is a class."""
-    found = re.findall(
-        r"^    (?!_|sampler)(\w+): .*? = (.+?)(?:  # (.+))?$", inspect.getsource(SearchConfig), re.MULTILINE
-    )
-    return [Entry(name, value, text) for name, value, text in found if name != "defaults"]
+    line = re.compile(r"^    ([a-z]\w*): .*?(?:  # (.+))?$", re.MULTILINE)
+    found = [each for each in line.findall(inspect.getsource(SearchConfig)) if each[0] not in ("defaults", "sampler")]
+    return [Entry(name, _as_yaml(getattr(SearchConfig(), name)), text) for name, text in found]

@@ -36,14 +36,15 @@ def pages() -> Iterator[tuple[str, str]]:
 
 def _group(group: str, paths: list[Path]) -> str:
     if not group:
-        return f"# The root\n\n{_prose(reference.heading_of(paths[0]))}\n\n{table(reference.keys_of(paths[0]))}"
-    options = [f"## {path.stem}\n\n{_prose(reference.heading_of(path))}\n\n{_keys(path)}" for path in paths]
+        return f"# The root\n\n{_option(paths[0])}"
+    options = [f"## {path.stem}\n\n{_option(path)}" for path in paths]
     return f"# {group}\n\nChoose with `{group}=OPTION`.\n\n" + "\n".join(options)
 
 
-def _keys(path: Path) -> str:
-    keys = reference.keys_of(path)
-    return table(keys) if keys else "It has no keys.\n"
+def _option(path: Path) -> str:
+    keys, choices = reference.keys_of(path), ", ".join(f"`{each}`" for each in reference.choices_of(path))
+    parts = [_prose(reference.heading_of(path)), f"Chooses {choices}." if choices else "", table(keys) if keys else ""]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _search() -> str:
