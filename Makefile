@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run ui compare quick test test-all coverage lint lock setup clean
+.PHONY: run ui compare quick test test-all coverage lint docs lock setup clean
 
 ## train (by default the tutorial's fourteen stages), e.g. make run ARGS="model=cnn_adaptive optim=sgd_momentum"
 run: ARGS ?= experiment=tutorial
@@ -44,6 +44,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/lock.py .ci/lowest.py
 	$(BIN)/lint-imports
+
+## the documentation site, in build/site/index.html
+docs: $(INSTALLED)
+	rm -rf build/site build/site-source build/site-cache
+	mkdir -p build/site-source
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d build/site-cache build/site-source build/site
 
 ## requirements.lock anew, after pyproject.toml or constraints.txt changed (Python 3.11 on Linux x86_64)
 lock: $(INSTALLED)

@@ -32,37 +32,76 @@ def accuracy(pred: Tensor, target: Tensor) -> Tensor:
 
 @register.metric("f1", over="pass", yields=True)
 def f1(data: DataSpec, *, average: Average = "macro", logits: bool = True, ignore_index: Label = None) -> Any:
-    """Return the harmonic mean of precision and recall."""
+    """Return the harmonic mean of precision and recall.
+
+    Args:
+        data: what the dataset declares.
+        average: macro, the mean over classes; micro, over all rows; weighted, by rows of a class; binary, of class 1.
+        logits: whether the model returns logits; false for probabilities.
+        ignore_index: a label whose places do not count; null for none.
+    """
     return _classified("F1Score", data, average, logits, ignore_index)
 
 
 @register.metric("precision", over="pass", yields=True)
 def precision(data: DataSpec, *, average: Average = "macro", logits: bool = True, ignore_index: Label = None) -> Any:
-    """Return the share of right labels among those predicted as a class."""
+    """Return the share of right labels among those predicted as a class.
+
+    Args:
+        data: what the dataset declares.
+        average: macro, the mean over classes; micro, over all rows; weighted, by rows of a class; binary, of class 1.
+        logits: whether the model returns logits; false for probabilities.
+        ignore_index: a label whose places do not count; null for none.
+    """
     return _classified("Precision", data, average, logits, ignore_index)
 
 
 @register.metric("recall", over="pass", yields=True)
 def recall(data: DataSpec, *, average: Average = "macro", logits: bool = True, ignore_index: Label = None) -> Any:
-    """Return the share of a class's labels that are predicted as it."""
+    """Return the share of a class's labels that are predicted as it.
+
+    Args:
+        data: what the dataset declares.
+        average: macro, the mean over classes; micro, over all rows; weighted, by rows of a class; binary, of class 1.
+        logits: whether the model returns logits; false for probabilities.
+        ignore_index: a label whose places do not count; null for none.
+    """
     return _classified("Recall", data, average, logits, ignore_index)
 
 
 @register.metric("iou", over="pass", yields=True)
 def iou(data: DataSpec, *, average: Average = "macro", logits: bool = True, ignore_index: Label = None) -> Any:
-    """Return the intersection over the union of predicted and right labels, the Jaccard index."""
+    """Return the intersection over the union of predicted and right labels, the Jaccard index.
+
+    Args:
+        data: what the dataset declares.
+        average: macro, the mean over classes; micro, over all rows; weighted, by rows of a class; binary, of class 1.
+        logits: whether the model returns logits; false for probabilities.
+        ignore_index: a label whose places do not count; null for none.
+    """
     return _classified("JaccardIndex", data, average, logits, ignore_index)
 
 
 @register.metric("auroc", over="pass", yields=True)
 def auroc(data: DataSpec, *, average: Average = "macro", logits: bool = True, thresholds: Label = None) -> Any:
-    """Return the area under the ROC curve: exact, with all predictions kept on the device, or by some thresholds."""
+    """Return the area under the ROC curve: exact, with all predictions kept on the device, or by some thresholds.
+
+    Args:
+        data: what the dataset declares.
+        average: macro, the mean over classes; micro, over all rows; weighted, by rows of a class; binary, of class 1.
+        logits: whether the model returns logits; false for probabilities.
+        thresholds: how many thresholds approximate it; null for the exact area.
+    """
     return _classified("AUROC", data, average, logits, None, thresholds=thresholds)
 
 
 @register.metric("r2", over="pass", targets="reals", yields=True)
 def r2(*, average: Literal["uniform_average", "variance_weighted"] = "uniform_average") -> Any:
-    """Return the coefficient of determination, averaged over the columns."""
+    """Return the coefficient of determination, averaged over the columns.
+
+    Args:
+        average: uniform_average, all columns alike; variance_weighted, by a column's variance.
+    """
     # In float64, since squares of large numbers cancel.
     return Prepared(
         _torchmetrics().R2Score(multioutput=average),
@@ -72,7 +111,11 @@ def r2(*, average: Literal["uniform_average", "variance_weighted"] = "uniform_av
 
 @register.metric("perplexity", over="pass", targets="classes", yields=True)
 def perplexity(*, ignore_index: Label = None) -> Any:
-    """Return the exponential of the labels' mean negative log-likelihood, from logits (n, classes, ...)."""
+    """Return the exponential of the labels' mean negative log-likelihood, from logits (n, classes, ...).
+
+    Args:
+        ignore_index: a label whose places do not count; null for none.
+    """
     return Prepared(
         _torchmetrics(".text").Perplexity(ignore_index=ignore_index),
         lambda pred, target: (pred.movedim(1, -1).reshape(1, -1, pred.shape[1]), target.reshape(1, -1)),

@@ -16,7 +16,7 @@ def described(shown: str) -> str:
     """Return Hydra's help with a comment after each key of its configuration that has one."""
     before, heading, config = shown.partition("== Config ==")
     lines = config.splitlines()
-    known = {**_comments("config.yaml"), **_of_groups(lines)}
+    known = {**comments("config.yaml"), **_of_groups(lines)}
     paths = dict(_paths(lines))
     said = {number: known[path] for number, path in paths.items() if path in known}
     shown = "\n".join(f"{line:{COLUMN}}  # {said[n]}" if n in said else line for n, line in enumerate(lines))
@@ -31,14 +31,14 @@ def _of_groups(lines: list[str]) -> Mapping[str, str]:
         value = lines[number].partition(":")[2].strip()
         option = value if key == "name" else key
         if option and "." not in option and resources.files(SHIPPED[0]).joinpath(group, f"{option}.yaml").is_file():
-            comments = _comments(f"{group}/{option}.yaml")
-            heading = comments.pop("", None)
-            found |= {f"{group}.{name}": comment for name, comment in comments.items()}
+            texts = comments(f"{group}/{option}.yaml")
+            heading = texts.pop("", None)
+            found |= {f"{group}.{name}": text for name, text in texts.items()}
             found |= {f"{group}.{key}": heading} if heading else {}
     return found
 
 
-def _comments(file: str) -> dict[str, str]:
+def comments(file: str) -> dict[str, str]:
     """Return a file's comments by dotted key: the one beside it, else those above it; that of the file by ''."""
     lines = (resources.files(SHIPPED[0]) / file).read_text(encoding="utf-8").splitlines()
     above, found, paths = list[str](), dict[str, str](), dict(_paths(lines))

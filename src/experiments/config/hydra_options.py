@@ -22,7 +22,7 @@ class SearchConfig:
     sampler: Any = MISSING
     objectives: list[str] = field(default_factory=lambda: ["best/valid_loss"])  # metrics of a run
     direction: Any = "minimize"  # or maximize; of each objective, or one for all
-    n_trials: int = 20
+    n_trials: int = 20  # how many runs
     n_jobs: Any = None  # trials at once, each chosen without the results of the others; null: what suits the launcher
     seed: Any = "${seed}"  # of the sampler
     rungs: str = "full"  # halving: train 1, 3, 9, ... epochs, keep the best third; one_epoch: keep the best few; full

@@ -59,9 +59,9 @@ class Progress:
 def main(arguments: list[str] | None = None) -> None:
     """Do what is asked for; exit code 1 where an answer is not right yet."""
     parser = cli.parser("exercise", __doc__)
-    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("action", choices=ACTIONS, help="see above")
     parser.add_argument("number", nargs="?", help="of the exercise")
-    parser.add_argument("--language", choices=NAMES, default="en")
+    parser.add_argument("--language", choices=NAMES, default="en", help="of the texts (default: %(default)s)")
     words = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args([f"--{word}" if word.startswith("language=") else word for word in words])
     cli.guarded(lambda: _act(given))

@@ -1,0 +1,36 @@
+"""Configures Sphinx: `make docs`. The pages are collected and generated before Sphinx reads them."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from docs.site import pages  # noqa: E402  # found by the line above
+
+pages.write(ROOT / "build" / "site-source")
+
+project = "experiments"
+extensions = ["myst_parser"]
+myst_heading_anchors = 4
+highlight_language = "none"
+suppress_warnings = ["misc.highlighting_failure"]  # JSON and Python with "…" in it
+html_theme = "pydata_sphinx_theme"
+html_title = "experiments"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_sidebars: dict[str, list[str]] = {
+    page: [] for page in ("index", "start", "exercises", "other-tools", "faq", "changes")
+}
+html_use_index = False
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": [],
+    "footer_end": [],
+    "header_links_before_dropdown": 6,
+    "navbar_end": ["theme-switcher"],
+}

@@ -1,0 +1,84 @@
+"""Collects the pages of the site in one folder: those of the repository, and those that are generated.
+
+The repository's pages stay the source. Their links to other pages lead to these in the site, their images are copied,
+and a link to any other file of the repository becomes its text.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+
+from docs.site import reference_pages, tutorial
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SITE = DOCS / "site"
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]*)(#[^)\s]+)?\)")
+FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+STARTS = {"README.md": ("start.md", "tour.md", "Start in five minutes", "Tour")}
+STARTS["README.uz.md"] = ("uz/start.md", "uz/tour.md", "Besh daqiqada boshlash", "Imkoniyatlar")
+TOP = {"CHANGELOG.md": "changes.md", "AGENTS.md": "programs.md", "CONTRIBUTING.md": "contributing.md"}
+
+
+def write(folder: Path) -> None:
+    """Write all pages into a folder, which is emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for source, page in sources().items():
+        text = source.read_text(encoding="utf-8")
+        parts = _split(source.name, text) if source.name in STARTS else {page: text}
+        for name, part in parts.items():
+            _write(folder, name, relinked(part, source, name, folder))
+    for name, text in (*reference_pages.pages(), *tutorial.pages()):
+        path = folder / name
+        kept = path.read_text(encoding="utf-8") + "\n" if path.is_file() else ""
+        _write(folder, name, kept + text)
+
+
+@cache
+def sources() -> dict[Path, str]:
+    """Return the pages of the repository, and where each is in the site."""
+    own = {path: path.relative_to(SITE).as_posix() for path in SITE.rglob("*.md")}
+    docs = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path not in own}
+    top = {ROOT / name: page for name, page in TOP.items()} | {ROOT / name: each[0] for name, each in STARTS.items()}
+    return dict(sorted({**docs, **top, **own}.items()))
+
+
+def _split(name: str, text: str) -> dict[str, str]:
+    """Return a README as two pages: its first section, and the others."""
+    start, tour, first, second = STARTS[name]
+    begin, heading, rest = text.partition("\n## ")
+    return {start: begin.replace("# experiments", f"# {first}", 1), tour: f"# {second}\n{heading}{rest}"}
+
+
+def relinked(text: str, source: Path, page: str, folder: Path) -> str:
+    """Return a page's text with links that lead somewhere in the site; copy images into the folder."""
+    here, found = posixpath.dirname(page), sources()
+
+    def link(match: re.Match[str]) -> str:
+        image, label, name, anchor = match[1], match[2], match[3], match[4] or ""
+        target = Path(os.path.normpath(source.parent / name)) if name else source
+        to = found.get(target)
+        if to is not None:
+            to = STARTS[target.name][1] if anchor and target.name in STARTS else to
+        elif target.suffix in (".png", ".json"):
+            to = target.name
+            _copy(target, folder / to)
+        return f"{image}[{label}]({posixpath.relpath(to, here or '.')}{anchor})" if to else label
+
+    return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in FENCE.split(text))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
