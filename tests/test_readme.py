@@ -1,4 +1,4 @@
-"""README.uz.md is README.md in Uzbek: section by section, with the same code, plots and tables."""
+"""README and tour in Uzbek are those in English: section by section, with the same code, plots and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import yaml
 
 from tests.support.places import ROOT
 
-ENGLISH, UZBEK = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.uz.md"))
+NAMES = (("README.md", "README.uz.md"), ("docs/tour.md", "docs/uz/tour.md"))
+PAGES = [[(ROOT / name).read_text(encoding="utf-8") for name in pair] for pair in NAMES]
+ENGLISH, UZBEK = PAGES[1]
+each_pair = pytest.mark.parametrize(("english", "uzbek"), PAGES, ids=["README", "tour"])
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 STAGES = sorted((ROOT / "conf" / "stage").glob("*.yaml"))
 
@@ -28,25 +31,29 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
 
-def test_the_headings_have_the_same_levels() -> None:
-    assert headings(UZBEK) == headings(ENGLISH)
+@each_pair
+def test_the_headings_have_the_same_levels(english: str, uzbek: str) -> None:
+    assert headings(uzbek) == headings(english)
 
 
-def test_the_code_is_the_same_to_the_byte() -> None:
-    assert CODE.findall(UZBEK) == CODE.findall(ENGLISH)
+@each_pair
+def test_the_code_is_the_same_to_the_byte(english: str, uzbek: str) -> None:
+    assert CODE.findall(uzbek) == CODE.findall(english)
 
 
-def test_each_section_has_the_same_code_images_and_tables() -> None:
-    for english, uzbek in zip(sections(ENGLISH), sections(UZBEK), strict=True):
-        for part in (r"^```", r"!\[[^]]*\]\(([^)]*)\)", r"^\|"):
-            found = [re.findall(part, text, re.MULTILINE) for text in (english, uzbek)]
-            assert found[0] == found[1], english.splitlines()[:1]
+@each_pair
+def test_each_section_has_the_same_code_images_and_tables(english: str, uzbek: str) -> None:
+    for one, other in zip(sections(english), sections(uzbek), strict=True):
+        for part in (r"^```", r"!\[[^]]*\]\((?:\.\./)?([^)]*)\)", r"^\|"):
+            found = [re.findall(part, text, re.MULTILINE) for text in (one, other)]
+            assert found[0] == found[1], one.splitlines()[:1]
 
 
-def test_each_section_names_the_same_options_and_commands() -> None:
-    for english, uzbek in zip(sections(ENGLISH), sections(UZBEK), strict=True):
-        found = [set(re.findall(r"`([^`\n]+)`", CODE.sub("", text))) for text in (english, uzbek)]
-        assert found[0] == found[1], english.splitlines()[:1]
+@each_pair
+def test_each_section_names_the_same_options_and_commands(english: str, uzbek: str) -> None:
+    for one, other in zip(sections(english), sections(uzbek), strict=True):
+        found = [set(re.findall(r"`([^`\n]+)`", CODE.sub("", text))) for text in (one, other)]
+        assert found[0] == found[1], one.splitlines()[:1]
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)

@@ -56,12 +56,12 @@ def test_no_command_is_left_out() -> None:
         ("docs/decisions/runs.md", "decisions/runs.md", "[a](../threat-model.md)", "[a](../threat-model.md)"),
         ("README.md", "start.md", "[a](docs/scale.md#search)", "[a](scale.md#search)"),
         ("docs/install.md", "install.md", "[a](../README.md)", "[a](start.md)"),
-        ("docs/tasks.md", "tasks.md", "[a](../README.md#b)", "[a](tour.md#b)"),
+        ("docs/tasks.md", "tasks.md", "[a](tour.md#b)", "[a](tour.md#b)"),
         ("README.uz.md", "uz/start.md", "[a](README.md)", "[a](../start.md)"),
-        ("README.md", "tour.md", "[a](examples)", "a"),
-        ("README.md", "tour.md", "![a](docs/speed.png)", "![a](speed.png)"),
-        ("README.md", "tour.md", "[a](https://pytorch.org)", "[a](https://pytorch.org)"),
-        ("README.md", "tour.md", "```\nx[a](examples)\n```", "```\nx[a](examples)\n```"),
+        ("docs/tour.md", "tour.md", "[a](../examples)", "a"),
+        ("docs/uz/tour.md", "uz/tour.md", "![a](../speed.png)", "![a](../speed.png)"),
+        ("docs/tour.md", "tour.md", "[a](https://pytorch.org)", "[a](https://pytorch.org)"),
+        ("docs/tour.md", "tour.md", "```\nx[a](examples)\n```", "```\nx[a](examples)\n```"),
     ],
 )
 def test_a_link_leads_to_the_page_in_the_site(source: str, page: str, text: str, linked: str, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ DOCS = ROOT / "docs"
 SITE = DOCS / "site"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]*)(#[^)\s]+)?\)")
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
-STARTS = {"README.md": ("start.md", "tour.md", "Start in five minutes", "Tour")}
-STARTS["README.uz.md"] = ("uz/start.md", "uz/tour.md", "Besh daqiqada boshlash", "Imkoniyatlar")
-TOP = {"CHANGELOG.md": "changes.md", "AGENTS.md": "programs.md", "CONTRIBUTING.md": "contributing.md"}
+STARTS = {"README.md": "Start in five minutes", "README.uz.md": "Besh daqiqada boshlash"}
+TOP = {"README.md": "start.md", "README.uz.md": "uz/start.md", "CHANGELOG.md": "changes.md", "AGENTS.md": "programs.md"}
+TOP["CONTRIBUTING.md"] = "contributing.md"
 
 
 def write(folder: Path) -> None:
@@ -30,9 +30,9 @@ def write(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for source, page in sources().items():
         text = source.read_text(encoding="utf-8")
-        parts = _split(source.name, text) if source.name in STARTS else {page: text}
-        for name, part in parts.items():
-            _write(folder, name, relinked(part, source, name, folder))
+        if source.name in STARTS:
+            text = text.replace("# experiments", f"# {STARTS[source.name]}", 1)
+        _write(folder, page, relinked(text, source, page, folder))
     for name, text in (*reference_pages.pages(), *tutorial.pages()):
         path = folder / name
         kept = path.read_text(encoding="utf-8") + "\n" if path.is_file() else ""
@@ -44,15 +44,8 @@ def sources() -> dict[Path, str]:
     """Return the pages of the repository, and where each is in the site."""
     own = {path: path.relative_to(SITE).as_posix() for path in SITE.rglob("*.md")}
     docs = {path: path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path not in own}
-    top = {ROOT / name: page for name, page in TOP.items()} | {ROOT / name: each[0] for name, each in STARTS.items()}
+    top = {ROOT / name: page for name, page in TOP.items()}
     return dict(sorted({**docs, **top, **own}.items()))
-
-
-def _split(name: str, text: str) -> dict[str, str]:
-    """Return a README as two pages: its first section, and the others."""
-    start, tour, first, second = STARTS[name]
-    begin, heading, rest = text.partition("\n## ")
-    return {start: begin.replace("# experiments", f"# {first}", 1), tour: f"# {second}\n{heading}{rest}"}
 
 
 def relinked(text: str, source: Path, page: str, folder: Path) -> str:
@@ -63,9 +56,7 @@ def relinked(text: str, source: Path, page: str, folder: Path) -> str:
         image, label, name, anchor = match[1], match[2], match[3], match[4] or ""
         target = Path(os.path.normpath(source.parent / name)) if name else source
         to = found.get(target)
-        if to is not None:
-            to = STARTS[target.name][1] if anchor and target.name in STARTS else to
-        elif target.suffix in (".png", ".json"):
+        if to is None and target.suffix in (".png", ".json"):
             to = target.name
             _copy(target, folder / to)
         return f"{image}[{label}]({posixpath.relpath(to, here or '.')}{anchor})" if to else label

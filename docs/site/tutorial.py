@@ -73,7 +73,7 @@ def _page(name: str, tutorial: Mapping[str, Any], before: Mapping[str, str], now
         values = "\n".join(f"- `{metric}`: {_numbers(value)}" for metric, value in prints.items())
         parts.append(f"## {say['prints']}\n\n{values}")
     run, start = f"python -m experiments stage={name}", f"python -m experiments.exercise start {number}"
-    run, start = (run, start) if to == "en" else (f"{run} language={to}", f"{start} --language {to}")
+    run, start = (run, start) if to == "en" else (f"{run} language={to}", f"{start} language={to}")
     parts.append(f"## {say['run']}\n\n```bash\n{run}\n```")
     parts.append(f"## {say['self']}\n\n```bash\n{start}\n```")
     return "\n\n".join(parts) + "\n"

@@ -98,7 +98,7 @@ def test_a_translation_has_the_texts_placeholders(text: str) -> None:
     assert fields(CATALOGUE[text]) == fields(text)
 
 
-@pytest.mark.parametrize("path", ["README.uz.md", "src/experiments/config/uz.yaml", *sorted(STAGES)])
+@pytest.mark.parametrize("path", ["README.uz.md", "docs/uz/tour.md", "src/experiments/config/uz.yaml", *sorted(STAGES)])
 def test_the_apostrophe_has_one_form(path: str) -> None:
     assert re.findall("[\u2018\u2019\u02bb\u02bc]", (ROOT / path).read_text(encoding="utf-8")) == []
 
