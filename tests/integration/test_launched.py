@@ -20,7 +20,8 @@ from tests.support.tracked import eventually, run_of, store_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-LAUNCHERS = ("slots", "joblib", "submitit_local", "ray")
+RAY = pytest.param("ray", marks=pytest.mark.nightly)
+LAUNCHERS = ("slots", "joblib", "submitit_local", RAY)
 NO_RETRIES = {"ray": ["hydra.launcher.ray.remote.max_retries=0"], "slots": ["hydra.launcher.max_retries=0"]}
 ALL = ["FINISHED"] * JOBS
 EXTRAS = {
@@ -132,7 +133,7 @@ def test_one_resume_trains_what_did_not_finish_and_nothing_else(disturbed: Place
     assert (parent.info.status, [child.info.status for child in children]) == ("FINISHED", ALL)
 
 
-@pytest.mark.parametrize("name", ["slots", "ray"])
+@pytest.mark.parametrize("name", ["slots", RAY])
 def test_a_job_that_is_started_again_goes_on_where_it_was(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_job_that_is_started_again_goes_on_where_it_was(
     assert [child.info.status for child in children] == ALL
 
 
+@pytest.mark.nightly
 def test_a_ray_node_that_dies_costs_no_job(tmp_path: Path, basic: Place) -> None:
     if find_spec("hydra_plugins.hydra_ray_launcher") is None:
         pytest.skip("hydra_ray_launcher is not installed")

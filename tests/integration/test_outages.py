@@ -127,7 +127,9 @@ def summarised(cli: Cli, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("race", range(RACES))
-@pytest.mark.parametrize("apart", [False, True], ids=["one TMPDIR", "a TMPDIR each"])
+@pytest.mark.parametrize(
+    "apart", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["one TMPDIR", "a TMPDIR each"]
+)
 def test_eight_processes_at_once_make_one_store_with_eight_finished_runs(
     apart: bool, race: int, workplace: Path
 ) -> None:

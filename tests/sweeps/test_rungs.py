@@ -129,6 +129,7 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_ray_decides_alike(one_by_one: Path, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     with contextlib.ExitStack() as owned:
@@ -143,7 +144,7 @@ def test_ray_decides_alike(one_by_one: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHED)
+@pytest.mark.parametrize("launcher", ["slots", "joblib", pytest.param("submitit_local", marks=pytest.mark.nightly)])
 def test_trials_side_by_side_are_decided_alike(launcher: str, one_by_one: Path, cli: Cli, workplace: Path) -> None:
     if launcher != "slots":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
