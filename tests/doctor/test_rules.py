@@ -352,6 +352,13 @@ def test_other_softmaxes_before_the_loss_are_named(last: nn.Module, observed: Ca
     assert "probabilities-before-loss" in observed(net(Net, last), "c")
 
 
+def test_a_warm_up_from_0_is_examined(
+    observed: Callable[[Case, str], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_rate", lambda runner: 0.0)
+    assert observed(net(), "c") == set()
+
+
 def test_a_dropout_that_is_no_module_is_named(observed: Callable[[Case, str], set[str]]) -> None:
     assert "dropout" in observed(net(MostlyDropped), "c")
 

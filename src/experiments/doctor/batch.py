@@ -134,7 +134,7 @@ def observe(prepared: Preparation) -> Batch:
         unsaved=tuple(n for n, value in _outside(runner.model).items() if n in outside and _differs(outside[n], value)),
         losses=(loss, _loss(prepared, runner, xb, yb)),
         steps=max(MIN_STEPS, prepared.root.epochs * runner.steps / prepared.root.accumulate),
-        rate=prepared.root.optim.get("lr", first_rate) / first_rate,
+        rate=prepared.root.optim.get("lr", first_rate) / first_rate if first_rate else math.inf,  # a warm-up from 0
         overfit=_overfit(prepared) if not failed and _is_floored(prepared, runner) else None,
         failed=failed,
     )

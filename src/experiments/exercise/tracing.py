@@ -129,7 +129,7 @@ class _Watch:
             moved = self.batch is not None and self.batch.data_ptr() in self.places
             batch = None if self.batch is None else self.batch.detach().clone()
             step = Step(weights, float(loss.detach()), batch, moved, self.moves)
-            backward(loss, *given, **named)  # type: ignore[no-untyped-call]
+            backward(loss, *given, **named)  # type: ignore[no-untyped-call]  # torch's own
             step.gradients = {name: p.grad.clone() for name, p in self._parameters() if p.grad is not None}
             self.found.steps.append(step)
             self.moves, self.graded = 0, 0
@@ -142,13 +142,13 @@ class _Watch:
                 self.moves += 1
             return result
 
-        Tensor.backward, Tensor.to = stepped, moved  # type: ignore[method-assign,assignment]
+        Tensor.backward, Tensor.to = stepped, moved  # type: ignore[method-assign,assignment]  # there is no hook
         hook = nn.modules.module.register_module_forward_pre_hook(self._called)
         try:
             yield
         finally:
             hook.remove()
-            Tensor.backward, Tensor.to = backward, to  # type: ignore[method-assign]
+            Tensor.backward, Tensor.to = backward, to  # type: ignore[method-assign]  # likewise
             torch.set_num_threads(threads)
 
     def printed(self, *said: Any, **_: Any) -> None:
