@@ -184,7 +184,7 @@ def test_a_line_that_is_written_while_the_live_ones_change_leaves_none_of_these(
     monkeypatch.setattr(live, "PER_SECOND", 500)
     with live.phase("job", 3), live.phase("epoch", 3):
         live._made(False).print(Slow())  # type: ignore[union-attr]
-    assert [line for line in Shown(0, screen.getvalue(), 0).screen if line] == ["a line"]
+    assert [line for line in Shown(0, screen.getvalue(), 0, 0).screen if line] == ["a line"]
 
 
 def test_no_other_handler_writes_log_lines_on_a_terminal() -> None:

@@ -12,18 +12,26 @@ import sys
 import termios
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import psutil
 
 CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\]8;[^\x1b]*\x1b\\")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A recording: the exit code, all that was written, and the longest time without a sign of life."""
+    """A recording: the exit code, all that was written, and the longest times without a sign of life, in seconds.
+
+    `busy` is the command's processor time between two signs, which a busy machine hardly makes longer; `silent` is the
+    time on the clock.
+    """
 
     code: int
     text: str
-    longest_silence: float
+    busy: float
+    silent: float
 
     @property
     def screen(self) -> list[str]:
@@ -60,13 +68,24 @@ def run(folder: Path, *arguments: str, columns: int = 80, **environment: str) ->
         cwd=folder, stdin=its, stdout=its, stderr=its, env=kept | {"TERM": "xterm-256color"} | environment,
     )  # fmt: skip
     os.close(its)
-    written, longest, last = b"", 0.0, time.monotonic()
+    written, signs = b"", [(time.monotonic(), 0.0)]
     while part := _read(ours):
-        now = time.monotonic()
-        written, longest, last = written + part, max(longest, now - last), now
+        written += part
+        signs.append((time.monotonic(), _used(process, signs[-1][1])))
     os.close(ours)
     code = process.wait()
-    return Shown(code, written.decode(), max(longest, time.monotonic() - last))
+    signs.append((time.monotonic(), signs[-1][1]))
+    gaps = [(now - last, used - before) for (last, before), (now, used) in pairwise(signs)]
+    return Shown(code, written.decode(), busy=max(used for _, used in gaps), silent=max(clock for clock, _ in gaps))
+
+
+def _used(process: subprocess.Popen[bytes], before: float) -> float:
+    """Return the processor time of a process so far; `before` where it has ended."""
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return before
+    return max(before, float(times.user + times.system))
 
 
 def _read(terminal: int) -> bytes:
