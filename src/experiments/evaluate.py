@@ -2,7 +2,8 @@
 
 RUN is a run's folder, its MLflow id or latest. Without overrides the metrics are those of the epoch that its weights
 are of (the last, or the best where early_stopping restored it), bit for bit on the same machine; with
-dataset=fashion_mnist, for example, those on other data that the model takes. Each is printed in full. Where
+dataset=fashion_mnist, for example, those on other data that the model takes. Each is printed in full. With
+--split test each look at the test rows is counted in the run, since nothing may be chosen by them. Where
 early_stopping restored the best epoch and loader.valid_shuffle is on, they are means over the last epoch's batches.
 """
 
@@ -30,6 +31,7 @@ class Evaluation:
         weights: of which epoch, the last or the best.
         overrides: of the run's settings.
         metrics: by name.
+        test_looks: how often the run's test rows were looked at, with this one.
     """
 
     run: Path
@@ -37,6 +39,7 @@ class Evaluation:
     weights: str
     overrides: Sequence[str]
     metrics: Mapping[str, float]
+    test_looks: int
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,12 +56,16 @@ def main(arguments: list[str] | None = None) -> None:
 def _evaluate(given: argparse.Namespace) -> None:
     folder = find(given.run)
     work_in(run_in(folder).start.place)
+    from experiments.runs import ledger
     from experiments.runs.evaluation import evaluate  # needs torch
 
     metrics = evaluate(folder, given.overrides, split=given.split, weights=given.weights)
-    answer.give(Evaluation(folder, given.split, given.weights, given.overrides, metrics))
+    looks = ledger.looks(folder)
+    answer.give(Evaluation(folder, given.split, given.weights, given.overrides, metrics, looks))
     for name, value in metrics.items():
         print(name, repr(value))
+    if given.split == "test":
+        print(f"test rows of this run: looked at {looks} time{'s' * (looks != 1)}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from tests.support.places import ROOT
 
 CONF = ROOT / "conf"
 MODELS = (
-    "autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic, logistic_logits, logistic_parameters, logistic_tensors, "
-    "lstm, mlp, resnet_small, transformer_small, unet_small"
+    "autoencoder, cnn, cnn_adaptive, cnn_norm, cnn_sequential, logistic, logistic_logits, logistic_parameters, "
+    "logistic_tensors, lstm, mlp, resnet_small, transformer_small, unet_small"
 )
 
 

@@ -14,7 +14,7 @@ from experiments.data.split import Split
 from experiments.data.splits import DataSpec, Splits
 from experiments.data.tensors import is_image
 from experiments.errors import ConfigError, Fault
-from experiments.runs import load
+from experiments.runs import ledger, load
 from experiments.runs.find import folder_of
 from experiments.seeds import noise_state, same_noise
 from experiments.training import build, describe
@@ -34,6 +34,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the loss and the metrics of a run's trained model over a split, by name (`valid/loss`).
 
+    A measurement on the test rows of the run's own dataset is counted in its folder, and in MLflow as a tag.
+
     Args:
         run: its folder, its MLflow id, or what `experiments.run` returned.
         overrides: what differs from the run: `["dataset=fashion_mnist", "device=cpu"]`.
@@ -42,10 +44,13 @@ def evaluate(
         output_root: where a run with an id is searched.
 
     Raises:
-        ConfigError: there is no such run, split or weights, or the dataset does not fit the model.
+        ConfigError: there is no such run, split or weights, the dataset does not fit the model, or the test rows are
+            those of a run that has not ended.
         DataError: the dataset is unavailable.
     """
     folder = folder_of(run, output_root)
+    if split == "test":
+        ledger.require_ended(folder)
     # A graph holds training steps, and none is taken here.
     root = load.configuration(folder, ["device.graph=false", *overrides])
     build.forget_dataset()
@@ -62,6 +67,8 @@ def evaluate(
         metrics = runner.evaluate(epoch)
         if not same_noise(before, noise_state(device)):
             log.warning("The model, the loader or a transform draws noise in evaluation: a repeat draws other numbers.")
+    if split == "test" and splits.spec.name == load.data_spec(folder).name:
+        ledger.add(folder)
     return {f"{split}/{name}": value for name, value in metrics.items()}
 
 

@@ -1,7 +1,8 @@
-"""Stages 10 to 14: three stride-2 convolutions, first fixed to 28x28, then for images of any size."""
+"""Three stride-2 convolutions: of stages 10 to 14, fixed to 28x28, then for images of any size; and with batch norm."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -79,3 +80,21 @@ def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Mod
         nn.AdaptiveAvgPool2d(1),
         Lambda(lambda x: x.view(x.size(0), -1)),
     )
+
+
+@register.model("cnn_norm", input="image", channels_last=True)
+def cnn_norm(data: DataSpec, *, width: Annotated[int, Ge(1)] = 24) -> nn.Module:
+    """Beyond the tutorial: each convolution with batch norm and twice as wide as the last, then a linear layer."""
+    channels, height, columns = data.shape
+    return nn.Sequential(
+        *_halved(channels, width, 5),
+        *_halved(width, 2 * width, 3),
+        *_halved(2 * width, 4 * width, 3),
+        nn.Flatten(),
+        nn.Linear(4 * width * math.ceil(height / 8) * math.ceil(columns / 8), data.outputs),
+    )
+
+
+def _halved(channels: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(channels, outputs, kernel, stride=2, padding=kernel // 2, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
