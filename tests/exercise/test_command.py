@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 
 from experiments.exercise import __main__ as exercise
-from experiments.exercise import checking
-from experiments.exercise.checking import Checked, check, exported
-from experiments.exercise.tasks import task
+from experiments.exercise import checking, learner
+from experiments.exercise.checking import Checked, exported
+from experiments.exercise.learner import Learner
+from experiments.exercise.tasks import Task, task
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def check(one: Task, text: str) -> Checked:
+    with Learner() as first, Learner() as second:
+        return checking.check(one, text, first.traces, second.traces)
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -89,7 +95,7 @@ def test_a_script_that_does_not_end_as_it_should_is_an_answer(
     code: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "while" in code:
-        monkeypatch.setattr(checking, "SECONDS", 6)
+        monkeypatch.setattr(learner, "SECONDS", 6)
     found = check(task("5"), task("5").filled(exported(task("5")).text, [code]))
     assert found.rung == "runs" and told in found.said, found
 

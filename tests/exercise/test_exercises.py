@@ -11,8 +11,8 @@ import yaml
 
 from experiments.config.language import NAMES, Language
 from experiments.exercise import checking, ladder, tracing
-from experiments.exercise.checking import check, exported
-from experiments.exercise.tasks import task, tasks
+from experiments.exercise.checking import exported
+from experiments.exercise.tasks import Task, task, tasks
 from experiments.exercise.tracing import Trace
 from experiments.export_script.exporting import Exported
 
@@ -27,14 +27,18 @@ def script(number: int, *more: str) -> Exported:
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts are traced here, which takes 30 ms, and exported once."""
-
-    def traced(jobs: Sequence[tuple[Path, Path]], folder: Path) -> list[Trace]:
-        return [tracing.trace(*job) for job in jobs]
-
-    monkeypatch.setattr(checking, "_learners", traced)
+def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script is exported once."""
     monkeypatch.setattr(checking, "exported", lambda one, *more: script(one.number, *more))
+
+
+def traced(jobs: Sequence[tuple[Path, Path]], _: Path) -> list[Trace]:
+    """Traces in this process, which takes 30 ms each."""
+    return [tracing.trace(*job) for job in jobs]
+
+
+def check(one: Task, text: str) -> checking.Checked:
+    return checking.check(one, text, traced, traced)
 
 
 def answered(number: int, code: str) -> str:

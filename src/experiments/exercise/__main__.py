@@ -22,6 +22,7 @@ from pathlib import Path
 from experiments import cli, live
 from experiments.config.language import NAMES, Language
 from experiments.errors import ConfigError, Fault
+from experiments.exercise.learner import Learner
 from experiments.exercise.tasks import Task, task, tasks
 from experiments.files import replacing
 
@@ -117,15 +118,15 @@ def _start(chosen: Task, say: Language) -> None:
 
 
 def _check(chosen: Task, progress: Progress, say: Language) -> int:
-    from experiments.exercise.checking import check  # late, with torch
-
     path = _file(chosen)
     if not path.is_file():
         raise ConfigError(
             Fault(str(path), f"there is none; first: python -m experiments.exercise start {chosen.number:02}")
         )
-    with live.phase("checking"):
-        found = check(chosen, path.read_text(encoding="utf-8"))
+    with live.phase("checking"), Learner() as first, Learner() as second:
+        from experiments.exercise.checking import check  # with torch, while the two processes import it as well
+
+        found = check(chosen, path.read_text(encoding="utf-8"), first.traces, second.traces)
     if not found.rung:
         print(say("Right: every step, both means and the modes are the stage's."))
         if chosen.number not in progress.done:

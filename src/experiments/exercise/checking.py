@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from experiments.config.language import Phrase
@@ -20,11 +16,13 @@ from experiments.errors import ConfigError
 from experiments.exercise import tracing
 from experiments.exercise.ladder import HINTS, climb
 from experiments.exercise.tasks import Task
-from experiments.exercise.tracing import Epoch, Step, Trace
+from experiments.exercise.tracing import Trace
 from experiments.export_script.exporting import Exported, export
 
+# Traces scripts, each with its rows; the folder is for files of its own.
+Traces = Callable[[Sequence[tuple[Path, Path]], Path], list[Trace]]
+
 TRAIN, VALID = 620, 300  # two epochs of ten steps; the last batches are smaller
-SECONDS = 60
 USUAL = ("dataset=mnist_5k", "device.threads=1", "epochs=2")
 VARIANTS = {
     "another seed": ("seed=7",),
@@ -84,12 +82,15 @@ def write_rows(script: Exported, path: Path, first: int = 0) -> None:
     np.savez(path, **kept)
 
 
-def check(task: Task, text: str) -> Checked:
-    """Return where a learner's script first differs from the stage, in its own setting, else in a variant of it."""
+def check(task: Task, text: str, first: Traces, second: Traces) -> Checked:
+    """Return where a learner's script first differs from the stage, in its own setting, else in a variant of it.
+
+    `first` traces the scripts of its own setting, `second` those of the variants.
+    """
     own = exported(task)
-    if found := _compared([Setting("", own, text)]):
+    if found := _compared([Setting("", own, text)], first):
         return found
-    return _compared(list(_variants(task, own, text))) or Checked()
+    return _compared(list(_variants(task, own, text)), second) or Checked()
 
 
 def _variants(task: Task, own: Exported, text: str) -> Iterator[Setting]:
@@ -104,7 +105,7 @@ def _variants(task: Task, own: Exported, text: str) -> Iterator[Setting]:
             yield Setting(name, script, task.filled(script.text, answer or ()))
 
 
-def _compared(settings: Sequence[Setting]) -> Checked | None:
+def _compared(settings: Sequence[Setting], learners: Traces) -> Checked | None:
     """Return where the learner's script first differs in these settings; None if it does nowhere."""
     with tempfile.TemporaryDirectory(prefix="exercise-") as folder:
         jobs, stages = [], []
@@ -115,28 +116,8 @@ def _compared(settings: Sequence[Setting]) -> Checked | None:
             stage.write_text(setting.script.text, encoding="utf-8")
             jobs.append((script, rows))
             stages.append((stage, rows))
-        for setting, stage_of, given in zip(settings, stages, _learners(jobs, Path(folder)), strict=True):
+        for setting, stage_of, given in zip(settings, stages, learners(jobs, Path(folder)), strict=True):
             if found := climb(tracing.trace(*stage_of), given):
                 rung, said = found
                 return Checked(rung, said, Phrase(HINTS[rung]), Phrase(setting.variant) if setting.variant else "")
     return None
-
-
-def _learners(jobs: Sequence[tuple[Path, Path]], folder: Path) -> list[Trace]:
-    """Trace scripts in a process of their own, all within a time limit; what is missing then is an error."""
-    given, result = folder / "jobs.json", folder / "traces.pt"
-    given.write_text(json.dumps([[str(file) for file in job] for job in jobs]), encoding="utf-8")
-    command = [sys.executable, tracing.__file__, str(given), str(result)]
-    reason = ""
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, text=True)  # noqa: S603  # the learner's own code
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    except subprocess.TimeoutExpired:
-        reason = f"it did not end within {SECONDS} s"
-    found = [_traced(each) for each in torch.load(result, weights_only=True)] if result.is_file() else []
-    return found + [Trace(error=reason)] * (len(jobs) - len(found))
-
-
-def _traced(plain: dict[str, Any]) -> Trace:
-    steps, epochs = [Step(**each) for each in plain["steps"]], [Epoch(**each) for each in plain["epochs"]]
-    return Trace(steps, epochs, plain["error"], plain["line"])

@@ -1,9 +1,7 @@
 """Run a training script and keep its steps. A process of its own runs this file for a learner's script: torch alone.
 
-    python tracing.py JOBS RESULT
-
-JOBS is JSON, a list of [script, rows]. RESULT gets the traces, as plain values in a file of torch, anew
-after each script, so that where one hangs those before it are kept.
+Its input is a line of JSON: `jobs`, a list of [script, rows], and `result`, a file that gets the traces, as plain
+values saved by torch, anew after each script, so that where one hangs those before it are kept.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # which the first optimiser imports; here it is done before there is a script
 from torch import Tensor, nn
 
 MAIN = "__main__"
@@ -177,11 +176,11 @@ class _Watch:
 
 
 def main() -> None:
-    """Trace the scripts of a file of jobs, one after the other."""
-    jobs, result = (Path(argument) for argument in sys.argv[1:])
-    traces: list[Trace] = []
+    """Trace the scripts that the input names, one after the other."""
+    asked = json.loads(sys.stdin.readline())
+    result, traces = Path(asked["result"]), list[Trace]()
     builtins.input = lambda *_: ""  # nobody answers
-    for script, rows in json.loads(jobs.read_text(encoding="utf-8")):
+    for script, rows in asked["jobs"]:
         traces.append(trace(Path(script), Path(rows)))
         temporary = result.with_suffix(".part")
         torch.save([_plain(one) for one in traces], temporary)
