@@ -19,7 +19,7 @@ html_title = "experiments"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_sidebars: dict[str, list[str]] = {
-    page: [] for page in ("index", "start", "exercises", "notebooks", "other-tools", "faq", "changes")
+    page: [] for page in ("index", "start", "exercises", "notebooks", "gallery", "other-tools", "faq", "changes")
 }
 html_use_index = False
 html_show_sourcelink = False
@@ -30,7 +30,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
     "footer_end": [],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_end": ["theme-switcher"],
 }
 
