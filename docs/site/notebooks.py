@@ -67,7 +67,8 @@ def notebook(stage: str) -> Any:
 def executed(made: Any, folder: Path) -> Any:
     """Execute a notebook in a folder, and return it with its outputs."""
     resources = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(made, timeout=300, kernel_name="python3", resources=resources, record_timing=False)
+    options: dict[str, Any] = {"timeout": 300, "record_timing": False, "coalesce_streams": True}
+    client = NotebookClient(made, kernel_name="python3", resources=resources, **options)
     client.execute()
     made["metadata"] = KERNEL
     return made
