@@ -3,12 +3,11 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+from sphinx.application import Sphinx
 
-from docs.site import pages  # noqa: E402  # found by the line above
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-pages.write(ROOT / "build" / "site-source")
+from docs.site import pages  # found by the line above
 
 project = "experiments"
 extensions = ["myst_parser"]
@@ -20,7 +19,7 @@ html_title = "experiments"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_sidebars: dict[str, list[str]] = {
-    page: [] for page in ("index", "start", "exercises", "other-tools", "faq", "changes")
+    page: [] for page in ("index", "start", "exercises", "notebooks", "gallery", "other-tools", "faq", "changes")
 }
 html_use_index = False
 html_show_sourcelink = False
@@ -31,6 +30,11 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
     "footer_end": [],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "navbar_end": ["theme-switcher"],
 }
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages where Sphinx will read them."""
+    pages.write(app.srcdir)

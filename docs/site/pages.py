@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 SITE = DOCS / "site"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]*)(#[^)\s]+)?\)")
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+COPIED = (".png", ".svg", ".json", ".ipynb")
 STARTS = {"README.md": "Start in five minutes", "README.uz.md": "Besh daqiqada boshlash"}
 TOP = {"README.md": "start.md", "README.uz.md": "uz/start.md", "CHANGELOG.md": "changes.md", "AGENTS.md": "programs.md"}
 TOP["CONTRIBUTING.md"] = "contributing.md"
@@ -33,10 +34,12 @@ def write(folder: Path) -> None:
         if source.name in STARTS:
             text = text.replace("# experiments", f"# {STARTS[source.name]}", 1)
         _write(folder, page, relinked(text, source, page, folder))
-    for name, text in (*reference_pages.pages(), *tutorial.pages()):
+    for name, text in reference_pages.pages():
+        _write(folder, name, text)
+    for name, text in tutorial.pages():
         path = folder / name
         kept = path.read_text(encoding="utf-8") + "\n" if path.is_file() else ""
-        _write(folder, name, kept + text)
+        _write(folder, name, kept + relinked(text, SITE / name, name, folder))
 
 
 @cache
@@ -56,7 +59,7 @@ def relinked(text: str, source: Path, page: str, folder: Path) -> str:
         image, label, name, anchor = match[1], match[2], match[3], match[4] or ""
         target = Path(os.path.normpath(source.parent / name)) if name else source
         to = found.get(target)
-        if to is None and target.suffix in (".png", ".json"):
+        if to is None and target.suffix in COPIED:
             to = target.name
             _copy(target, folder / to)
         return f"{image}[{label}]({posixpath.relpath(to, here or '.')}{anchor})" if to else label

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docs.site import curves, scripts
 
 from experiments.config.language import Language
 from experiments.exercise.tasks import tasks
 
-STAGES = sorted((Path(__file__).parents[2] / "conf" / "stage").glob("*.yaml"))
+STAGES = [Path(__file__).parents[2] / "conf" / "stage" / f"{stage}.yaml" for stage in scripts.STAGES]
 WORDS: dict[str, dict[str, str]] = {
     "en": {
         "changes": "What changes",
@@ -27,6 +28,18 @@ WORDS: dict[str, dict[str, str]] = {
         "parity": "Against the stage before",
         "prints": "The tutorial prints",
         "exercises": "All exercises",
+        "exercise": "Exercise {number}",
+        "script": "The script",
+        "code": "What changes in the code",
+        "plain": "The stage exported as plain PyTorch: "
+        "`python -m experiments.export_script stage={stage} {overrides}`.",
+        "against": "Both stages exported as plain PyTorch, stage {before} against stage {number}. "
+        "Lines that both have are left out.",
+        "curve": "Losses",
+        "alt": "Training and validation loss by epoch. In epoch {epoch}: {values}",
+        "caption": "By epoch, of {epochs} epochs on the whole MNIST with seed 0; the tutorial trains two. "
+        "Drawn by `python -m docs.site.curves --train mnist.pkl.gz`.",
+        "notebook": "As a notebook",
     },
     "uz": {
         "changes": "Nima o'zgaradi",
@@ -42,12 +55,24 @@ WORDS: dict[str, dict[str, str]] = {
         "parity": "Oldingi bosqichga nisbatan",
         "prints": "Qo'llanma chop etadi",
         "exercises": "Barcha mashqlar",
+        "exercise": "{number}-mashq",
+        "script": "Skript",
+        "code": "Kodda nima o'zgaradi",
+        "plain": "Bosqichning oddiy PyTorch'dagi skripti: "
+        "`python -m experiments.export_script stage={stage} {overrides}`.",
+        "against": "Ikkala bosqichning oddiy PyTorch'dagi skriptlari farqi: {before}-bosqichdan {number}-bosqichga. "
+        "O'zgarmagan qatorlar tushirib qoldirilgan.",
+        "curve": "Yo'qotishlar",
+        "alt": "Epoxalar bo'yicha o'qitish va validatsiya yo'qotishi. {epoch}-epoxada: {values}",
+        "caption": "Epoxalar bo'yicha, to'liq MNIST'da seed 0 bilan {epochs} epoxa; qo'llanmada ikki epoxa o'qitiladi. "
+        "Chizadigan buyruq: `python -m docs.site.curves --train mnist.pkl.gz`.",
+        "notebook": "Notebook ko'rinishida (inglizcha)",
     },
 }
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each page; the list of exercises is added to the page on them."""
+    """Yield the name and text of each page; the lists of exercises and notebooks are added to the pages on them."""
     for language, folder in (("en", ""), ("uz", "uz/")):
         before: dict[str, str] = {}
         for path in STAGES:
@@ -56,6 +81,7 @@ def pages() -> Iterator[tuple[str, str]]:
             yield f"{folder}tutorial/{path.stem}.md", _page(path.stem, stage["tutorial"], before, settings, language)
             before = settings
         yield f"{folder}exercises.md", _exercises(language)
+    yield "notebooks.md", _notebooks()
 
 
 def _page(name: str, tutorial: Mapping[str, Any], before: Mapping[str, str], now: Mapping[str, str], to: str) -> str:
@@ -67,6 +93,7 @@ def _page(name: str, tutorial: Mapping[str, Any], before: Mapping[str, str], now
     ]
     if before:
         parts.append(f"## {say['settings']}\n\n{_changed(before, now, say)}")
+    parts += [_script(name, number, say), _curve(name, to)]
     if expected := tutorial.get("expects"):
         parts.append(f"## {say['parity']}\n\n**{Language(to)(expected['verdict'])}**: {expected['why'][to]}.")
     if prints := tutorial.get("prints"):
@@ -75,8 +102,33 @@ def _page(name: str, tutorial: Mapping[str, Any], before: Mapping[str, str], now
     run, start = f"python -m experiments stage={name}", f"python -m experiments.exercise start {number}"
     run, start = (run, start) if to == "en" else (f"{run} language={to}", f"{start} language={to}")
     parts.append(f"## {say['run']}\n\n```bash\n{run}\n```")
-    parts.append(f"## {say['self']}\n\n```bash\n{start}\n```")
+    exercise = f"[{say['exercise'].format(number=number)}]({'../' * (2 - (to == 'uz'))}exercises.md)"
+    parts.append(f"## {say['self']}\n\n{exercise}: {tasks()[number - 1].todo[to]}\n\n```bash\n{start}\n```")
+    notebook = f"{_up(to)}../notebooks/{name}.ipynb"
+    parts.append(f"## {say['notebook']}\n\n[{name}.ipynb]({notebook})")
     return "\n\n".join(parts) + "\n"
+
+
+def _script(stage: str, number: int, say: Mapping[str, str]) -> str:
+    """Return the section on the stage's code: what changes in it, of the first stage the whole."""
+    if (before := scripts.stage_before(stage)) is None:
+        text = say["plain"].format(stage=stage, overrides=" ".join(scripts.OVERRIDES))
+        return f"## {say['script']}\n\n{text}\n\n```python\n{scripts.script(stage)}```"
+    text = say["against"].format(before=number - 1, number=number)
+    return f"## {say['code']}\n\n{text}\n\n```diff\n{scripts.diff(before, stage)}\n```"
+
+
+def _curve(stage: str, to: str) -> str:
+    say, losses = WORDS[to], curves.losses(stage)
+    values = ", ".join(f"{name} {each[-1]:.4f}" for name, each in losses.items())
+    alt, caption = say["alt"].format(epoch=curves.EPOCHS - 1, values=values), say["caption"]
+    image = f"![{alt}]({_up(to)}tutorial/curves/{stage}.svg)"
+    return f"## {say['curve']}\n\n{image}\n\n{caption.format(epochs=curves.EPOCHS)}"
+
+
+def _up(to: str) -> str:
+    """Return the way from a stage's page to docs/site."""
+    return "../" if to == "en" else "../../"
 
 
 def _numbers(value: float | list[float]) -> str:
@@ -104,6 +156,11 @@ def _changed(before: Mapping[str, str], now: Mapping[str, str], say: Mapping[str
 
 def _value(value: str | None) -> str:
     return "" if value is None else f"`{value}`"
+
+
+def _notebooks() -> str:
+    titles = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["tutorial"]["title"]["en"] for path in STAGES}
+    return "".join(f"- [{stage}.ipynb](../notebooks/{stage}.ipynb): {title}\n" for stage, title in titles.items())
 
 
 def _exercises(language: str) -> str:
