@@ -21,8 +21,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(one: Task, text: str) -> Checked:
-    with Learner() as first, Learner() as second:
-        return checking.check(one, text, first.traces, second.traces)
+    with Learner() as process:
+        return checking.check(one, text, process.traces)
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:

@@ -38,7 +38,7 @@ def traced(jobs: Sequence[tuple[Path, Path]], _: Path) -> list[Trace]:
 
 
 def check(one: Task, text: str) -> checking.Checked:
-    return checking.check(one, text, traced, traced)
+    return checking.check(one, text, traced)
 
 
 def answered(number: int, code: str) -> str:

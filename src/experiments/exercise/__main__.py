@@ -123,13 +123,13 @@ def _check(chosen: Task, progress: Progress, say: Language) -> int:
         raise ConfigError(
             Fault(str(path), f"there is none; first: python -m experiments.exercise start {chosen.number:02}")
         )
-    with live.phase("checking"), Learner() as first, Learner() as second:
-        import torch  # while the two processes import it as well
+    with live.phase("checking"), Learner() as learner:
+        import torch  # while the process imports it as well
 
         from experiments.exercise.checking import check
 
-        torch.set_num_threads(1)  # small tensors, and the cores are the two processes'
-        found = check(chosen, path.read_text(encoding="utf-8"), first.traces, second.traces)
+        torch.set_num_threads(1)  # small tensors, beside the process
+        found = check(chosen, path.read_text(encoding="utf-8"), learner.traces)
     if not found.rung:
         print(say("Right: every step, both means and the modes are the stage's."))
         if chosen.number not in progress.done:

@@ -82,15 +82,12 @@ def write_rows(script: Exported, path: Path, first: int = 0) -> None:
     np.savez(path, **kept)
 
 
-def check(task: Task, text: str, first: Traces, second: Traces) -> Checked:
-    """Return where a learner's script first differs from the stage, in its own setting, else in a variant of it.
-
-    `first` traces the scripts of its own setting, `second` those of the variants.
-    """
+def check(task: Task, text: str, learners: Traces) -> Checked:
+    """Return where a learner's script first differs from the stage, in its own setting, else in a variant of it."""
     own = exported(task)
-    if found := _compared([Setting("", own, text)], first):
+    if found := _compared([Setting("", own, text)], learners):
         return found
-    return _compared(list(_variants(task, own, text)), second) or Checked()
+    return _compared(list(_variants(task, own, text)), learners) or Checked()
 
 
 def _variants(task: Task, own: Exported, text: str) -> Iterator[Setting]:

@@ -1,12 +1,11 @@
 """Run a training script and keep its steps. A process of its own runs this file for a learner's script: torch alone.
 
-Its input is a line of JSON: `jobs`, a list of [script, rows], and `result`, a file that gets the traces, as plain
-values saved by torch, anew after each script, so that where one hangs those before it are kept.
+Each line of its input is JSON: `jobs`, a list of [script, rows]; `result`, a file that gets the traces, as plain values
+saved by torch, anew after each script, so that where one hangs those before it are kept; and `done`, made then.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import json
@@ -177,14 +176,15 @@ class _Watch:
 
 def main() -> None:
     """Trace the scripts that the input names, one after the other."""
-    asked = json.loads(sys.stdin.readline())
-    result, traces = Path(asked["result"]), list[Trace]()
-    builtins.input = lambda *_: ""  # nobody answers
-    for script, rows in asked["jobs"]:
-        traces.append(trace(Path(script), Path(rows)))
-        temporary = result.with_suffix(".part")
-        torch.save([_plain(one) for one in traces], temporary)
-        temporary.replace(result)
+    lines, sys.stdin = sys.stdin, io.StringIO()  # nobody answers a script
+    for line in lines:
+        asked, traces = json.loads(line), list[Trace]()
+        for script, rows in asked["jobs"]:
+            traces.append(trace(Path(script), Path(rows)))
+            temporary = Path(asked["result"]).with_suffix(".part")
+            torch.save([_plain(one) for one in traces], temporary)
+            temporary.replace(asked["result"])
+        Path(asked["done"]).touch()
 
 
 def _plain(one: Trace) -> dict[str, Any]:
