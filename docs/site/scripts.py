@@ -18,9 +18,14 @@ def stage_before(stage: str) -> str | None:
 
 
 @cache
-def script(stage: str) -> str:
-    """Return the exported script of a stage from its imports on; the heading names the stage, so it always differs."""
-    text = export([f"stage={stage}", *OVERRIDES]).text
+def script(stage: str, *more: str) -> str:
+    """Return the exported script of a stage from its imports on; the heading names the stage, so it always differs.
+
+    Args:
+        stage: its name.
+        more: overrides beside those that all scripts here have.
+    """
+    text = export([f"stage={stage}", *OVERRIDES, *more]).text
     return text[text.index('"""', 3) + 3 :].lstrip()
 
 

@@ -472,6 +472,15 @@ def test_names_are_letters_and_never_formulas(outputs: Path, recwarn: pytest.War
     assert not recwarn.list
 
 
+def test_the_legend_of_long_names_is_as_wide_as_the_picture_at_most(outputs: Path) -> None:
+    for number in range(5):
+        run(outputs / str(number), [0.5 + number], tags={"stage": f"model=cnn_adaptive optim=sgd_momentum{number}" * 2})
+    figure = curves.figure(laid("outputs"), [METRIC, METRIC], "epoch")
+    figure.draw_without_rendering()
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert legend.x0 >= 0 and legend.x1 <= whole.x1
+
+
 def test_of_very_many_runs_the_first_and_the_best_are_drawn(outputs: Path) -> None:
     for number in range(40):
         run(outputs / f"{number:02d}", [1.0 + number if number else 99.0], settings={"optim.lr": str(number)})

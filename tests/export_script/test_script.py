@@ -321,10 +321,13 @@ def test_a_mistake_is_one_message(words: list[str], told: str, workplace: Path) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PACKED_MNIST.is_file(), reason="the whole MNIST is not beside the checkout")
-@pytest.mark.parametrize("stage", ["01_tensors", "08_validation", "12_wrapped_dataloader"])
-def test_on_the_whole_data_in_a_process_of_its_own(stage: str, workplace: Path) -> None:
-    overrides = [f"stage={stage}", *QUIET, f"dataset.source={PACKED_MNIST}", "device.threads=1"]
+@pytest.mark.parametrize(
+    "choice", ["stage=01_tensors", "stage=08_validation", "stage=12_wrapped_dataloader", "experiment=mnist_99 epochs=1"]
+)
+def test_on_the_whole_data_in_a_process_of_its_own(choice: str, workplace: Path) -> None:
+    overrides = [*choice.split(), *QUIET, f"dataset.source={PACKED_MNIST}", "device.threads=1"]
     script = exported(overrides, workplace)
     words = [sys.executable, "-I", script.name, str(PACKED_MNIST)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=workplace, check=True)
     assert printed(done.stdout) == measured(experiments.run(overrides))
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 150

@@ -58,7 +58,13 @@ LONG = ("dataset.train=2000", "loader.batch_size=10", "checkpoint.every_steps=20
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["last-00000-0000", "last-00001-0001", "last-00002-000000"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "last-00000-0000",
+        *(pytest.param(place, marks=pytest.mark.nightly) for place in ("last-00001-0001", "last-00002-000000")),
+    ],
+)
 def test_a_command_that_is_killed_goes_on_by_the_command_that_it_tells(place: str, cli: Cli, workplace: Path) -> None:
     arguments = [*SMALL, *LONG]
     assert cli(*arguments, "hydra.run.dir=undisturbed").returncode == 0

@@ -215,7 +215,11 @@ def test_a_run_that_is_killed_is_not_running_five_seconds_later(workplace: Path)
     assert brought(store_of(workplace), folder) == written(folder)
 
 
-@pytest.mark.parametrize("uploader_too", [False, True], ids=["uploader lives", "uploader killed too"])
+@pytest.mark.parametrize(
+    "uploader_too",
+    [pytest.param(False, marks=pytest.mark.nightly), True],
+    ids=["uploader lives", "uploader killed too"],
+)
 def test_a_sweep_that_is_killed_half_way_goes_on_without_what_is_done(
     uploader_too: bool, workplace: Path, cli: Cli
 ) -> None:

@@ -94,6 +94,7 @@ def test_eight_jobs_at_once_are_all_there(server: TeamServer, workplace: Path) -
     assert len(files) == JOBS  # they went through the server into its own store, not into a folder of ours
 
 
+@pytest.mark.nightly
 def test_a_server_that_is_restarted_midway_loses_nothing_and_doubles_nothing(
     server: TeamServer, workplace: Path, cli: Cli
 ) -> None:

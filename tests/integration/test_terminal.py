@@ -57,7 +57,7 @@ def test_a_stage_says_what_it_changes(tutorial: terminal.Shown) -> None:
     assert "`optim.SGD` makes the update" in " ".join(tutorial.screen[title : title + 2])
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.nightly)])
 def test_jobs_side_by_side_have_one_live_line_and_whole_log_lines(launcher: str, tmp_path: Path) -> None:
     shown = terminal.run(tmp_path, "-m", *DIGITS, "seed=0,1", f"hydra/launcher={launcher}")
     assert shown.code == 0, shown.text

@@ -51,6 +51,7 @@ def test_the_command_leaves_and_resume_collects(slurm: Slurm, cli: Cli, workplac
     assert all(same_run(workplace / "sweep" / str(job), workplace / "straight" / str(job)) for job in range(3))
 
 
+@pytest.mark.nightly
 def test_a_job_that_was_killed_in_the_queue_is_run_by_a_second_resume(slurm: Slurm, cli: Cli, workplace: Path) -> None:
     longer = [setting for setting in SWEEP if not setting.startswith("epochs")]
     done = cli(*longer, "epochs=300", *DETACHED, env=slurm.env)

@@ -155,7 +155,7 @@ def test_trials_side_by_side_are_decided_alike(launcher: str, one_by_one: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [1, 15])
+@pytest.mark.parametrize("written", [1, pytest.param(15, marks=pytest.mark.nightly)])
 def test_a_search_in_slots_whose_process_is_killed_comes_to_the_same(
     written: int, one_by_one: Path, cli: Cli, workplace: Path
 ) -> None:

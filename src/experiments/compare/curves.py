@@ -23,8 +23,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 STYLES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST = len(COLOURS) * len(STYLES)  # each curve has a colour and style of its own
-WIDTH = 34  # characters of a line in the legend
-LINES = 3
+WIDTH = 26  # characters of a line in the legend, of which two columns fit below a panel
+LINES = 4
 
 Points = list[tuple[float, float]]
 
@@ -64,14 +64,14 @@ def points(run: Run, metric: str, axis: str) -> Points:
 
 def png(comparison: Comparison, axis: str, path: Path) -> None:
     """Write all metrics side by side into a file."""
-    _figure(comparison, comparison.metrics, axis).savefig(path, dpi=130, format="png")
+    figure(comparison, comparison.metrics, axis).savefig(path, dpi=130, format="png")
 
 
 def svg(comparison: Comparison, metric: str, axis: str) -> str:
     """Return one metric as an element for a page; text is drawn as outlines, so that it looks alike everywhere."""
     written = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    _figure(comparison, [metric], axis).savefig(written, format="svg", metadata=no_metadata, transparent=True)
+    figure(comparison, [metric], axis).savefig(written, format="svg", metadata=no_metadata, transparent=True)
     text = written.getvalue()
     return text[text.index("<svg") :]
 
@@ -95,23 +95,23 @@ def curves(comparison: Comparison, axis: str) -> list[Curve]:
     return [curve for curve in found.values() if curve is first or curve in others]
 
 
-def _figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure:
+def figure(comparison: Comparison, metrics: Sequence[str], axis: str) -> Figure:
     """Draw a panel for each metric, with the legend below them."""
     drawn = curves(comparison, axis)
     columns = len(metrics) if len(drawn) < 4 else 2 * len(metrics)
     heights = [curve.label.count("\n") + 1 for curve in drawn]
     lines = sum(max(heights[at : at + columns]) for at in range(0, len(drawn), columns))
-    figure = Figure(figsize=(5.2 * len(metrics), 3.2 + 0.19 * lines), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+    drawing = Figure(figsize=(5.2 * len(metrics), 3.2 + 0.19 * lines), layout="constrained")
+    for axes, metric in zip(drawing.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         _draw(axes, drawn, metric, axis, comparison.say(AXES[axis]))
     entries = {
-        label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        label: line for axes in drawing.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     look: dict[str, Any] = {"fontsize": 8, "frameon": False, "handlelength": 3.5, "ncols": columns}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", **look)
+    drawing.legend(entries.values(), entries.keys(), loc="outside lower center", **look)
     if len(drawn) == MOST:
-        figure.suptitle(comparison.say("{count} curves: the first and the best", count=MOST), fontsize=9)
-    return figure
+        drawing.suptitle(comparison.say("{count} curves: the first and the best", count=MOST), fontsize=9)
+    return drawing
 
 
 def _draw(axes: Axes, drawn: Sequence[Curve], metric: str, axis: str, name: str) -> None:

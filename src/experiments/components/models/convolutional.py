@@ -83,7 +83,7 @@ def cnn_adaptive(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Mod
 
 
 @register.model("cnn_norm", input="image", channels_last=True)
-def cnn_norm(data: DataSpec, *, width: Annotated[int, Ge(1)] = 24) -> nn.Module:
+def cnn_norm(data: DataSpec, *, width: Annotated[int, Ge(1)] = 16) -> nn.Module:
     """Beyond the tutorial: each convolution with batch norm and twice as wide as the last, then a linear layer."""
     channels, height, columns = data.shape
     return nn.Sequential(
