@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from experiments.config import options
 from experiments.config.check import configured
 from experiments.config.root import RootConfig
 from experiments.errors import ConfigError
@@ -274,3 +275,15 @@ def test_several_callbacks_can_be_chosen_at_once() -> None:
 
 def test_a_metric_can_be_dropped_from_the_command_line() -> None:
     assert check("~metrics.accuracy").metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"), [("", "files that EXPERIMENTS_COMPONENTS names"), ("a.py", "EXPERIMENTS_COMPONENTS=a.py")]
+)
+def test_an_unknown_option_that_is_near_no_other_tells_where_own_ones_come_from(
+    files: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPERIMENTS_COMPONENTS", files)
+    assert str(options.missing("model", "wave_net", None)).endswith(f"; own ones come from {told}")
+    assert "own ones" not in str(options.missing("model", "mpl", None))
+    assert "own ones" not in str(options.missing("stage", "wave_net", None))

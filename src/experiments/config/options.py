@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from experiments.config.discovery import SETTING
 from experiments.config.hydra_internals import ConfigStore
+from experiments.config.registry import register
 from experiments.errors import ConfigError, Fault, suggestion
 
 SHIPPED = ("experiments.conf", "hydra.conf")  # which Hydra searches before any other folder
@@ -29,6 +32,9 @@ def missing(group: str, option: str, available: Sequence[str] | None) -> Fault:
     problem = f"there is no such option{suggestion(option, names(group) if available is None else available)}"
     if group == "device" and ":" in option:
         problem += "; to choose one card of several: device=cuda device.index=1"
+    if "did you mean" not in problem and group in {registry.group for registry in register}:
+        own = os.environ.get(SETTING)
+        problem += f"; own ones come from {f'{SETTING}={own}' if own else f'files that {SETTING} names'}"
     return Fault(f"{group}={option}", problem)
 
 

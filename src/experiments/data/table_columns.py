@@ -122,7 +122,8 @@ def report(columns: Sequence[Column], goals: Sequence[Column], x: Array, y: Arra
         if problem := "".join(same[:1]) if np.ptp(values, axis=0).any() else "is constant":
             log.warning("column %s %s; dataset.drop=[%s] leaves it out", column.name, problem, column.name)
     texts = [len(column.values) for column in columns if column.values is not None]
-    kinds = f"{len(columns) - len(texts)} columns of numbers, {len(texts)} of text as {sum(texts)} of 0 and 1"
+    kinds = f"{len(columns) - len(texts)} columns of numbers"
+    kinds += f", {len(texts)} of text as {sum(texts)} of 0 and 1" if texts else ""
     return f"{len(x):,} rows; {kinds}; target {', '.join(map(_in_words, goals))}"
 
 

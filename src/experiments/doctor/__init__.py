@@ -5,13 +5,17 @@ Layer a reads a run's journal (`history`), b the data (`data`), c takes a few st
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.doctor.finding import Finding
 from experiments.errors import command
 from experiments.runs.terminal import relative
+
+RATE = re.compile(r"optim\.lr=\S+")
 
 __all__ = ["Finding", "advice", "examine"]
 
@@ -58,4 +62,10 @@ def examine(what: Path | Sequence[str]) -> list[Finding]:
             found += model.rule.findings(batch.observe(prepared))
     finally:
         log.setLevel(before)
-    return found + (history.rule.findings(history.observe(folder)) if folder else [])
+    return _of_one_rate(found + (history.rule.findings(history.observe(folder)) if folder else []))
+
+
+def _of_one_rate(findings: list[Finding]) -> list[Finding]:
+    """Return findings such that all that ask for another learning rate ask for that of the likeliest cause."""
+    rate = next((match[0] for each in findings if (match := RATE.search(each.remedy))), "")
+    return [dataclasses.replace(each, remedy=RATE.sub(rate, each.remedy)) for each in findings]

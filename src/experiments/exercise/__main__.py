@@ -135,6 +135,8 @@ def _check(chosen: Task, progress: Progress, say: Language) -> int:
         if chosen.number not in progress.done:
             progress.done = sorted([*progress.done, chosen.number])
             progress.write()
+        if left := [each.number for each in tasks() if each.number not in progress.done]:
+            print(say("Next: {command}", command=f"python -m experiments.exercise start {left[0]:02}"))
         return 0
     if found.variant:
         print(say("Right with these numbers, but not with others ({variant}).", variant=found.variant))

@@ -22,7 +22,7 @@ HINTS = {
     "start": "The weights before the first step are others: how are they initialised, and in which order?",
     "rows": "Print the first rows of a batch: are they those that should come, in the right shape and scale?",
     "forward": "The weights and the rows are right: what is computed from them, up to the loss, is not.",
-    "gradient": "The loss is right, its gradient is not: is the graph cut, or does an old gradient remain?",
+    "gradient": "The loss is right, its gradient not: is each parameter used, the graph whole, no old gradient left?",
     "update": "The gradient is right, the weights after it are not: look at the optimiser and its numbers.",
     "device": "`to` does not change a tensor, it returns the moved one.",
     "steps": "How many batches has an epoch, with the last, smaller one?",
@@ -42,7 +42,8 @@ def climb(right: Trace, given: Trace) -> tuple[str, Phrase] | None:
         return "runs", Phrase("nothing was trained: loss.backward() was never called, or there is no `model`")
     matching = match(right.steps[0].weights, given.steps[0].weights)
     if not matching.complete:
-        names = {"expected": ", ".join(matching.only_a) or "-", "found": ", ".join(matching.only_b) or "-"}
+        none = Phrase("none")
+        names = {"expected": ", ".join(matching.only_a) or none, "found": ", ".join(matching.only_b) or none}
         return "parameters", Phrase("other parameters: {expected} expected, {found} found", **names)
     for number, (one, other) in enumerate(zip(right.steps, given.steps, strict=False)):
         if found := next(_step(number, one, other, matching), None):

@@ -61,7 +61,8 @@ def require_input(model: Component, spec: DataSpec) -> None:
         problem = f"takes tokens, whole numbers, and dataset {spec.name} has x as {spec.dtype}"
     elif shape != spec.shape:
         problem = f"takes images of shape {shape}, dataset {spec.name} has {spec.shape}; "
-        problem += f"models of any shape: {_models('flat', 'image')}"
+        takers = ("flat", "image") if is_image(spec.shape) else ("flat",)
+        problem += f"models of any shape: {_models(*takers)}"
     else:
         return
     raise ConfigError(Fault("model", f"{model.name} {problem}"))

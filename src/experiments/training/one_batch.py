@@ -189,7 +189,8 @@ def _remedy(xb: Nested, spec: DataSpec, error: Exception) -> str:
         return ""
     if any(leaf.ndim == 4 and leaf.shape[1] == 1 for leaf in nested.leaves(xb)):
         shape = nested.each(lambda _, row: tuple(size for size in row if size > 1), spec.dtype, spec.shape)
-        return f'; if the rows are not images, the dataset gives "shape": {shape}'
+        flat = 'input="flat" at its registration gives the model flat rows'
+        return f'; {flat}; if they are not images, the dataset gives "shape": {shape}'
     if spec.dtype in ("int64", "uint8") and xb.is_floating_point() and not is_image(spec.shape):
         return '; x is whole numbers, made float32: register the model with input="tokens" to get them'
     if isinstance(xb, Tensor) and not xb.is_floating_point():
