@@ -1,11 +1,11 @@
 """`python -m experiments.compare [WHAT ...]`: runs side by side; with nothing named, those of the latest sweep.
 
-WHAT is the folder of a run or of a sweep, latest, an MLflow run id, or the name of an MLflow experiment. The other runs
-are measured against the first one. Runs that differ by seed alone (with --over dataset.fold, by fold) are one group,
-and a verdict on groups says how sure it is. With --baseline A the others are judged against A, a single group: each is
-improved, worse, or so many more seeds are needed to tell. Exit code then: 0 one is improved, else 3 one cannot be told,
-else 1 all are worse; 2 is a mistake, without --baseline 0 is all else. Everything is read from the journals in the
-output folders, so no MLflow is needed.
+WHAT is the folder of a run or of a sweep, latest, an MLflow run id, or the name of an MLflow experiment. The other
+runs are measured against the first one, each by its best epoch, of each metric its own. Runs that differ by seed
+alone (with --over dataset.fold, by fold) are one group, and a verdict on groups says how sure it is. With --baseline
+A the others are judged against A, a single group: each is improved, worse, or so many more seeds are needed to tell.
+Exit code then: 0 one is improved, else 3 one cannot be told, else 1 all are worse; 2 is a mistake, without --baseline
+0 is all else. Everything is read from the journals in the output folders, so no MLflow is needed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Compare the runs that the command line names."""
     parser = cli.parser("compare", __doc__, answers=True)
     parser.add_argument("what", nargs="*", metavar="WHAT", help="default: the latest sweep")
-    parser.add_argument("--baseline", metavar="WHAT", help="judge the others against this group of runs")
+    parser.add_argument("--baseline", metavar="WHAT", help="judge the others against this group; one of its runs names it, as latest/0")
     parser.add_argument(
         "--min-effect", type=float, default=0.0, metavar="X",
         help="what a candidate has to differ by, at least, in the metric's units (0)",
