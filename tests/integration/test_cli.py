@@ -185,7 +185,7 @@ def test_a_commands_help_and_mistakes_need_neither_torch_nor_mlflow(
 def test_help_lists_every_group_and_the_users_command(cli: Cli) -> None:
     told = cli("--help").stdout
     assert "python -m experiments model=cnn_adaptive optim=sgd_momentum" in told
-    assert "model: autoencoder, cnn, cnn_adaptive, cnn_sequential, logistic" in told
+    assert "model: autoencoder, cnn, cnn_adaptive, cnn_norm, cnn_sequential, logistic" in told
 
 
 def test_help_says_what_each_key_of_the_chosen_options_is_for(cli: Cli) -> None:
@@ -209,7 +209,7 @@ def test_help_names_every_other_command(cli: Cli) -> None:
 def test_completion_offers_a_groups_options(cli: Cli) -> None:
     line = "experiments model=cnn_"
     done = cli("-sc", "query=bash", env={"COMP_LINE": line, "COMP_POINT": str(len(line))})
-    assert done.stdout.split() == ["model=cnn_adaptive", "model=cnn_sequential"]
+    assert done.stdout.split() == ["model=cnn_adaptive", "model=cnn_norm", "model=cnn_sequential"]
 
 
 def test_completion_offers_own_components(cli: Cli, workplace: Path) -> None:
