@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Compare the runs that the command line names."""
     parser = cli.parser("compare", __doc__, answers=True)
     parser.add_argument("what", nargs="*", metavar="WHAT", help="default: the latest sweep")
-    parser.add_argument("--baseline", metavar="WHAT", help="judge the others against the group of this run, as latest/0")
+    parser.add_argument("--baseline", metavar="WHAT", help="judge the others against this run and its seeds: latest/0")
     parser.add_argument(
         "--min-effect", type=float, default=0.0, metavar="X",
         help="what a candidate has to differ by, at least, in the metric's units (0)",
