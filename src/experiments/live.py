@@ -162,6 +162,11 @@ def phase(title: str, total: int | None = None, done: int = 0) -> Iterator[Phase
         _screen.remove(shown)
 
 
+def hide(shown: Phase) -> None:
+    """Draw a line no more, although what it shows goes on."""
+    _screen.remove(shown)
+
+
 def track(items: Iterable[T], title: str, total: int) -> Iterator[T]:
     """Yield items, and show how many there were."""
     with phase(title, total) as shown:

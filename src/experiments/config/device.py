@@ -25,6 +25,7 @@ class DeviceConfig(BaseModel):
     compile: bool = False
     graph: bool = False
     channels_last: bool | None = None
+    batched: Annotated[int, Ge(1), Le(4096)] | None = None
 
 
 def faults(config: DeviceConfig) -> list[Fault]:

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from experiments.config.hydra_internals import ConfigStore, forget_option, load_plugins
 
-LAUNCHERS = ("slots", "joblib", "submitit_local", "submitit_slurm", "ray")
+LAUNCHERS = ("batched", "slots", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
 @dataclass

@@ -20,7 +20,7 @@ WITHOUT_EFFECT = {
     *("tracking", "checkpoint", "sweep", "language", "output_root", "tutorial", "name", "figures", "inspect"),
     *("reuse", "describe", "tags", "pause_after", "doctor"),
 }
-SWITCHES = ("precision", "compile", "graph")
+SWITCHES = ("precision", "compile", "graph", "batched")
 # Settings that came later, with what leaves a training as it was: left out at that, as in runs of before.
 LATER: Mapping[str, Any] = {
     "loader.drop_last": False,

@@ -80,7 +80,7 @@ class Preparation:
         if self.state is not None:
             fresh = model.state_dict() if transfer.is_partial(self.root) else {}
             weights.into(model, {**fresh, **self.state}, str(self.root.init_from))
-        return build.assemble(
+        runner = build.assemble(
             self.root,
             splits=self.splits,
             model=model,
@@ -91,6 +91,11 @@ class Preparation:
             checkpoints=None if folder is None else self._checkpoints(folder),
             before_step=before_step,
         )
+        if self.root.device.batched is None:
+            return runner
+        from hydra_plugins.experiments_batched._member import joined  # rarely needed
+
+        return joined(runner, self.root)
 
     def _checkpoints(self, folder: Path) -> Checkpoints:
         settings = {"key": key(without_length(self.identity)), **self.root.checkpoint.model_dump()}

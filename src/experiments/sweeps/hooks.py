@@ -98,6 +98,8 @@ class Hooks(Callback):
         hydra = config.hydra
         if hydra.mode == RunMode.MULTIRUN and self.watch is None:
             launchers.settle_in(config)
+        elif "stack" in hydra.launcher and config.device.batched:
+            launchers.label(config)
         kept = [*Path(hydra.runtime.output_dir, hydra.output_subdir or "").glob("*.yaml")]
         for path in [*kept, Path(hydra.sweep.dir, "multirun.yaml")]:
             secrets.mask_file(path)

@@ -28,6 +28,7 @@ from experiments.sweeps.launcher_internals import missing_extra, package, waitin
 from experiments.sweeps.monitor import job_number
 
 THREADS = "device.threads"
+STACKED = 16  # trials of a search that are chosen together, to be trained together
 
 
 def require(config: DictConfig) -> None:
@@ -45,6 +46,8 @@ def require(config: DictConfig) -> None:
             raise ConfigError(Fault(choices[group], problem))
     if "per_card" in config.hydra.launcher:
         _slots(config.hydra.launcher, config.device.name)
+    if "stack" in config.hydra.launcher:
+        _stack(config.hydra.launcher)
     needs_slurm = config.hydra.launcher._target_.endswith(".SlurmLauncher")
     if needs_slurm and not which("srun") and not OmegaConf.select(config, "sweep.preview"):
         problem = "srun not found; this launcher needs a Slurm cluster (hydra/launcher=submitit_local tries it)"
@@ -95,9 +98,14 @@ def settle_in(config: DictConfig) -> None:
         os.chdir(place.folder)
         if place.components:
             os.environ.setdefault(discovery.SETTING, place.components)
+    label(config, erase)
+
+
+def label(config: DictConfig, before: str = "") -> None:
+    """Begin each line that a job logs on the terminal with its number."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            handler.setFormatter(logging.Formatter(f"{erase}[{job_number(config)}] %(message)s"))
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setFormatter(logging.Formatter(f"{before}[{job_number(config)}] %(message)s"))
 
 
 def require_shared(sweep: Path, sweeper: Mapping[str, Any]) -> None:
@@ -143,6 +151,8 @@ def _at_once(launcher: DictConfig, device: str) -> int:
     """Return how many jobs run at once on this machine; 1 for a launcher that does not say so."""
     if "per_card" in launcher:
         return len(_slots(launcher, device))
+    if "stack" in launcher:
+        return _stack(launcher)
     if "n_jobs" not in launcher:
         return 1
     given = int(_number(launcher, "n_jobs"))
@@ -159,6 +169,19 @@ def _threads(launcher: DictConfig, device: str) -> int | None:
         asked = launcher.ray.remote.get("num_cpus")
         return max(1, int(_number(launcher, "ray.remote.num_cpus", float))) if asked else 1
     return None
+
+
+def _stack(launcher: DictConfig) -> int:
+    """Return how many models a stack has at most.
+
+    Raises:
+        ConfigError: it is neither auto nor a number.
+    """
+    given = launcher.stack
+    if given != "auto" and (type(given) is not int or given < 1):
+        problem = f"{given!r} is given; it should be auto or a whole number of 1 or more"
+        raise ConfigError(Fault("hydra.launcher.stack", problem))
+    return STACKED if given == "auto" else given
 
 
 def _slots(launcher: DictConfig, device: str) -> list[dict[str, str]]:

@@ -81,7 +81,7 @@ class Sweep:
 
     def _watch(self, sweep: Path) -> Watch:
         """Return the watch over the failures, and set it in our callback."""
-        elsewhere = not isinstance(self.launcher, BasicLauncher)
+        elsewhere = not (isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "together"))
         policy = self.config.sweep.on_failure
         watch = Watch(sweep, policy, elsewhere=elsewhere, jobs=self.jobs, word=self.word)
         for callback in callbacks(self.context):
@@ -117,7 +117,9 @@ class Sweep:
         """Check the sweep as a whole and keep its plan; return where its runs are tracked."""
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
         varied, kept = _varied(overrides), jobs.Configurations()
-        composes = isinstance(self.launcher, BasicLauncher) or hasattr(self.launcher, "submit")
+        composes = isinstance(self.launcher, BasicLauncher) or any(
+            hasattr(self.launcher, name) for name in ("submit", "together")
+        )
         launcher = self.launcher if self.known and composes else None
         for job in self._composed(overrides, kept if launcher else None):
             self._require_job(job.config)

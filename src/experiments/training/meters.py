@@ -83,6 +83,17 @@ class Sums:
         if len(self._pending) == POOLED or size >= POOLED_BYTES or several:
             self._pool()
 
+    @property
+    def takes_pools(self) -> bool:
+        """Whether the next batches may be added as a pool: metrics are sums over rows, and no batch waits for others."""
+        return self.by_rows and not self.over_pass and not self._pending
+
+    def add_pool(self, pred: Tensor, target: Tensor, losses: Tensor, sizes: Sequence[int]) -> None:
+        """Add as many batches as are pooled, joined: what `add` makes of them, with their losses (n,) or (n, 2)."""
+        self.sizes += sizes
+        self._losses.append(losses)
+        self._measure([pred], [target], losses.device)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what was added so far, unpooled, since pooling may change a metric's last bits.
 
@@ -137,11 +148,14 @@ class Sums:
         self._losses.append(torch.stack(losses))
         if self.metrics and self.by_rows and len(losses) > 1:
             preds, targets = [torch.cat(preds)], [torch.cat(targets)]
+        self._measure(preds, targets, losses[0].device)
+        self._pending.clear()
+
+    def _measure(self, preds: Sequence[Nested], targets: Sequence[Nested], device: torch.device) -> None:
         for name, metric in self.metrics.items():
             for value in map(metric, preds, targets):
                 plain = value if isinstance(value, Tensor) else as_number(value)
-                self._metrics[name].append(torch.as_tensor(plain, device=losses[0].device))
-        self._pending.clear()
+                self._metrics[name].append(torch.as_tensor(plain, device=device))
 
 
 def _stacked(total: Tensor, weight: Tensor | float) -> Tensor:

@@ -109,7 +109,7 @@ class EagerStep:
             return self.train(xb, yb, number)
         xb, mixed = self.transformed(xb, yb)
         pred, target, loss = self.train(xb, mixed, number)
-        if target is mixed and _are_shares(mixed, yb):
+        if target is mixed and are_shares(mixed, yb):
             target = mixed.argmax(1)  # of mixed labels, metrics take the strongest
         return pred, target, loss
 
@@ -160,7 +160,8 @@ class EagerStep:
         return nested.apply(Tensor.detach, pred), yb, nested.apply(Tensor.detach, loss)
 
 
-def _are_shares(target: Nested, labels: Nested) -> bool:
+def are_shares(target: Nested, labels: Nested) -> bool:
+    """Return whether targets are a mixture of what were labels."""
     both = isinstance(target, Tensor) and isinstance(labels, Tensor)
     return both and target.is_floating_point() and not labels.is_floating_point()
 

@@ -70,6 +70,10 @@ class Update:
             norms = [torch.nn.utils.clip_grad_norm_(self.params, self.max_grad_norm)]
         return norms + [grad.sum() for p in self.params if (grad := p.grad) is not None]
 
+    def note_bad(self, number: int) -> None:
+        """Keep the number of the first bad step, for `raise_if_bad`."""
+        self._first_bad_step.fill_(number)
+
     def raise_if_bad(self) -> None:
         """Report the first bad step, which waits for the device.
 

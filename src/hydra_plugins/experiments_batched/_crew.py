@@ -1,0 +1,152 @@
+"""Jobs of a sweep in one process, side by side: each runs in a greenlet up to what a stack does for all of them.
+
+So a job's own code is what it is anywhere: it loads, records, saves and calls back when it is its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from greenlet import greenlet
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+
+from experiments.config.root import RootConfig
+from experiments.seeds import noise_state, restore_noise
+from experiments.training import device, signals
+from experiments.training.signals import StopRequest
+from hydra_plugins.experiments_batched._member import PLACE, Meeting, Member, loss_numbers
+from hydra_plugins.experiments_batched._stack import Seat, Stack
+
+CPU = torch.device("cpu")
+Stops = KeyboardInterrupt | SystemExit
+
+
+class ProcessState:
+    """What a process has once and each job has for itself: log, Hydra's configuration, noise, signals, folder."""
+
+    def __init__(self) -> None:
+        main = threading.current_thread() is threading.main_thread()  # other threads cannot set handlers
+        self.handlers = {number: signal.getsignal(number) for number in signals.ORDINARY if main}
+        self.log, self.config = logging.getLogger().handlers[:], HydraConfig.instance().cfg
+        self.noise, self.folder = noise_state(CPU), os.getcwd()
+
+    def restore(self) -> None:
+        """Have the process as it was."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        logging.getLogger().handlers[:] = self.log
+        HydraConfig.instance().cfg = self.config
+        restore_noise(self.noise, CPU)
+        os.chdir(self.folder)
+
+
+@dataclass(eq=False)
+class _Turn:
+    """A job in its greenlet.
+
+    Args:
+        slot: of its training in the stack.
+        seat: what it waits for.
+        state: the process as the job left it.
+        returned: what it ended with.
+    """
+
+    slot: int
+    run: greenlet
+    seat: Seat | None = None
+    state: ProcessState | None = None
+    returned: JobReturn | None = None
+
+
+class Crew:
+    """Runs jobs whose trainings are one stack.
+
+    Args:
+        root: the configuration of one of them; all have the same device.
+        size: of the stack, as many as there are jobs or more.
+    """
+
+    def __init__(self, root: RootConfig, size: int) -> None:
+        self.root, self.size = root, size
+        self.stack: Stack | None = None
+        self.stop = StopRequest()
+        self.first: BaseException | None = None  # what ended a job as no error of it does
+        self.hub = greenlet.getcurrent()
+
+    def run(self, jobs: Sequence[Callable[[], JobReturn]]) -> list[JobReturn]:
+        """Run the jobs, and return what they returned.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal came; each training has saved its state.
+        """
+        turns = [_Turn(slot, greenlet(self._placed(slot, job))) for slot, job in enumerate(jobs)]
+        for turn in turns:
+            self._go(turn)
+        while waiting := [turn for turn in turns if turn.seat is not None]:
+            seats = [turn.seat for turn in waiting if turn.seat is not None]
+            evaluated = [seat for seat in seats if seat.weights is not None]
+            self._answer(evaluated or seats)  # those ahead wait until all are about to train
+            for turn in waiting:
+                if turn.seat in (evaluated or seats):
+                    self._go(turn)
+        if self.first is not None:
+            raise self.first
+        return [turn.returned or JobReturn(status=JobStatus.UNKNOWN) for turn in turns]
+
+    def _placed(self, slot: int, job: Callable[[], JobReturn]) -> Callable[[], JobReturn]:
+        def meeting(seat: Seat) -> None:
+            self.hub.switch(seat)
+
+        def place(member: Member) -> tuple[Meeting, int]:
+            if self.stack is None:
+                self.stack = Stack(self.size, member, loss_numbers(member))
+                self.stack.stopping = lambda: self.stop.reason is not None
+            return meeting, slot
+
+        def run() -> JobReturn:
+            PLACE.set(place)
+            return job()
+
+        return run
+
+    def _answer(self, seats: Sequence[Seat]) -> None:
+        assert self.stack is not None
+        device.set_up(self.root.device, deterministic=self.root.deterministic)  # what has ended restored its own
+        try:
+            if self.stop.reason is None:
+                with signals.between_steps(self.stop):
+                    self.stack.answer(seats)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self.stop.reason = error
+        for seat in seats:
+            seat.runner.stop_request.reason = seat.runner.stop_request.reason or self.stop.reason
+
+    def _go(self, turn: _Turn) -> None:
+        """Have a job continue until it waits again or has ended."""
+        ours, turn.seat = ProcessState(), None
+        if turn.state is not None:
+            turn.state.restore()
+            device.set_up(self.root.device, deterministic=self.root.deterministic)
+        try:
+            found: Any = turn.run.switch()
+        except BaseException as error:  # noqa: BLE001  # raised again once the others have ended
+            self.first = self.first or error
+            if isinstance(error, Stops):
+                self.stop.reason = self.stop.reason or error
+        else:
+            if turn.run.dead:
+                turn.returned = found
+            else:
+                turn.seat = found
+                self.stop.reason = self.stop.reason or found.runner.stop_request.reason
+        finally:
+            turn.state = ProcessState()
+            ours.restore()

@@ -1,0 +1,347 @@
+"""Many trainings as one: each step gathers a batch for every model, and computes and updates all of them at once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from experiments import live
+from experiments.data import nested
+from experiments.data.batches import Batches
+from experiments.data.nested import Nested
+from experiments.data.tensors import viewed
+from experiments.seeds import noise_kept, noise_state, same_noise
+from experiments.training.meters import POOLED, POOLED_BYTES, Sums
+from experiments.training.result import Metrics
+from experiments.training.runner import Runner
+from experiments.training.step import are_shares
+from experiments.training.torch_private import mark_stepped
+from hydra_plugins.experiments_batched._forward import StackedForward, drawn
+from hydra_plugins.experiments_batched._updates import StackedUpdate, clip
+
+
+@dataclass(eq=False)
+class Seat:
+    """A training's place in a stack, and what it asks for.
+
+    Args:
+        runner: the training.
+        slot: which of the stack's models it is.
+        epoch: the epoch to be trained or evaluated.
+        weights: to be evaluated, by name; None to train.
+        noise: torch's generators, which the stack draws from and leaves where the training continues.
+        figures: the answer to an evaluation.
+        problem: what the stack raised instead.
+    """
+
+    runner: Runner
+    slot: int = 0
+    epoch: int = 0
+    weights: Mapping[str, Tensor] | None = None
+    noise: list[Tensor] = field(default_factory=list)
+    figures: Metrics = field(default_factory=dict)
+    problem: BaseException | None = None
+
+    def ask(self, epoch: int, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Ask for an epoch's steps, or for an evaluation of these weights."""
+        self.epoch, self.weights, self.problem = epoch, weights, None
+        self.noise = generators(self.runner.device)
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """Its model's parameters by name."""
+        return dict(self.runner.model.named_parameters())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its model's parameters and buffers by name."""
+        return self.params | dict(self.runner.model.named_buffers())
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        """What a stack does for it together with others: evaluate, or train from a step of the epoch on."""
+        return self.weights is not None, 0 if self.weights is not None else self.runner.progress.step
+
+    def numbers(self, names: Sequence[str]) -> list[float]:
+        """Return these arguments of its loss."""
+        keywords = getattr(self.runner.step.forward.loss, "keywords", {})
+        return [float(keywords[name]) for name in names]
+
+
+class Stack:
+    """`size` models of one architecture, each in a slot. An empty slot computes what nobody reads.
+
+    So each model's numbers depend on the stack's size, and neither on its slot nor on what others do.
+
+    Args:
+        size: how many slots.
+        runner: one of the trainings; the others have the same settings but for numbers.
+        numbers: the loss's arguments that may differ.
+    """
+
+    def __init__(self, size: int, runner: Runner, numbers: Sequence[str] = ()) -> None:
+        self.size, self.device, self.numbers = size, runner.device, numbers
+        first = runner.step.forward
+        self.forward = StackedForward(dataclasses.replace(first, model=copy.deepcopy(first.model)), numbers)
+        self.transforms = list(first.train_transforms), list(first.pair_transforms)
+        self.params = {name: _stacked(p, size) for name, p in runner.model.named_parameters()}
+        self.buffers = {name: _stacked(buffer, size) for name, buffer in runner.model.named_buffers()}
+        self.trained = [name for name, p in runner.model.named_parameters() if p.requires_grad]
+        self.update = StackedUpdate(type(runner.optimizer), size, {name: self.params[name] for name in self.trained})
+        self.rows = _Rows(size, runner.train, self.device)
+        self.draws = self._transforms_draw(runner)
+        self.stopping: Callable[[], bool] = bool
+
+    def answer(self, seats: Sequence[Seat]) -> None:
+        """Do what each seat asks for; what is raised is theirs to raise."""
+        try:
+            for place in sorted({seat.place for seat in seats}):
+                asking = [seat for seat in seats if seat.place == place]
+                (self.train if asking[0].weights is None else self._evaluate)(asking)
+        except Exception as error:  # noqa: BLE001  # of the user's model, of torch
+            for seat in seats:
+                seat.problem = error
+
+    def train(self, seats: Sequence[Seat]) -> None:
+        """Train each seat's epoch from the step where it is, up to its end or to where one of them saves its state."""
+        self.forward.model.train()
+        slots, runner = self._filled(seats), seats[0].runner
+        for slot, seat in enumerate(slots):
+            self._put(slot, seat.tensors)
+            self.update.take(slot, seat.runner.optimizer, seat.params)
+        self.update.set([seat.runner.optimizer for seat in slots], [seat.params for seat in slots])
+        limits = [seat.runner.step.update.max_grad_norm for seat in slots]
+        limit = torch.tensor([one or torch.inf for one in limits], device=self.device) if any(limits) else None
+        numbers, updated, start = self._numbers(slots), set[str](), runner.progress.step
+        bad = torch.full((self.size,), -1, device=self.device)
+        pool = _Pool([(seat.slot, seat.runner.progress.sums) for seat in seats])
+        by_step = [one.runner for one in seats if one.runner.scheduler and one.runner.step_scheduler_each == "step"]
+        self.rows.start(slots)
+        with live.phase(f"epoch {seats[0].epoch}, {len(seats)} together", runner.steps, start) as bar:
+            for step in range(start, until := self._until(seats, start)):
+                xb, yb = self.rows.batch(step)
+                xb, mixed, masks = self._drawn(seats, xb, yb)
+                pred, loss, means = self.forward(self.params, self.buffers, (xb, mixed), numbers, masks)
+                bad = self._step(means, bad, step, limit, updated)
+                for one in by_step:
+                    mark_stepped(one.optimizer)
+                    one.step_scheduler("step")
+                if by_step:
+                    self.update.set_rates()
+                pool.add(pred, mixed.argmax(2) if mixed is not yb and are_shares(mixed, yb) else mixed, loss)
+                bar.at(step + 1)
+                if self.stopping():
+                    until = step + 1
+                    break
+        pool.close(whole=until == runner.steps)
+        for seat in seats:
+            self._give(seat, until, int(bad[seat.slot]), updated)
+
+    def _step(self, means: Tensor, bad: Tensor, number: int, limit: Tensor | None, updated: set[str]) -> Tensor:
+        """Go backward and update; return each model's first step whose loss or gradient is not finite, or -1.
+
+        What that update makes of a model is not used, and the others have no part in it.
+        """
+        leaves = [self.params[name] for name in self.trained]
+        grads = torch.autograd.grad(means.sum(), leaves, allow_unused=True)
+        with torch.no_grad():
+            found = {name: grad for name, grad in zip(self.trained, grads, strict=True) if grad is not None}
+            if limit is not None:
+                clip(found.values(), limit)
+            total = means.detach() + sum(grad.flatten(1).sum(1) for grad in found.values())
+            bad = torch.where((bad < 0) & ~total.isfinite(), number, bad)
+            for name, grad in found.items():
+                self.update(name, grad)
+        updated.update(found)
+        return bad
+
+    @torch.no_grad()
+    def _evaluate(self, seats: Sequence[Seat]) -> None:
+        """Evaluate each seat's weights on the validation rows."""
+        self.forward.model.eval()
+        slots, runner = self._filled(seats), seats[0].runner
+        for slot, seat in enumerate(slots):
+            self._put(slot, seat.weights or {})
+        sums = [seat.runner.validation_sums() for seat in seats]
+        pool, numbers = _Pool([(seat.slot, one) for seat, one in zip(seats, sums, strict=True)]), self._numbers(slots)
+        shared = not runner.valid.order.shuffle
+        for xb, yb in runner.valid.epoch(seats[0].epoch) if shared else self._shuffled(slots):
+            xb, yb = runner.moved((xb, yb))
+            xb = runner.step.forward.prepared(xb) if shared else vmap(runner.step.forward.prepared)(xb)
+            pred, loss, _ = self.forward(self.params, self.buffers, (xb, yb), numbers, shared=shared)
+            pool.add(pred, nested.apply(lambda t: t.expand(self.size, *t.shape), yb) if shared else yb, loss)
+            if self.stopping():
+                return
+        pool.close(whole=True)
+        for seat, one in zip(seats, sums, strict=True):
+            seat.figures = one.means()
+
+    def _shuffled(self, slots: Sequence[Seat]) -> Iterator[tuple[Nested, Nested]]:
+        """Yield the validation batches, each model's in its own order."""
+        rows = _Rows(self.size, slots[0].runner.valid, self.device, part="valid")
+        rows.start(slots)
+        yield from map(rows.batch, range(len(rows.batches)))
+
+    def _filled(self, seats: Sequence[Seat]) -> list[Seat]:
+        """Return a seat for each slot: in one that is empty the first."""
+        slots = [seats[0]] * self.size
+        for seat in seats:
+            slots[seat.slot] = seat
+        return slots
+
+    @torch.no_grad()
+    def _put(self, slot: int, state: Mapping[str, Tensor]) -> None:
+        for name, stacked in (*self.params.items(), *self.buffers.items()):
+            stacked[slot].copy_(state[name])
+
+    @torch.no_grad()
+    def _give(self, seat: Seat, until: int, bad: int, updated: set[str]) -> None:
+        """Leave a training as if it had taken the steps itself."""
+        runner, slot = seat.runner, seat.slot
+        params = seat.params
+        for name, own in (*params.items(), *runner.model.named_buffers()):
+            own.copy_((self.params if name in params else self.buffers)[name][slot])
+        self.update.give(slot, runner.optimizer, params, updated)
+        if bad >= 0:
+            runner.step.update.note_bad(seat.epoch * runner.steps + bad)
+        runner.progress.step = until
+
+    def _numbers(self, slots: Sequence[Seat]) -> dict[str, Tensor]:
+        columns = zip(*(seat.numbers(self.numbers) for seat in slots), strict=True)
+        return {
+            name: torch.tensor(column, device=self.device) for name, column in zip(self.numbers, columns, strict=False)
+        }
+
+    @staticmethod
+    def _until(seats: Sequence[Seat], start: int) -> int:
+        """Return the step before which no training saves its state by its number of steps."""
+        end = seats[0].runner.steps
+        for seat in seats:
+            every = seat.runner.checkpoints.every_steps if seat.runner.checkpoints else None
+            if every:
+                done = seat.epoch * end + start
+                end = min(end, start + every - done % every)
+        return end
+
+    def _drawn(self, seats: Sequence[Seat], xb: Nested, yb: Nested) -> tuple[Nested, Nested, list[Tensor]]:
+        """Return x and y after the transforms, and the factors of each dropout; each model draws its own."""
+        if not self.draws and any(self.transforms):
+            xb, yb = vmap(self._transformed)(xb, yb)
+        masks = self.forward.masks(nested.apply(lambda leaf: leaf[0], xb))
+        if not self.draws and not masks:
+            return xb, yb, []
+        found: list[Any] = [None] * self.size
+        for seat in seats:
+            set_generators(seat.noise, self.device)
+            own = nested.apply(lambda leaf: leaf[seat.slot], (xb, yb))  # noqa: B023  # called here
+            found[seat.slot] = (*(self._transformed(*own) if self.draws else own), tuple(drawn(masks)))
+            seat.noise = generators(self.device)
+        filled = [found[seats[0].slot] if one is None else one for one in found]
+        if not self.draws:  # what was gathered is in one piece
+            return xb, yb, [torch.stack(each) for each in zip(*(own[2] for own in filled), strict=True)]
+        x, y, factors = nested.apply(lambda *parts: torch.stack(parts), *filled)
+        return x, y, list(factors)
+
+    def _transformed(self, xb: Nested, yb: Nested) -> tuple[Nested, Nested]:
+        for transform in self.transforms[0]:
+            xb = transform(xb)
+        for pair in self.transforms[1]:
+            xb, yb = pair(xb, yb)
+        return xb, yb
+
+    def _transforms_draw(self, runner: Runner) -> bool:
+        """Return whether the training's transforms draw random numbers, or cannot take all models' batches at once."""
+        if not any(self.transforms):
+            return False
+        self.rows.start([Seat(runner)] * self.size)
+        with noise_kept():
+            before = noise_state(self.device)
+            try:
+                vmap(self._transformed)(*self.rows.batch(0))
+            except (RuntimeError, ValueError, TypeError, LookupError):  # of one that draws, vmap's own RuntimeError
+                return True
+            return not same_noise(before, noise_state(self.device))
+
+
+class _Rows:
+    """The batches of all models, gathered at once from one copy of the rows, each in its own order."""
+
+    def __init__(self, size: int, batches: Batches, device: torch.device, part: str = "train") -> None:
+        self.size, self.batches, self.device, self.part = size, batches, device, part
+        self.tensors = nested.apply(lambda tensor: tensor.to(device), batches.split.tensors)
+
+    def start(self, slots: Sequence[Seat]) -> None:
+        """Take each model's order in its epoch."""
+        orders = {}
+        for seat in slots:
+            order = getattr(seat.runner, self.part).order
+            if id(seat) not in orders:
+                order.epoch = seat.epoch
+                found = order.indices()
+                orders[id(seat)] = torch.arange(len(order)) if found is None else found
+        self.orders = torch.stack([orders[id(seat)] for seat in slots]).to(self.device)
+
+    def batch(self, number: int) -> tuple[Nested, Nested]:
+        """Return x and y of the batch with this number, (models, rows, ...)."""
+        size, batches = self.batches.batch_size, self.batches
+        rows = self.orders[:, number * size : (number + 1) * size].reshape(-1)
+        x, y = nested.apply(lambda tensor: tensor.index_select(0, rows), self.tensors)
+        x = viewed(batches.split.inputs(x), batches.shape)
+        y = y if batches.target_shape is None else y.view(-1, *batches.target_shape)
+        each: tuple[Nested, Nested] = nested.apply(lambda t: t.unflatten(0, (self.size, -1)), (x, y))
+        return each
+
+
+class _Pool:
+    """Adds batches to the sums of each model, where it can as many at once as sums pool themselves."""
+
+    def __init__(self, sums: Sequence[tuple[int, Sums]]) -> None:
+        self.sums, self.kept, self.limit, self.plain = sums, list[tuple[Nested, Nested, Tensor]](), 0, True
+
+    def add(self, pred: Nested, target: Nested, loss: Tensor) -> None:
+        """Add one batch of all models."""
+        self.kept.append((nested.apply(Tensor.detach, pred), target, loss.detach()))
+        if not self.limit:
+            size = sum(leaf.nbytes for leaf in nested.leaves((pred, target))) // len(loss)
+            self.limit = max(1, min(POOLED, -(-POOLED_BYTES // max(1, size))))
+            self.plain = isinstance(pred, Tensor) and isinstance(target, Tensor)
+        if len(self.kept) == self.limit:
+            self.close(whole=True)
+
+    def close(self, *, whole: bool) -> None:
+        """Add what is kept; batches that are not a `whole` pool are left to the sums to pool."""
+        joined = None
+        for slot, sums in self.sums:
+            if not (whole and sums.takes_pools and self.plain):
+                for batch in self.kept:
+                    sums.add(*nested.apply(lambda leaf: leaf[slot], batch))  # noqa: B023  # called here
+            elif self.kept:
+                preds, targets, losses = zip(*self.kept, strict=True)
+                joined = joined or (torch.cat(preds, 1), torch.cat(targets, 1), torch.stack(losses, 1))
+                sums.add_pool(*(part[slot] for part in joined), sizes=[target.shape[1] for target in targets])
+        self.kept.clear()
+
+
+def _stacked(tensor: Tensor, size: int) -> Tensor:
+    found = tensor.detach().unsqueeze(0).repeat(size, *[1] * tensor.ndim)
+    return found.requires_grad_(tensor.requires_grad)
+
+
+def generators(device: torch.device) -> list[Tensor]:
+    """Return the state of torch's generators that a training on this device draws from."""
+    found = [torch.get_rng_state()]
+    return [*found, torch.cuda.get_rng_state(device)] if device.type == "cuda" else found
+
+
+def set_generators(states: Sequence[Tensor], device: torch.device) -> None:
+    """Continue torch's generators from these states."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
