@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from experiments import ranks
 from experiments.config.schema import STRICT
@@ -25,7 +25,7 @@ class DeviceConfig(BaseModel):
     compile: bool = False
     graph: bool = False
     channels_last: bool | None = None
-    batched: Annotated[int, Ge(1), Le(4096)] | None = None
+    batched: Annotated[int, Ge(1), Le(4096)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = None
 
 
 def faults(config: DeviceConfig) -> list[Fault]:

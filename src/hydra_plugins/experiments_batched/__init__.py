@@ -38,6 +38,7 @@ class BatchedLauncher(Launcher):
         from experiments.config import check
         from hydra_plugins.experiments_batched import _plan
         from hydra_plugins.experiments_batched._crew import Crew
+        from hydra_plugins.experiments_batched._member import layout
 
         setup_globals()
         self._log()
@@ -47,10 +48,14 @@ class BatchedLauncher(Launcher):
         roots = {number: check.checked(config).root for number, config in configs.items()}
         returned = dict[int, JobReturn]()
         for group in _plan.planned(sweep, roots, self.stack):
-            for numbers in group.stacks():
+            for placed in group.stacks():
+                numbers = list(placed.values())
                 _plan.tell(numbers, group)
-                jobs = [partial(self._run, number, configs[number], group.size) for number in numbers]
-                done = Crew(roots[numbers[0]], group.size).run(jobs) if group.size else [job() for job in jobs]
+                jobs = {slot: partial(self._run, one, configs[one], group.batched) for slot, one in placed.items()}
+                if group.batched:
+                    done = Crew(roots[numbers[0]], layout(group.batched)).run(jobs)
+                else:
+                    done = [job() for job in jobs.values()]
                 returned |= dict(zip(numbers, done, strict=True))
                 self._log()
         return [returned[number] for number in configs]
@@ -58,13 +63,13 @@ class BatchedLauncher(Launcher):
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
 
-    def _run(self, number: int, config: DictConfig, size: int) -> JobReturn:
-        """Run a job as one of so many models; 0 for one of its own."""
+    def _run(self, number: int, config: DictConfig, batched: str) -> JobReturn:
+        """Run a job as one of a stack of this layout; empty for one of its own."""
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
-            if size:
-                config.device.batched = size
-                config.hydra.overrides.task.append(f"device.batched={size}")
+            if batched:
+                config.device.batched = batched
+                config.hydra.overrides.task.append(f"device.batched={batched}")
         return run_job(
             hydra_context=self.hydra_context,
             config=config,

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from experiments.seeds import noise_state, restore_noise
 from experiments.training import device, signals
 from experiments.training.signals import StopRequest
 from hydra_plugins.experiments_batched._member import PLACE, Meeting, Member, loss_numbers
-from hydra_plugins.experiments_batched._stack import Seat, Stack
+from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack
 
 CPU = torch.device("cpu")
 Stops = KeyboardInterrupt | SystemExit
@@ -71,23 +71,23 @@ class Crew:
 
     Args:
         root: the configuration of one of them; all have the same device.
-        size: of the stack, as many as there are jobs or more.
+        layout: of the stack.
     """
 
-    def __init__(self, root: RootConfig, size: int) -> None:
-        self.root, self.size = root, size
+    def __init__(self, root: RootConfig, layout: Layout) -> None:
+        self.root, self.layout = root, layout
         self.stack: Stack | None = None
         self.stop = StopRequest()
         self.first: BaseException | None = None  # what ended a job as no error of it does
         self.hub = greenlet.getcurrent()
 
-    def run(self, jobs: Sequence[Callable[[], JobReturn]]) -> list[JobReturn]:
-        """Run the jobs, and return what they returned.
+    def run(self, jobs: Mapping[int, Callable[[], JobReturn]]) -> list[JobReturn]:
+        """Run the jobs, by their slots, and return what they returned.
 
         Raises:
             KeyboardInterrupt, SystemExit: a signal came; each training has saved its state.
         """
-        turns = [_Turn(slot, greenlet(self._placed(slot, job))) for slot, job in enumerate(jobs)]
+        turns = [_Turn(slot, greenlet(self._placed(slot, job))) for slot, job in jobs.items()]
         for turn in turns:
             self._go(turn)
         while waiting := [turn for turn in turns if turn.seat is not None]:
@@ -107,7 +107,7 @@ class Crew:
 
         def place(member: Member) -> tuple[Meeting, int]:
             if self.stack is None:
-                self.stack = Stack(self.size, member, loss_numbers(member))
+                self.stack = Stack(self.layout, member, loss_numbers(member))
                 self.stack.stopping = lambda: self.stop.reason is not None
             return meeting, slot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,27 @@ State = Mapping[str, Tensor]
 Mask = tuple[Callable[..., Tensor], Tensor, float]  # a dropout, what it is called with, and its probability
 
 DROPOUTS: Sequence[Any] = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+
+def _of_labels(args: Any, kwargs: Any) -> tuple[Tensor, Tensor, int] | None:
+    """Return predictions, labels and the ignored label of a plain mean cross-entropy; None for any other."""
+    given = _given(F.cross_entropy, args, kwargs)
+    pred, target = given["input"], given["target"]
+    plain = given["weight"] is None and given["label_smoothing"] == 0 and given["reduction"] == "mean"
+    plain = plain and given["reduce"] is None and given["size_average"] is None
+    labels = pred.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
+    return (pred, target, given["ignore_index"]) if plain and labels else None
+
+
+def _given(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return a call's arguments by name, with the defaults of those that are not given."""
+    parameters = _parameters(func)
+    return parameters | dict(zip(parameters, args, strict=False)) | kwargs
+
+
+@cache
+def _parameters(func: Any) -> dict[str, Any]:
+    return {name: one.default for name, one in inspect.signature(func).parameters.items()}
 
 
 class Recorded(TorchFunctionMode):
@@ -54,6 +76,12 @@ class Stacking(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in DROPOUTS and (found := _active(func, args, kwargs)):
             return found[0] * next(self.masks)
+        if func is F.cross_entropy and (found := _of_labels(args, kwargs)):
+            # What torch computes; under vmap its own is made of Python for each call.
+            pred, target, ignored = found
+            kept = target != ignored
+            each = torch.log_softmax(pred, 1).gather(1, target.where(kept, 0)[:, None])[:, 0]
+            return -each.where(kept, 0).sum() / kept.sum()
         if func is F.linear and args[0].ndim == 2:
             weight, bias = args[1], args[2] if len(args) > 2 else kwargs.get("bias")
             out = torch.mm(weight, args[0].t())
@@ -63,9 +91,8 @@ class Stacking(TorchFunctionMode):
 
 def _active(func: Any, args: Any, kwargs: Any) -> tuple[Tensor, float] | None:
     """Return the input and the probability of a dropout that draws; None for one that does not."""
-    given = inspect.signature(func).bind(*args, **kwargs)
-    given.apply_defaults()
-    x, p, training = (given.arguments[name] for name in ("input", "p", "training"))
+    given = _given(func, args, kwargs)
+    x, p, training = (given[name] for name in ("input", "p", "training"))
     return (x, p) if training and p > 0 else None
 
 
@@ -98,27 +125,35 @@ class StackedForward:
         batch: tuple[Nested, Nested],
         numbers: State,
         masks: Sequence[Tensor] = (),
-        *,
-        shared: bool = False,
     ) -> tuple[Nested, Any, Tensor]:
         """Return each model's predictions, what its loss returned, and the mean loss; (models, ...).
 
-        The batch is (models, rows, ...), or one for all if it is `shared`.
+        There may be fewer batches, (batches, rows, ...), than models: as many models in a row share each.
         """
+        state, names = {**params, **buffers}, [*numbers]
+        own = (*state.values(), *numbers.values(), *masks)
 
-        def one(params: State, buffers: State, batch: Any, numbers: State, masks: Sequence[Tensor]) -> Any:
-            xb, yb = batch
-            with Stacking(masks):
-                pred = functional_call(self.model, {**params, **buffers}, (xb,))
-            loss = self.forward.loss(pred, yb, **numbers)
+        # Flat, since vmap takes its time with dictionaries.
+        def one(xb: Nested, yb: Nested, *own: Tensor) -> Any:
+            first, then = len(state), len(state) + len(names)
+            with Stacking(own[then:]):
+                pred = functional_call(self.model, dict(zip(state, own, strict=False)), (xb,))
+                loss = self.forward.loss(pred, yb, **dict(zip(names, own[first:then], strict=True)))
             if isinstance(loss, tuple):
                 loss = torch.stack([loss[0], torch.as_tensor(loss[1], dtype=loss[0].dtype, device=loss[0].device)])
                 return pred, loss, loss[0] / loss[1]
             return pred, loss, mean(loss)
 
-        in_dims = (0, 0, None if shared else 0, 0, 0)
-        found: tuple[Nested, Any, Tensor] = vmap(one, in_dims=in_dims)(params, buffers, batch, dict(numbers), list(masks))
-        return found
+        batches, models = nested.rows(batch[1]), len(own[0])
+        if batches == models:
+            found: tuple[Nested, Any, Tensor] = vmap(one)(*batch, *own)
+            return found
+        each = vmap(one, in_dims=(None, None, *[0] * len(own)))
+        if batches == 1:
+            found = each(*nested.apply(lambda leaf: leaf[0], batch), *own)
+            return found
+        parts = vmap(each)(*batch, *(tensor.unflatten(0, (batches, -1)) for tensor in own))
+        return tuple(nested.apply(lambda leaf: leaf.flatten(0, 1), parts))  # type: ignore[return-value]  # of three
 
 
 def drawn(masks: Sequence[Mask]) -> Iterator[Tensor]:

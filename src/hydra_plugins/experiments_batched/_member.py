@@ -24,8 +24,7 @@ from experiments.training.meters import Sums
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner
 from experiments.training.step import EagerStep
-from hydra_plugins.experiments_batched import _updates
-from hydra_plugins.experiments_batched._stack import Seat, Stack, set_generators
+from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack, set_generators
 
 KEY = "device.batched"
 
@@ -97,11 +96,17 @@ def joined(runner: Runner, root: RootConfig) -> Runner:
     if (place := PLACE.get()) is not None:
         member.meeting, slot = place(member)
     else:
-        stack, slot = Stack(root.device.batched, member, loss_numbers(runner)), 0
+        stack, slot = Stack(layout(root.device.batched), member, loss_numbers(runner)), 0
         stack.stopping = lambda: member.stop_request.reason is not None
         member.meeting = lambda seat: stack.answer([seat])
     member.seat = Seat(member, slot)
     return member
+
+
+def layout(batched: str | int) -> Layout:
+    """Return the layout that `device.batched` gives: orders x models, or a number of models each with its own order."""
+    orders, _, sharing = str(batched).partition("x")
+    return int(orders), int(sharing or 1)
 
 
 def fault(runner: Runner, root: RootConfig) -> str:
@@ -124,8 +129,7 @@ def fault(runner: Runner, root: RootConfig) -> str:
         ),
         f"init_from={root.init_from} trains that stage first": _trains_first(root),
     }
-    found = next((reason for reason, holds in reasons.items() if holds), "")
-    return found or _updates.fault(runner.optimizer)
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _trains_first(root: RootConfig) -> bool:

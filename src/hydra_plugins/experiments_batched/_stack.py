@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,11 @@ from experiments.training.runner import Runner
 from experiments.training.step import are_shares
 from experiments.training.torch_private import mark_stepped
 from hydra_plugins.experiments_batched._forward import StackedForward, drawn
-from hydra_plugins.experiments_batched._updates import StackedUpdate, clip
+from hydra_plugins.experiments_batched._updates import StackedSgd, clip, update_for
+
+
+Layout = tuple[int, int]  # orders of the rows, models that share each
+CONVERTED = 2**27  # numbers of a dataset that are kept as floats, 512 MiB
 
 
 @dataclass(eq=False)
@@ -76,26 +80,27 @@ class Seat:
 
 
 class Stack:
-    """`size` models of one architecture, each in a slot. An empty slot computes what nobody reads.
+    """Models of one architecture, each in a slot. An empty slot computes what nobody reads.
 
-    So each model's numbers depend on the stack's size, and neither on its slot nor on what others do.
+    So each model's numbers depend on the stack's layout, and neither on its slot nor on what others do.
 
     Args:
-        size: how many slots.
+        layout: how many orders of the rows there are, and how many models in a row share each.
         runner: one of the trainings; the others have the same settings but for numbers.
         numbers: the loss's arguments that may differ.
     """
 
-    def __init__(self, size: int, runner: Runner, numbers: Sequence[str] = ()) -> None:
-        self.size, self.device, self.numbers = size, runner.device, numbers
+    def __init__(self, layout: Layout, runner: Runner, numbers: Sequence[str] = ()) -> None:
+        (orders, self.sharing), self.device, self.numbers = layout, runner.device, numbers
+        size = self.size = orders * self.sharing
         first = runner.step.forward
         self.forward = StackedForward(dataclasses.replace(first, model=copy.deepcopy(first.model)), numbers)
         self.transforms = list(first.train_transforms), list(first.pair_transforms)
         self.params = {name: _stacked(p, size) for name, p in runner.model.named_parameters()}
         self.buffers = {name: _stacked(buffer, size) for name, buffer in runner.model.named_buffers()}
         self.trained = [name for name, p in runner.model.named_parameters() if p.requires_grad]
-        self.update = StackedUpdate(type(runner.optimizer), size, {name: self.params[name] for name in self.trained})
-        self.rows = _Rows(size, runner.train, self.device)
+        self.update = update_for(runner.optimizer, {name: self.params[name] for name in self.trained})
+        self.rows = _Rows(orders, runner.train, self.device)
         self.draws = self._transforms_draw(runner)
         self.stopping: Callable[[], bool] = bool
 
@@ -115,25 +120,24 @@ class Stack:
         slots, runner = self._filled(seats), seats[0].runner
         for slot, seat in enumerate(slots):
             self._put(slot, seat.tensors)
-            self.update.take(slot, seat.runner.optimizer, seat.params)
-        self.update.set([seat.runner.optimizer for seat in slots], [seat.params for seat in slots])
+        self.update.take({one.slot: one.runner.optimizer for one in seats}, {one.slot: one.params for one in seats})
         limits = [seat.runner.step.update.max_grad_norm for seat in slots]
         limit = torch.tensor([one or torch.inf for one in limits], device=self.device) if any(limits) else None
-        numbers, updated, start = self._numbers(slots), set[str](), runner.progress.step
+        numbers, start = self._numbers(slots), runner.progress.step
         bad = torch.full((self.size,), -1, device=self.device)
         pool = _Pool([(seat.slot, seat.runner.progress.sums) for seat in seats])
         by_step = [one.runner for one in seats if one.runner.scheduler and one.runner.step_scheduler_each == "step"]
-        self.rows.start(slots)
+        self.rows.start(slots[:: self.sharing])
         with live.phase(f"epoch {seats[0].epoch}, {len(seats)} together", runner.steps, start) as bar:
             for step in range(start, until := self._until(seats, start)):
                 xb, yb = self.rows.batch(step)
                 xb, mixed, masks = self._drawn(seats, xb, yb)
                 pred, loss, means = self.forward(self.params, self.buffers, (xb, mixed), numbers, masks)
-                bad = self._step(means, bad, step, limit, updated)
+                bad = self._step(means, bad, step, limit)
                 for one in by_step:
                     mark_stepped(one.optimizer)
                     one.step_scheduler("step")
-                if by_step:
+                if by_step and isinstance(self.update, StackedSgd):
                     self.update.set_rates()
                 pool.add(pred, mixed.argmax(2) if mixed is not yb and are_shares(mixed, yb) else mixed, loss)
                 bar.at(step + 1)
@@ -141,10 +145,11 @@ class Stack:
                     until = step + 1
                     break
         pool.close(whole=until == runner.steps)
+        self.update.give()
         for seat in seats:
-            self._give(seat, until, int(bad[seat.slot]), updated)
+            self._leave(seat, until, int(bad[seat.slot]))
 
-    def _step(self, means: Tensor, bad: Tensor, number: int, limit: Tensor | None, updated: set[str]) -> Tensor:
+    def _step(self, means: Tensor, bad: Tensor, number: int, limit: Tensor | None) -> Tensor:
         """Go backward and update; return each model's first step whose loss or gradient is not finite, or -1.
 
         What that update makes of a model is not used, and the others have no part in it.
@@ -154,13 +159,10 @@ class Stack:
         with torch.no_grad():
             found = {name: grad for name, grad in zip(self.trained, grads, strict=True) if grad is not None}
             if limit is not None:
-                clip(found.values(), limit)
+                clip(list(found.values()), limit)
             total = means.detach() + sum(grad.flatten(1).sum(1) for grad in found.values())
-            bad = torch.where((bad < 0) & ~total.isfinite(), number, bad)
-            for name, grad in found.items():
-                self.update(name, grad)
-        updated.update(found)
-        return bad
+            self.update(found)
+            return torch.where((bad < 0) & ~total.isfinite(), number, bad)
 
     @torch.no_grad()
     def _evaluate(self, seats: Sequence[Seat]) -> None:
@@ -171,29 +173,26 @@ class Stack:
             self._put(slot, seat.weights or {})
         sums = [seat.runner.validation_sums() for seat in seats]
         pool, numbers = _Pool([(seat.slot, one) for seat, one in zip(seats, sums, strict=True)]), self._numbers(slots)
-        shared = not runner.valid.order.shuffle
-        for xb, yb in runner.valid.epoch(seats[0].epoch) if shared else self._shuffled(slots):
-            xb, yb = runner.moved((xb, yb))
-            xb = runner.step.forward.prepared(xb) if shared else vmap(runner.step.forward.prepared)(xb)
-            pred, loss, _ = self.forward(self.params, self.buffers, (xb, yb), numbers, shared=shared)
-            pool.add(pred, nested.apply(lambda t: t.expand(self.size, *t.shape), yb) if shared else yb, loss)
+        rows = _Rows(self.size if runner.valid.order.shuffle else 1, runner.valid, self.device, part="valid")
+        rows.start(slots[: rows.size])
+        for number in range(len(runner.valid)):
+            xb, yb = rows.batch(number)
+            xb = vmap(runner.step.forward.prepared)(xb)
+            pred, loss, _ = self.forward(self.params, self.buffers, (xb, yb), numbers)
+            pool.add(pred, yb, loss)
             if self.stopping():
                 return
         pool.close(whole=True)
         for seat, one in zip(seats, sums, strict=True):
             seat.figures = one.means()
 
-    def _shuffled(self, slots: Sequence[Seat]) -> Iterator[tuple[Nested, Nested]]:
-        """Yield the validation batches, each model's in its own order."""
-        rows = _Rows(self.size, slots[0].runner.valid, self.device, part="valid")
-        rows.start(slots)
-        yield from map(rows.batch, range(len(rows.batches)))
-
     def _filled(self, seats: Sequence[Seat]) -> list[Seat]:
-        """Return a seat for each slot: in one that is empty the first."""
-        slots = [seats[0]] * self.size
-        for seat in seats:
-            slots[seat.slot] = seat
+        """Return a seat for each slot: in one that is empty that of a model with the same order, or the first."""
+        slots, taken = list[Seat](), {seat.slot: seat for seat in seats}
+        for first in range(0, self.size, self.sharing):
+            row = range(first, first + self.sharing)
+            other = next((taken[slot] for slot in row if slot in taken), seats[0])
+            slots += [taken.get(slot, other) for slot in row]
         return slots
 
     @torch.no_grad()
@@ -201,14 +200,11 @@ class Stack:
         for name, stacked in (*self.params.items(), *self.buffers.items()):
             stacked[slot].copy_(state[name])
 
-    @torch.no_grad()
-    def _give(self, seat: Seat, until: int, bad: int, updated: set[str]) -> None:
+    def _leave(self, seat: Seat, until: int, bad: int) -> None:
         """Leave a training as if it had taken the steps itself."""
-        runner, slot = seat.runner, seat.slot
-        params = seat.params
-        for name, own in (*params.items(), *runner.model.named_buffers()):
-            own.copy_((self.params if name in params else self.buffers)[name][slot])
-        self.update.give(slot, runner.optimizer, params, updated)
+        runner = seat.runner
+        for name, own in runner.model.named_buffers():
+            own.copy_(self.buffers[name][seat.slot])
         if bad >= 0:
             runner.step.update.note_bad(seat.epoch * runner.steps + bad)
         runner.progress.step = until
@@ -240,7 +236,7 @@ class Stack:
         found: list[Any] = [None] * self.size
         for seat in seats:
             set_generators(seat.noise, self.device)
-            own = nested.apply(lambda leaf: leaf[seat.slot], (xb, yb))  # noqa: B023  # called here
+            own = nested.apply(lambda leaf: leaf[seat.slot // self.sharing], (xb, yb))  # noqa: B023  # called here
             found[seat.slot] = (*(self._transformed(*own) if self.draws else own), tuple(drawn(masks)))
             seat.noise = generators(self.device)
         filled = [found[seats[0].slot] if one is None else one for one in found]
@@ -260,7 +256,7 @@ class Stack:
         """Return whether the training's transforms draw random numbers, or cannot take all models' batches at once."""
         if not any(self.transforms):
             return False
-        self.rows.start([Seat(runner)] * self.size)
+        self.rows.start([Seat(runner)] * self.rows.size)
         with noise_kept():
             before = noise_state(self.device)
             try:
@@ -275,7 +271,10 @@ class _Rows:
 
     def __init__(self, size: int, batches: Batches, device: torch.device, part: str = "train") -> None:
         self.size, self.batches, self.device, self.part = size, batches, device, part
-        self.tensors = nested.apply(lambda tensor: tensor.to(device), batches.split.tensors)
+        x, y = nested.apply(lambda tensor: tensor.to(device), batches.split.tensors)
+        # One copy in the type that the models take, for all of them, unless it is large.
+        self.converts = sum(leaf.numel() for leaf in nested.leaves(x)) > CONVERTED
+        self.tensors = (x if self.converts else batches.split.inputs(x), y)
 
     def start(self, slots: Sequence[Seat]) -> None:
         """Take each model's order in its epoch."""
@@ -293,7 +292,7 @@ class _Rows:
         size, batches = self.batches.batch_size, self.batches
         rows = self.orders[:, number * size : (number + 1) * size].reshape(-1)
         x, y = nested.apply(lambda tensor: tensor.index_select(0, rows), self.tensors)
-        x = viewed(batches.split.inputs(x), batches.shape)
+        x = viewed(batches.split.inputs(x) if self.converts else x, batches.shape)
         y = y if batches.target_shape is None else y.view(-1, *batches.target_shape)
         each: tuple[Nested, Nested] = nested.apply(lambda t: t.unflatten(0, (self.size, -1)), (x, y))
         return each
@@ -307,6 +306,8 @@ class _Pool:
 
     def add(self, pred: Nested, target: Nested, loss: Tensor) -> None:
         """Add one batch of all models."""
+        sharing = len(loss) // nested.rows(target)
+        target = nested.apply(lambda leaf: leaf.repeat_interleave(sharing, 0) if sharing > 1 else leaf, target)
         self.kept.append((nested.apply(Tensor.detach, pred), target, loss.detach()))
         if not self.limit:
             size = sum(leaf.nbytes for leaf in nested.leaves((pred, target))) // len(loss)

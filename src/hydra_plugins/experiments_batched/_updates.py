@@ -1,143 +1,131 @@
-"""The updates of torch's optimisers over stacked tensors: the first dimension is the model, each with its own numbers.
-
-Written from torch's documented formulas (https://docs.pytorch.org/docs/stable/optim.html); tests check each against
-torch's own, model by model.
-"""
+"""The updates of stacked parameters: the first dimension is the model, each with its own numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
 from experiments.components.optimizers import ByHand
+from experiments.training.torch_private import stepping
 
-# What each keeps of a parameter, beside Adam's number of steps; by the exact type, since a subclass may do otherwise.
-ADAMS = (optim.Adam, optim.AdamW)
-STATES: Mapping[type, Sequence[str]] = {
-    ByHand: (),
-    optim.SGD: ("momentum_buffer",),
-    **dict.fromkeys(ADAMS, ("exp_avg", "exp_avg_sq")),
-}
-NUMBERS = ("momentum", "weight_decay", "nesterov", "eps")
-UNSUPPORTED = ("dampening", "amsgrad", "maximize")
+Params = Mapping[str, Tensor]
 
 
-def fault(optimizer: Any) -> str:
-    """Return why an optimiser has no stacked update; empty where it has."""
-    if type(optimizer) not in STATES:
-        return f"{type(optimizer).__name__} has no stacked update"
-    used = [name for group in _groups(optimizer) for name in UNSUPPORTED if group.get(name)]
-    return f"the optimiser's {used[0]} has no stacked update" if used else ""
-
-
-class StackedUpdate:
-    """The update of `size` models, as `kind`, an optimiser's type, makes it of one.
+class OwnUpdates:
+    """Each model's own optimiser steps, on its part of the stack.
 
     Args:
         params: the stacked parameters by name, (models, ...).
     """
 
-    def __init__(self, kind: type, size: int, params: Mapping[str, Tensor]) -> None:
-        self.kind, self.size, self.params = kind, size, params
-        self.state = {name: {key: torch.zeros_like(p) for key in STATES[kind]} for name, p in params.items()}
-        self.steps = {name: self._number(name, [0] * size) for name in params}
-        self._groups: dict[str, list[dict[str, Any]]] = {}
-        self._numbers: dict[str, dict[str, Tensor]] = {}
-        self._rates: dict[str, Tensor] = {}
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._taken: dict[int, tuple[Params, Any]] = {}
 
-    def take(self, slot: int, optimizer: Any, params: Mapping[str, Tensor]) -> None:
-        """Copy the state that an optimiser has of a model's parameters."""
-        for name, stacked in self.state.items():
-            known = getattr(optimizer, "state", {}).get(params[name], {})
-            for key, kept in stacked.items():
-                found = known.get(key)
-                kept[slot].zero_() if found is None else kept[slot].copy_(found)
-            self.steps[name][slot] = float(known.get("step", 0))
+    @torch.no_grad()
+    def take(self, optimizers: Mapping[int, Any], own: Mapping[int, Params]) -> None:
+        """Have the trainings' parameters, by slot, be parts of the stack."""
+        for slot, params in own.items():
+            for name, stacked in self.params.items():
+                params[name].data = stacked[slot].detach()
+        self._taken = {slot: (own[slot], stepping(one)) for slot, one in optimizers.items()}
 
-    def give(self, slot: int, optimizer: Any, params: Mapping[str, Tensor], updated: Iterable[str]) -> None:
-        """Copy a model's state back, of the parameters that were updated."""
-        for name in updated:
-            kept = {key: stacked[slot].clone() for key, stacked in self.state[name].items()}
-            if self.kind in ADAMS:
-                kept["step"] = self.steps[name][slot].reshape(()).float()
-            if kept and (self.kind in ADAMS or self._groups[name][slot]["momentum"]):
-                optimizer.state[params[name]].update(kept)
+    @torch.no_grad()
+    def give(self) -> None:
+        """Have the parameters be the trainings' own again."""
+        for params, _ in self._taken.values():
+            for name in self.params:
+                params[name].grad, params[name].data = None, params[name].detach().clone()
 
-    def set(self, optimizers: Sequence[Any], params: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take each model's settings, of the group that a parameter is in."""
+    def __call__(self, grads: Params) -> None:
+        """Update by stacked gradients, with the learning rates as they are now."""
+        parts = {name: grad.unbind() for name, grad in grads.items()}
+        for slot, (params, step) in self._taken.items():
+            for name, each in parts.items():
+                params[name].grad = each[slot]
+            step()
+
+
+class StackedSgd:
+    """The same for stochastic gradient descent, in a few operations for all models instead of a call for each.
+
+    As torch.optim.SGD documents it; tests check it against that, model by model.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._momentum: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def take(self, optimizers: Mapping[int, Any], own: Mapping[int, Params]) -> None:
+        """Take the trainings' settings and momentum; slots without one are not changed."""
+        self._optimizers, self._own, self._numbers = optimizers, own, dict[str, dict[str, Tensor]]()
+        self._groups = {
+            name: {slot: _group_of(own[slot][name], one) for slot, one in optimizers.items()} for name in self.params
+        }
         for name, p in self.params.items():
-            pairs = zip(optimizers, params, strict=True)
-            groups = self._groups[name] = [_group_of(own[name], one) for one, own in pairs]
-            found = {key: self._number(name, [float(one.get(key) or 0) for one in groups]) for key in NUMBERS}
-            self._numbers[name] = {key: value.to(p.dtype) for key, value in found.items() if value.any()}
-            if self.kind in ADAMS:
-                for i, key in enumerate(("beta1", "beta2")):
-                    self._numbers[name][key] = self._number(name, [one["betas"][i] for one in groups])
+            found = {key: self._each(name, key) for key in ("momentum", "weight_decay", "nesterov")}
+            self._numbers[name] = {key: value for key, value in found.items() if value.any()}
+            if "momentum" in self._numbers[name]:
+                self._momentum[name] = torch.zeros_like(p)
+                for slot, one in optimizers.items():
+                    if (kept := one.state[own[slot][name]].get("momentum_buffer")) is not None:
+                        self._momentum[name][slot].copy_(kept)
         self.set_rates()
 
     def set_rates(self) -> None:
-        """Take each model's learning rates as they are now."""
-        for name, p in self.params.items():
-            rates = self._number(name, [float(group["lr"]) for group in self._groups[name]])
-            self._rates[name] = rates if self.kind in ADAMS else rates.to(p.dtype)
+        """Take the learning rates as they are now."""
+        for name in self.params:
+            self._numbers[name]["lr"] = self._each(name, "lr")
 
-    def __call__(self, name: str, grad: Tensor) -> None:
-        """Update one stacked parameter by its gradient, which is overwritten."""
-        p, numbers, rate = self.params[name], self._numbers[name], self._rates[name]
-        if self.kind in ADAMS:
-            self._adam(name, p, grad, rate, numbers)
-            return
-        if "weight_decay" in numbers:
-            grad.addcmul_(p, numbers["weight_decay"])
-        if "momentum" in numbers:
-            kept = self.state[name]["momentum_buffer"].mul_(numbers["momentum"]).add_(grad)
-            ahead = numbers.get("nesterov")
-            grad = kept if ahead is None else torch.where(ahead > 0, grad.addcmul(kept, numbers["momentum"]), kept)
-        p.addcmul_(grad, rate, value=-1)
+    @torch.no_grad()
+    def give(self) -> None:
+        """Copy parameters and momentum to the trainings."""
+        for slot, params in self._own.items():
+            for name, stacked in self.params.items():
+                params[name].copy_(stacked[slot])
+                if self._groups[name][slot].get("momentum"):
+                    kept = self._momentum[name][slot].clone()
+                    self._optimizers[slot].state[params[name]]["momentum_buffer"] = kept
 
-    def _adam(self, name: str, p: Tensor, grad: Tensor, rate: Tensor, numbers: Mapping[str, Tensor]) -> None:
-        done = self.steps[name].add_(1)
-        beta1, beta2 = numbers["beta1"], numbers["beta2"]
-        if "weight_decay" in numbers and self.kind is optim.AdamW:
-            p.mul_((1 - rate * numbers["weight_decay"]).to(p.dtype))
-        elif "weight_decay" in numbers:
-            grad.addcmul_(p, numbers["weight_decay"])
-        mean, square = self.state[name]["exp_avg"], self.state[name]["exp_avg_sq"]
-        mean.lerp_(grad, (1 - beta1).to(p.dtype))
-        square.lerp_(grad.square_(), (1 - beta2).to(p.dtype))
-        # lr / bias1 * mean / (sqrt(square / bias2) + eps), with the numbers of one model taken together first.
-        bias = (1 - beta2**done).sqrt()
-        divisor = torch.sqrt(square, out=grad)
-        if "eps" in numbers:
-            divisor.add_((numbers["eps"] * bias).to(p.dtype))
-        p.addcmul_(torch.div(mean, divisor, out=divisor), (rate * bias / (1 - beta1**done)).to(p.dtype), value=-1)
+    def __call__(self, grads: Params) -> None:
+        """Update by stacked gradients, which are overwritten, with the learning rates that were set."""
+        for name, grad in grads.items():
+            p, numbers = self.params[name], self._numbers[name]
+            if "weight_decay" in numbers:
+                grad.addcmul_(p, numbers["weight_decay"])
+            if "momentum" in numbers:
+                kept = self._momentum[name].mul_(numbers["momentum"]).add_(grad)
+                ahead = numbers.get("nesterov")
+                grad = kept if ahead is None else torch.where(ahead > 0, grad.addcmul(kept, numbers["momentum"]), kept)
+            p.addcmul_(grad, numbers["lr"], value=-1)
 
-    def _number(self, name: str, values: Sequence[float]) -> Tensor:
-        """Return a number of each model, which broadcasts over a stacked parameter."""
-        p = self.params[name]
-        found = torch.tensor(values, dtype=torch.float64, device=p.device)
-        return found.view(self.size, *[1] * (p.ndim - 1))
+    def _each(self, name: str, key: str) -> Tensor:
+        """Return a setting of each model, which broadcasts over a stacked parameter."""
+        p, groups = self.params[name], self._groups[name]
+        values = [float(groups[slot].get(key) or 0) if slot in groups else 0.0 for slot in range(len(p))]
+        return torch.tensor(values, dtype=p.dtype, device=p.device).view(-1, *[1] * (p.ndim - 1))
 
 
-def clip(grads: Iterable[Tensor], limit: Tensor) -> None:
+def update_for(optimizer: Any, params: Params) -> OwnUpdates | StackedSgd:
+    """Return the update of a stack of trainings with this kind of optimiser."""
+    plain = type(optimizer) in (optim.SGD, ByHand)
+    unusual = any(group.get("dampening") or group.get("maximize") for group in getattr(optimizer, "param_groups", ()))
+    return StackedSgd(params) if plain and not unusual else OwnUpdates(params)
+
+
+def clip(grads: Sequence[Tensor], limit: Tensor) -> None:
     """Scale each model's gradients to a joint norm of at most its `limit`, (models,), as clip_grad_norm_ does."""
-    grads = list(grads)
     norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
     scale = (limit / (norms + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def _groups(optimizer: Any) -> list[dict[str, Any]]:
-    if isinstance(optimizer, ByHand):
-        return [{"params": optimizer.params, "lr": optimizer.lr}]
-    return optimizer.param_groups  # type: ignore[no-any-return]  # of Any
-
-
-def _group_of(p: Tensor, optimizer: Any) -> dict[str, Any]:
-    """Return the settings of a parameter; those of one that the optimiser does not have leave it as it is."""
-    found = (group for group in _groups(optimizer) if any(p is one for one in group["params"]))
-    return next(found, {"lr": 0.0, "betas": (0.0, 0.0), "eps": 1.0})
+def _group_of(p: Tensor, optimizer: Any) -> Mapping[str, Any]:
+    """Return the settings of a parameter; one that the optimiser does not have stays as it is."""
+    groups = [{"params": optimizer.params, "lr": optimizer.lr}] if isinstance(optimizer, ByHand) else optimizer.param_groups
+    return next((group for group in groups if any(p is one for one in group["params"])), {})

@@ -1,0 +1,137 @@
+"""The first steps of two jobs, alone and in a stack: whether it computes the same, and how much faster it is."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from itertools import islice
+
+import psutil
+import torch
+from torch import Tensor
+
+from experiments.config.root import RootConfig
+from experiments.data import nested
+from experiments.errors import first_line
+from experiments.runs import preparation
+from experiments.training import losses
+from experiments.training.runner import Runner
+from hydra_plugins.experiments_batched._member import Member, fault, loss_numbers
+from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack
+
+STEPS, WARM_UP = 20, 3  # the first are not timed
+FASTER = 1.3  # how many times as fast a stack has to be
+TOLERANCE = 1e-4  # of the loss after one step, and as much again after each further one
+
+
+class Trial:
+    """Two jobs that a stack shall train.
+
+    `reason` is why it cannot, empty if it may; `numbers` are the loss's arguments that may differ.
+    """
+
+    def __init__(self, first: RootConfig, last: RootConfig) -> None:
+        self.prepared = [preparation.prepare(root, ()) for root in (first, last)]
+        runner = self.prepared[0].runner(None)
+        self.reason = fault(runner, first)
+        self.numbers = () if self.reason else loss_numbers(runner)
+
+    def fitting(self) -> int:
+        """Return how many models fit into half of the free memory, from what one step of one keeps."""
+        runner, kept = self.prepared[0].runner(None), 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            xb, *_ = next(runner.train_steps(0))
+        weights = sum(p.nbytes for p in runner.model.parameters())
+        batch = sum(leaf.nbytes for leaf in nested.leaves(xb))
+        # Weights, gradients, the optimiser's two numbers of each and a copy; and activations in both directions.
+        return max(1, _free(runner.device) // 2 // max(1, 6 * weights + 2 * kept + 2 * batch))
+
+    def verdict(self, layout: Layout) -> tuple[str, float]:
+        """Return why a stack of this layout is not used, empty if it is; and how many times as fast it is."""
+        if self.reason:
+            return self.reason, 0.0
+        if (size := layout[0] * layout[1]) < 2:
+            return "the memory holds one model", 0.0
+        alone = [_alone(one.runner(None)) for one in self.prepared]
+        try:
+            together, seconds = self._together(layout)
+        except Exception as error:  # noqa: BLE001  # of the user's model, of torch
+            return f"torch.func.vmap cannot stack them: {first_line(str(error))[:200]}", 0.0
+        for (own, _), found in zip(alone, together, strict=True):
+            for step, (one, other) in enumerate(zip(own, found, strict=True)):
+                if not abs(one - other) <= TOLERANCE * (1 + step) * max(abs(one), 1e-3):
+                    return f"in step {step} of a trial the loss is {other:.6g} in a stack, {one:.6g} alone", 0.0
+        gain = size * sum(each for _, each in alone) / 2 / seconds
+        if gain < FASTER:
+            return f"a stack of {size} is {gain:.2f} times as fast in a trial, less than {FASTER}", gain
+        return "", gain
+
+    def _together(self, layout: Layout) -> tuple[list[list[float]], float]:
+        both = []
+        for one in self.prepared:
+            both.append(Member.of(one.runner(None)))
+            both[-1].seat = Seat(both[-1])
+            both[-1].seat.ask(epoch=0)  # from here on the noise is the next one's
+        orders, sharing = layout
+        stack, times = Stack(layout, both[0], self.numbers), list[float]()
+
+        def enough() -> bool:
+            times.append(_now(stack.device))
+            return len(times) == STEPS
+
+        stack.stopping = enough
+        # The second job in the last order, or beside the first where there is one.
+        seats = [both[slot // sharing == orders - 1 if orders > 1 else slot % 2].seat for slot in range(orders * sharing)]
+        for member in both:
+            member.seat.slot = seats.index(member.seat)
+        stack.train([seat if seat.slot == slot else _twin(seat, slot) for slot, seat in enumerate(seats)])
+        return [_losses(member) for member in both], _seconds(times)
+
+
+def _twin(seat: Seat, slot: int) -> Seat:
+    """Return another training of the same rows with a model, an optimiser and a scheduler of its own."""
+    member = seat.runner
+    twin = copy.copy(member)
+    twin.model, twin.optimizer, twin.scheduler = copy.deepcopy((member.model, member.optimizer, member.scheduler))
+    twin.start_epoch()
+    return Seat(twin, slot, noise=seat.noise)
+
+
+def _alone(runner: Runner) -> tuple[list[float], float]:
+    """Return the losses of the first steps, and the seconds of one."""
+    times = list[float]()
+    for _, target, pred, loss in islice(runner.train_steps(0), STEPS):
+        runner.progress.sums.add(pred, target, loss)
+        times.append(_now(runner.device))
+    return _losses(runner), _seconds(times)
+
+
+def _seconds(times: Sequence[float]) -> float:
+    """Return the seconds of a step, the median: another process may be in the way of some."""
+    each = sorted(after - before for before, after in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False))
+    return each[len(each) // 2] if each else float("inf")
+
+
+def _losses(runner: Runner) -> list[float]:
+    """Return the mean loss of each step of the epoch so far."""
+    state = runner.progress.sums.state_dict()
+    each = [one for pool in state["losses"] for one in pool] + [loss for _, _, loss in state["pending"]]
+    return [float(losses.mean(tuple(one)) if one.ndim else one) for one in each]
+
+
+def _now(on: torch.device) -> float:
+    if on.type == "cuda":
+        torch.cuda.synchronize(on)
+    return time.perf_counter()
+
+
+def _free(on: torch.device) -> int:
+    """Return the free bytes of a device's memory."""
+    return int(torch.cuda.mem_get_info(on)[0] if on.type == "cuda" else psutil.virtual_memory().available)
