@@ -51,7 +51,7 @@ def in_stack(step: int, action: Callable[[], Any]) -> None:
     begin = _crew.Crew.run
 
     def run(self: Any, *given: Any) -> Any:
-        _stack.Stack._step = taken  # type: ignore[method-assign]  # in a process that ends soon
+        _stack.Stack._step = taken  # type: ignore[assignment,method-assign]  # in a process that ends soon
         return begin(self, *given)
 
-    _crew.Crew.run = run  # type: ignore[method-assign]  # likewise
+    _crew.Crew.run = run  # type: ignore[assignment,method-assign]  # likewise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from experiments.config import check
 from experiments.runs.find import run_in
 from tests.support import raw_journal
-from tests.support.commands import EPOCHS, STEPS, came_to, resumed, same_run, status
+from tests.support.commands import EPOCHS, STEPS, came_to, command, resumed, same_run, status
 from tests.support.stacked import at_any_gain, in_stack, killed_at, swept
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
@@ -92,7 +91,7 @@ def test_a_job_that_is_not_finite_fails_alone(whole: Path, tmp_path: Path) -> No
     done = swept(folder, "optim.lr=0.001,1e30", "seed=0,1,2", "optim=sgd")
     harmless = tmp_path / "harmless"
     assert swept(harmless, "optim.lr=0.001,0.002", "seed=0,1,2", "optim=sgd").code == 0
-    assert done.code == 1
+    assert done.code == 1 and "trained together" in done.out
     assert [status(folder / number) for number in NUMBERS] == ["FINISHED"] * 3 + ["FAILED"] * 3
     assert "not finite at step" in raw_journal.summary(folder / "4")["reason"]
     assert all(same_run(folder / number, harmless / number) for number in NUMBERS[:3])
@@ -111,7 +110,7 @@ ALONE = {
     "callbacks=ema": "the callback Ema acts after each step",
     "accumulate=2": "accumulate=2 takes a step in parts",
     "device.precision=bf16": "device.precision=bf16",
-    "optim=lbfgs": "optim lbfgs evaluates a batch several times in a step",
+    "optim=lbfgs": "step supervised is one of its own",
 }
 
 
@@ -149,15 +148,18 @@ def tempered(pred, target, *, sharpness: float = 1.0):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.setenv("EXPERIMENTS_COMPONENTS", str(tmp_path / "own.py"))
-    return
+
+
+PLAIN = ("dataset=digits", "limit_batches=2", "optim.lr=0.01", "epochs=1", "figures=false", "tracking=none")
 
 
 @pytest.mark.parametrize("model", ["by_values", "drawing"])
 def test_a_model_that_vmap_cannot_take_is_trained_one_after_the_other(model: str, own: None, tmp_path: Path) -> None:
-    done = swept(tmp_path / "sweep", "seed=0,1", f"model={model}", "~model.width", "~model.dropout", "epochs=1")
+    launched = ("-m", "hydra/launcher=batched", *PLAIN, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    done = command(*launched, "seed=0,1", f"model={model}", before=at_any_gain)
     assert done.code == 0, done
     assert "jobs 0, 1 trained one after the other: torch.func.vmap cannot stack them" in done.out
 
@@ -184,7 +186,7 @@ def test_a_slow_stack_is_not_used(tmp_path: Path) -> None:
 
 
 def test_early_stopping_ends_one_training_of_a_stack(tmp_path: Path) -> None:
-    given = ("optim.lr=1e-7,0.01", "seed=0", "callbacks=early_stopping", "callbacks.early_stopping.patience=1")
+    given = ("optim.lr=1e-7,0.01", "seed=0", "callbacks=early_stopping", "callbacks.early_stopping.patience=2")
     done = swept(tmp_path / "sweep", *given, "callbacks.early_stopping.min_delta=0.01", "epochs=6")
     assert done.code == 0, done
     epochs = [len(run_in(tmp_path / "sweep" / number).history) for number in "01"]
@@ -194,7 +196,10 @@ def test_early_stopping_ends_one_training_of_a_stack(tmp_path: Path) -> None:
 def test_a_slot_changes_no_bit(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     assert swept(folder, "seed=2,0,1", "optim.lr=0.01,0.001").code == 0
-    other = {run_in(folder / number).start.params["seed"] + run_in(folder / number).start.params["optim.lr"]: number for number in NUMBERS}
+    other = {
+        run_in(folder / number).start.params["seed"] + run_in(folder / number).start.params["optim.lr"]: number
+        for number in NUMBERS
+    }
     for number in NUMBERS:
         params = run_in(whole / number).start.params
         one, same = came_to(whole / number), came_to(folder / other[params["seed"] + params["optim.lr"]])

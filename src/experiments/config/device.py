@@ -25,7 +25,9 @@ class DeviceConfig(BaseModel):
     compile: bool = False
     graph: bool = False
     channels_last: bool | None = None
-    batched: Annotated[int, Ge(1), Le(4096)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = None
+    batched: Annotated[int, Ge(1), Le(4096)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = (
+        None
+    )
 
 
 def faults(config: DeviceConfig) -> list[Fault]:

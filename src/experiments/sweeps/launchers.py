@@ -10,7 +10,6 @@ import contextlib
 import copy
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import which

@@ -85,7 +85,7 @@ class Sums:
 
     @property
     def takes_pools(self) -> bool:
-        """Whether the next batches may be added as a pool: metrics are sums over rows, and no batch waits for others."""
+        """Whether the next batches may be added as a pool: metrics are sums over rows, no batch waits for others."""
         return self.by_rows and not self.over_pass and not self._pending
 
     def add_pool(self, pred: Tensor, target: Tensor, losses: Tensor, sizes: Sequence[int]) -> None:

@@ -10,11 +10,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -36,7 +37,7 @@ class ProcessState:
         main = threading.current_thread() is threading.main_thread()  # other threads cannot set handlers
         self.handlers = {number: signal.getsignal(number) for number in signals.ORDINARY if main}
         self.log, self.config = logging.getLogger().handlers[:], HydraConfig.instance().cfg
-        self.noise, self.folder = noise_state(CPU), os.getcwd()
+        self.noise, self.folder = noise_state(CPU), Path.cwd()
 
     def restore(self) -> None:
         """Have the process as it was."""
@@ -79,7 +80,7 @@ class Crew:
         self.stack: Stack | None = None
         self.stop = StopRequest()
         self.first: BaseException | None = None  # what ended a job as no error of it does
-        self.hub = greenlet.getcurrent()
+        self.hub = getcurrent()
 
     def run(self, jobs: Mapping[int, Callable[[], JobReturn]]) -> list[JobReturn]:
         """Run the jobs, by their slots, and return what they returned.

@@ -39,7 +39,7 @@ def _of_labels(args: Any, kwargs: Any) -> tuple[Tensor, Tensor, int] | None:
 def _given(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Return a call's arguments by name, with the defaults of those that are not given."""
     parameters = _parameters(func)
-    return parameters | dict(zip(parameters, args, strict=False)) | kwargs
+    return {**parameters, **dict(zip(parameters, args, strict=False)), **kwargs}
 
 
 @cache
@@ -74,8 +74,8 @@ class Stacking(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, or what takes its place."""
         kwargs = kwargs or {}
-        if func in DROPOUTS and (found := _active(func, args, kwargs)):
-            return found[0] * next(self.masks)
+        if func in DROPOUTS and (active := _active(func, args, kwargs)):
+            return active[0] * next(self.masks)
         if func is F.cross_entropy and (found := _of_labels(args, kwargs)):
             # What torch computes; under vmap its own is made of Python for each call.
             pred, target, ignored = found
@@ -125,7 +125,7 @@ class StackedForward:
         batch: tuple[Nested, Nested],
         numbers: State,
         masks: Sequence[Tensor] = (),
-    ) -> tuple[Nested, Any, Tensor]:
+    ) -> tuple[Nested, Tensor, Tensor]:
         """Return each model's predictions, what its loss returned, and the mean loss; (models, ...).
 
         There may be fewer batches, (batches, rows, ...), than models: as many models in a row share each.
@@ -146,14 +146,17 @@ class StackedForward:
 
         batches, models = nested.rows(batch[1]), len(own[0])
         if batches == models:
-            found: tuple[Nested, Any, Tensor] = vmap(one)(*batch, *own)
-            return found
+            return _three(vmap(one)(*batch, *own))
         each = vmap(one, in_dims=(None, None, *[0] * len(own)))
         if batches == 1:
-            found = each(*nested.apply(lambda leaf: leaf[0], batch), *own)
-            return found
-        parts = vmap(each)(*batch, *(tensor.unflatten(0, (batches, -1)) for tensor in own))
-        return tuple(nested.apply(lambda leaf: leaf.flatten(0, 1), parts))  # type: ignore[return-value]  # of three
+            return _three(each(*nested.apply(lambda leaf: leaf[0], batch), *own))
+        parts = vmap(each)(*batch, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
+        return _three(nested.apply(lambda leaf: leaf.flatten(0, 1), parts))
+
+
+def _three(found: Any) -> tuple[Nested, Tensor, Tensor]:
+    pred, loss, mean_loss = found
+    return pred, loss, mean_loss
 
 
 def drawn(masks: Sequence[Mask]) -> Iterator[Tensor]:

@@ -30,7 +30,7 @@ KEY = "device.batched"
 
 Meeting = Callable[[Seat], None]  # has a stack do what a seat asks for, once the others have asked
 # Of a job of the launcher: makes the meeting and takes the slot of its training. Each greenlet has its own.
-PLACE: ContextVar[Callable[["Member"], tuple[Meeting, int]] | None] = ContextVar("place", default=None)
+PLACE: ContextVar[Callable[[Member], tuple[Meeting, int]] | None] = ContextVar("place", default=None)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -50,7 +50,7 @@ class Member(Runner):
         self.model.train()
         self._restore_noise()
         while self.progress.step < self.steps:
-            self._meet(epoch, None)
+            self._meet(epoch, self.progress.sums)
             if self.stop_request.reason is not None:
                 self._stop(self.stop_request.reason)
             if self.checkpoints is not None and self.checkpoints.due_after_step(self._steps_done(epoch)):
@@ -64,18 +64,14 @@ class Member(Runner):
             return super().evaluate(epoch, batches)
         with hooks.evaluation(self):
             taken = {name: value.detach().clone() for name, value in self.seat.tensors.items()}
-        self._meet(epoch, taken)
+        self._meet(epoch, self._sums(by_rows=self.mean_over == "samples"), taken)
         if self.stop_request.reason is not None:
             self._stop(self.stop_request.reason)
         return self.seat.figures
 
-    def validation_sums(self) -> Sums:
-        """Return the sums of an evaluation, without rows."""
-        return self._sums(by_rows=self.mean_over == "samples")
-
-    def _meet(self, epoch: int, taken: weights.State | None) -> None:
+    def _meet(self, epoch: int, sums: Sums, taken: weights.State | None = None) -> None:
         seat = self.seat
-        seat.ask(epoch, taken)
+        seat.ask(epoch, sums, taken)
         live.hide(self.bar)  # the stack has one for all
         self.meeting(seat)
         set_generators(seat.noise, self.device)

@@ -119,7 +119,9 @@ def decide(group: Group, stack: int | str) -> list[Group]:
     try:
         with device.settings_kept(), live.phase(f"trying {len(group.roots)} jobs together"):
             trial = Trial(first, others[-1])
-            if not trial.reason and not trial.numbers and len(parts := _by_loss(group)) > 1:
+            if trial.reason:
+                return [Group(group.roots, reason=trial.reason)]
+            if not trial.numbers and len(parts := _by_loss(group)) > 1:
                 return [one for part in parts for one in decide(part, stack)]
             batched = group.lay_out(stack if isinstance(stack, int) else min(MOST, trial.fitting()))
             reason, gain = trial.verdict(layout(batched))
@@ -141,5 +143,7 @@ def tell(numbers: Sequence[int], group: Group) -> None:
     shown = ", ".join(map(str, ordered))
     if ordered == [*range(ordered[0], ordered[-1] + 1)] and len(ordered) > 2:
         shown = f"{ordered[0]} to {ordered[-1]}"
-    how = "trained together" if group.batched else "trained one after the other" if len(ordered) > 1 else "trained alone"
+    how = (
+        "trained together" if group.batched else "trained one after the other" if len(ordered) > 1 else "trained alone"
+    )
     log.info("%s %s %s: %s", "jobs" if len(ordered) > 1 else "job", shown, how, group.reason)

@@ -26,7 +26,6 @@ from experiments.training.torch_private import mark_stepped
 from hydra_plugins.experiments_batched._forward import StackedForward, drawn
 from hydra_plugins.experiments_batched._updates import StackedSgd, clip, update_for
 
-
 Layout = tuple[int, int]  # orders of the rows, models that share each
 CONVERTED = 2**27  # numbers of a dataset that are kept as floats, 512 MiB
 
@@ -39,6 +38,7 @@ class Seat:
         runner: the training.
         slot: which of the stack's models it is.
         epoch: the epoch to be trained or evaluated.
+        sums: of the epoch, or of the evaluation.
         weights: to be evaluated, by name; None to train.
         noise: torch's generators, which the stack draws from and leaves where the training continues.
         figures: the answer to an evaluation.
@@ -48,14 +48,15 @@ class Seat:
     runner: Runner
     slot: int = 0
     epoch: int = 0
+    sums: Sums = field(default_factory=lambda: Sums({}))
     weights: Mapping[str, Tensor] | None = None
     noise: list[Tensor] = field(default_factory=list)
     figures: Metrics = field(default_factory=dict)
     problem: BaseException | None = None
 
-    def ask(self, epoch: int, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Ask for an epoch's steps, or for an evaluation of these weights."""
-        self.epoch, self.weights, self.problem = epoch, weights, None
+    def ask(self, epoch: int, sums: Sums, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Ask for an epoch's steps, or for an evaluation of these weights, added to these sums."""
+        self.epoch, self.sums, self.weights, self.problem = epoch, sums, weights, None
         self.noise = generators(self.runner.device)
 
     @property
@@ -125,8 +126,10 @@ class Stack:
         limit = torch.tensor([one or torch.inf for one in limits], device=self.device) if any(limits) else None
         numbers, start = self._numbers(slots), runner.progress.step
         bad = torch.full((self.size,), -1, device=self.device)
-        pool = _Pool([(seat.slot, seat.runner.progress.sums) for seat in seats])
+        pool = _Pool(seats)
         by_step = [one.runner for one in seats if one.runner.scheduler and one.runner.step_scheduler_each == "step"]
+        for seat in seats:
+            mark_stepped(seat.runner.optimizer)
         self.rows.start(slots[:: self.sharing])
         with live.phase(f"epoch {seats[0].epoch}, {len(seats)} together", runner.steps, start) as bar:
             for step in range(start, until := self._until(seats, start)):
@@ -135,7 +138,6 @@ class Stack:
                 pred, loss, means = self.forward(self.params, self.buffers, (xb, mixed), numbers, masks)
                 bad = self._step(means, bad, step, limit)
                 for one in by_step:
-                    mark_stepped(one.optimizer)
                     one.step_scheduler("step")
                 if by_step and isinstance(self.update, StackedSgd):
                     self.update.set_rates()
@@ -171,8 +173,7 @@ class Stack:
         slots, runner = self._filled(seats), seats[0].runner
         for slot, seat in enumerate(slots):
             self._put(slot, seat.weights or {})
-        sums = [seat.runner.validation_sums() for seat in seats]
-        pool, numbers = _Pool([(seat.slot, one) for seat, one in zip(seats, sums, strict=True)]), self._numbers(slots)
+        pool, numbers = _Pool(seats), self._numbers(slots)
         rows = _Rows(self.size if runner.valid.order.shuffle else 1, runner.valid, self.device, part="valid")
         rows.start(slots[: rows.size])
         for number in range(len(runner.valid)):
@@ -183,8 +184,8 @@ class Stack:
             if self.stopping():
                 return
         pool.close(whole=True)
-        for seat, one in zip(seats, sums, strict=True):
-            seat.figures = one.means()
+        for seat in seats:
+            seat.figures = seat.sums.means()
 
     def _filled(self, seats: Sequence[Seat]) -> list[Seat]:
         """Return a seat for each slot: in one that is empty that of a model with the same order, or the first."""
@@ -301,8 +302,8 @@ class _Rows:
 class _Pool:
     """Adds batches to the sums of each model, where it can as many at once as sums pool themselves."""
 
-    def __init__(self, sums: Sequence[tuple[int, Sums]]) -> None:
-        self.sums, self.kept, self.limit, self.plain = sums, list[tuple[Nested, Nested, Tensor]](), 0, True
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        self.seats, self.kept, self.limit, self.plain = seats, list[tuple[Nested, Nested, Tensor]](), 0, True
 
     def add(self, pred: Nested, target: Nested, loss: Tensor) -> None:
         """Add one batch of all models."""
@@ -318,15 +319,18 @@ class _Pool:
 
     def close(self, *, whole: bool) -> None:
         """Add what is kept; batches that are not a `whole` pool are left to the sums to pool."""
-        joined = None
-        for slot, sums in self.sums:
-            if not (whole and sums.takes_pools and self.plain):
-                for batch in self.kept:
-                    sums.add(*nested.apply(lambda leaf: leaf[slot], batch))  # noqa: B023  # called here
-            elif self.kept:
-                preds, targets, losses = zip(*self.kept, strict=True)
-                joined = joined or (torch.cat(preds, 1), torch.cat(targets, 1), torch.stack(losses, 1))
-                sums.add_pool(*(part[slot] for part in joined), sizes=[target.shape[1] for target in targets])
+        if not self.kept:
+            return
+        pools = [seat for seat in self.seats if whole and self.plain and seat.sums.takes_pools]
+        if pools:
+            preds, targets, losses = zip(*self.kept, strict=True)
+            pred, target, loss = torch.cat(preds, 1), torch.cat(targets, 1), torch.stack(losses, 1)
+            sizes = [each.shape[1] for each in targets]
+            for seat in pools:
+                seat.sums.add_pool(pred[seat.slot], target[seat.slot], loss[seat.slot], sizes)
+        for seat in self.seats:
+            for batch in () if seat in pools else self.kept:
+                seat.sums.add(*nested.apply(lambda leaf: leaf[seat.slot], batch))  # noqa: B023  # called here
         self.kept.clear()
 
 

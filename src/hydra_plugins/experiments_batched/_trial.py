@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -13,9 +15,10 @@ from torch import Tensor
 
 from experiments.config.root import RootConfig
 from experiments.data import nested
-from experiments.errors import first_line
+from experiments.errors import TrainingError, first_line
 from experiments.runs import preparation
 from experiments.training import losses
+from experiments.training.meters import POOLED, POOLED_BYTES
 from experiments.training.runner import Runner
 from hydra_plugins.experiments_batched._member import Member, fault, loss_numbers
 from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack
@@ -47,16 +50,17 @@ class Trial:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            xb, *_ = next(runner.train_steps(0))
+            xb, *taken = next(runner.train_steps(0))
         weights = sum(p.nbytes for p in runner.model.parameters())
         batch = sum(leaf.nbytes for leaf in nested.leaves(xb))
-        # Weights, gradients, the optimiser's two numbers of each and a copy; and activations in both directions.
-        return max(1, _free(runner.device) // 2 // max(1, 6 * weights + 2 * kept + 2 * batch))
+        # Weights, gradients, the optimiser's two numbers of each and a copy; activations in both directions; what
+        # waits for the metrics.
+        pooled = min(POOLED * sum(leaf.nbytes for leaf in nested.leaves(taken)), POOLED_BYTES)
+        each: int = 6 * weights + 2 * kept + 2 * batch + pooled
+        return max(1, _free(runner.device) // 2 // max(1, each))
 
     def verdict(self, layout: Layout) -> tuple[str, float]:
         """Return why a stack of this layout is not used, empty if it is; and how many times as fast it is."""
-        if self.reason:
-            return self.reason, 0.0
         if (size := layout[0] * layout[1]) < 2:
             return "the memory holds one model", 0.0
         alone = [_alone(one.runner(None)) for one in self.prepared]
@@ -65,10 +69,10 @@ class Trial:
         except Exception as error:  # noqa: BLE001  # of the user's model, of torch
             return f"torch.func.vmap cannot stack them: {first_line(str(error))[:200]}", 0.0
         for (own, _), found in zip(alone, together, strict=True):
-            for step, (one, other) in enumerate(zip(own, found, strict=True)):
-                if not abs(one - other) <= TOLERANCE * (1 + step) * max(abs(one), 1e-3):
+            for step, (one, other) in enumerate(zip(own, found, strict=False)):
+                if math.isfinite(one) and not abs(one - other) <= TOLERANCE * (1 + step) * max(abs(one), 1e-3):
                     return f"in step {step} of a trial the loss is {other:.6g} in a stack, {one:.6g} alone", 0.0
-        gain = size * sum(each for _, each in alone) / 2 / seconds
+        gain = size * min(each for _, each in alone) / seconds
         if gain < FASTER:
             return f"a stack of {size} is {gain:.2f} times as fast in a trial, less than {FASTER}", gain
         return "", gain
@@ -78,7 +82,7 @@ class Trial:
         for one in self.prepared:
             both.append(Member.of(one.runner(None)))
             both[-1].seat = Seat(both[-1])
-            both[-1].seat.ask(epoch=0)  # from here on the noise is the next one's
+            both[-1].seat.ask(0, both[-1].progress.sums)  # from here on the noise is the next one's
         orders, sharing = layout
         stack, times = Stack(layout, both[0], self.numbers), list[float]()
 
@@ -88,7 +92,9 @@ class Trial:
 
         stack.stopping = enough
         # The second job in the last order, or beside the first where there is one.
-        seats = [both[slot // sharing == orders - 1 if orders > 1 else slot % 2].seat for slot in range(orders * sharing)]
+        seats = [
+            both[slot // sharing == orders - 1 if orders > 1 else slot % 2].seat for slot in range(orders * sharing)
+        ]
         for member in both:
             member.seat.slot = seats.index(member.seat)
         stack.train([seat if seat.slot == slot else _twin(seat, slot) for slot, seat in enumerate(seats)])
@@ -101,22 +107,23 @@ def _twin(seat: Seat, slot: int) -> Seat:
     twin = copy.copy(member)
     twin.model, twin.optimizer, twin.scheduler = copy.deepcopy((member.model, member.optimizer, member.scheduler))
     twin.start_epoch()
-    return Seat(twin, slot, noise=seat.noise)
+    return Seat(twin, slot, sums=twin.progress.sums, noise=seat.noise)
 
 
 def _alone(runner: Runner) -> tuple[list[float], float]:
     """Return the losses of the first steps, and the seconds of one."""
     times = list[float]()
-    for _, target, pred, loss in islice(runner.train_steps(0), STEPS):
-        runner.progress.sums.add(pred, target, loss)
-        times.append(_now(runner.device))
+    with contextlib.suppress(TrainingError):  # a job that cannot be trained at all says it itself
+        for _, target, pred, loss in islice(runner.train_steps(0), STEPS):
+            runner.progress.sums.add(pred, target, loss)
+            times.append(_now(runner.device))
     return _losses(runner), _seconds(times)
 
 
 def _seconds(times: Sequence[float]) -> float:
     """Return the seconds of a step, the median: another process may be in the way of some."""
     each = sorted(after - before for before, after in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False))
-    return each[len(each) // 2] if each else float("inf")
+    return each[len(each) // 2] if each else math.inf
 
 
 def _losses(runner: Runner) -> list[float]:
@@ -134,4 +141,5 @@ def _now(on: torch.device) -> float:
 
 def _free(on: torch.device) -> int:
     """Return the free bytes of a device's memory."""
-    return int(torch.cuda.mem_get_info(on)[0] if on.type == "cuda" else psutil.virtual_memory().available)
+    found: int = torch.cuda.mem_get_info(on)[0] if on.type == "cuda" else psutil.virtual_memory().available
+    return found

@@ -127,5 +127,7 @@ def clip(grads: Sequence[Tensor], limit: Tensor) -> None:
 
 def _group_of(p: Tensor, optimizer: Any) -> Mapping[str, Any]:
     """Return the settings of a parameter; one that the optimiser does not have stays as it is."""
-    groups = [{"params": optimizer.params, "lr": optimizer.lr}] if isinstance(optimizer, ByHand) else optimizer.param_groups
+    groups: Any = (
+        [{"params": optimizer.params, "lr": optimizer.lr}] if isinstance(optimizer, ByHand) else optimizer.param_groups
+    )
     return next((group for group in groups if any(p is one for one in group["params"])), {})
