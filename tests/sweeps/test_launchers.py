@@ -25,7 +25,7 @@ from experiments.tracking.record import Place
 from tests.support.places import ROOT, Cli
 
 EXTRA = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
-OURS = ("slots",)  # no extra
+OURS = ("batched", "slots")  # no extra
 # Hydra then finds the project's own plugins alone, as where no extra is installed.
 NO_PLUGINS = """
 import sys, types
@@ -48,6 +48,10 @@ def known_keys(name: str) -> set[str]:
         from hydra_plugins.experiments_slots import SETTINGS
 
         return set(SETTINGS)
+    if name == "batched":
+        from hydra_plugins.experiments_batched import SETTINGS as BATCHED
+
+        return set(BATCHED)
     if name == "joblib":
         from hydra_plugins.hydra_joblib_launcher.config import JobLibLauncherConf as Schema
     elif name == "submitit_local":

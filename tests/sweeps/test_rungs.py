@@ -19,6 +19,7 @@ from tests.support.commands import Before, at_step, command, nothing, resumed, s
 from tests.support.forked import Ended
 from tests.support.launched import Place
 from tests.support.places import Cli
+from tests.support.stacked import at_any_gain
 from tests.support.tracked import eventually, runs, store_of
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 from tests.sweeps.test_search import needs_optuna
@@ -219,3 +220,13 @@ def test_of_several_objectives_the_pareto_front_is_told(tmp_path: Path) -> None:
     }
     told = (tmp_path / "sweep" / NOTE).read_text().splitlines()[0].rpartition("trials ")[2]
     assert set(map(int, told.split(", "))) == front
+
+
+def test_rungs_of_trials_that_are_trained_together(tmp_path: Path) -> None:
+    """A trial that goes on does so in a stack of the same layout, and so comes to what it would have come to."""
+    together = "hydra/launcher=batched"
+    assert searched(tmp_path / "halved", HALVING, together, before=at_any_gain).code == 0
+    assert searched(tmp_path / "full", together, before=at_any_gain).code == 0
+    assert sorted(epochs(tmp_path / "halved")) == [1] * 6 + [3] * 2 + [9]
+    winner = str(epochs(tmp_path / "halved").index(9))
+    assert same_run(tmp_path / "halved" / winner, tmp_path / "full" / winner)

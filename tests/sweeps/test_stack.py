@@ -108,7 +108,7 @@ def test_a_model_comes_to_the_same_loss(model: str, workplace: Path) -> None:
 @pytest.mark.parametrize("model", ["logistic_tensors", "logistic_logits"])
 def test_a_model_that_is_no_module_is_refused(model: str, workplace: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"device\.batched: model \w+ is no nn\.Module; hydra/launcher=batched sets it"
+        ConfigError, match=r"device\.batched: model \w+ is not an nn\.Module; hydra/launcher=batched sets it"
     ):
         experiments.run([*IMAGES, f"model={model}", "tracking=none", "device.batched=2", "loss=cross_entropy"])
 

@@ -88,7 +88,9 @@ def notes(trainings: Sequence[Training], splits: Splits) -> Iterator[str]:
     elif _stops_early(last.root):
         yield "Without early stopping: it trains all epochs, and prints the metrics of the last ones too."
     switches = [
-        f"device.{name}" for name in ("compile", "graph") if any(getattr(t.root.device, name) for t in trainings)
+        f"device.{name}"
+        for name in ("compile", "graph", "batched")
+        if any(getattr(t.root.device, name) for t in trainings)
     ]
     if switches:
         yield f"Without {' and '.join(switches)}, so the last bits of its losses may be others."

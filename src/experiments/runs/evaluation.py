@@ -51,8 +51,8 @@ def evaluate(
     folder = folder_of(run, output_root)
     if split == "test":
         ledger.require_ended(folder)
-    # A graph holds training steps, and none is taken here.
-    root = load.configuration(folder, ["device.graph=false", *overrides])
+    # A graph and a stack are for training steps, and none is taken here.
+    root = load.configuration(folder, ["device.graph=false", "device.batched=null", *overrides])
     build.forget_dataset()
     with devices.settings_kept():
         device = devices.prepare(root.device, deterministic=root.deterministic)

@@ -91,7 +91,7 @@ class Preparation:
             checkpoints=None if folder is None else self._checkpoints(folder),
             before_step=before_step,
         )
-        if self.root.device.batched is None:
+        if self.root.device.batched is None or folder is None or before_step is not None:
             return runner
         from hydra_plugins.experiments_batched._member import joined  # rarely needed
 

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import which
@@ -103,7 +104,8 @@ def settle_in(config: DictConfig) -> None:
 def label(config: DictConfig, before: str = "") -> None:
     """Begin each line that a job logs on the terminal with its number."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+        ours = isinstance(handler, live.LogHandler)  # its stream may be one that the live lines have replaced
+        if ours or (isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)):
             handler.setFormatter(logging.Formatter(f"{before}[{job_number(config)}] %(message)s"))
 
 

@@ -44,29 +44,32 @@ class BatchedLauncher(Launcher):
         self._log()
         sweep = Path(str(self.config.hydra.sweep.dir))
         sweep.mkdir(parents=True, exist_ok=True)
-        configs = {initial_job_idx + place: self._composed(one) for place, one in enumerate(job_overrides)}
-        roots = {number: check.checked(config).root for number, config in configs.items()}
-        returned = dict[int, JobReturn]()
+        composed = [self._composed(one, initial_job_idx + place) for place, one in enumerate(job_overrides)]
+        configs = {str(config.hydra.sweep.subdir): config for config in composed}
+        roots = {name: check.checked(config).root for name, config in configs.items()}
+        returned = dict[str, JobReturn]()
         for group in _plan.planned(sweep, roots, self.stack):
             for placed in group.stacks():
-                numbers = list(placed.values())
-                _plan.tell(numbers, group)
-                jobs = {slot: partial(self._run, one, configs[one], group.batched) for slot, one in placed.items()}
+                names = list(placed.values())
+                _plan.tell(names, group)
+                jobs = {slot: partial(self._run, configs[name], group.batched) for slot, name in placed.items()}
                 if group.batched:
-                    done = Crew(roots[numbers[0]], layout(group.batched)).run(jobs)
+                    done = Crew(roots[names[0]], layout(group.batched)).run(jobs)
                 else:
                     done = [job() for job in jobs.values()]
-                returned |= dict(zip(numbers, done, strict=True))
+                returned |= dict(zip(names, done, strict=True))
                 self._log()
-        return [returned[number] for number in configs]
+        return [returned[name] for name in configs]
 
-    def _composed(self, overrides: Sequence[str]) -> DictConfig:
-        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-
-    def _run(self, number: int, config: DictConfig, batched: str) -> JobReturn:
-        """Run a job as one of a stack of this layout; empty for one of its own."""
+    def _composed(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
+        return config
+
+    def _run(self, config: DictConfig, batched: str) -> JobReturn:
+        """Run a job as one of a stack of this layout; empty for one of its own."""
+        with open_dict(config):
             if batched:
                 config.device.batched = batched
                 config.hydra.overrides.task.append(f"device.batched={batched}")

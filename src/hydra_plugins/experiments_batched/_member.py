@@ -117,18 +117,18 @@ def fault(runner: Runner, root: RootConfig) -> str:
         "device.compile=true": root.device.compile,
         "device.graph=true": root.device.graph,
         "inspect looks into single steps": root.inspect.profile or root.inspect.breakpoint,
-        f"model {root.model['name']} is no nn.Module": not isinstance(forward.model, nn.Module),
+        f"model {root.model['name']} is not an nn.Module": not isinstance(forward.model, nn.Module),
         f"model {root.model['name']} takes derivatives": forward.gradients,
         f"loader {loader.name} may give other rows": not loader.factory.__module__.startswith("experiments."),
         "the dataset's items are read in each epoch": not (
             is_arrays(runner.train.split.dataset) or loader.metadata.get("reads_once")
         ),
-        f"init_from={root.init_from} trains that stage first": _trains_first(root),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _trains_first(root: RootConfig) -> bool:
+def trains_first(root: RootConfig) -> bool:
+    """Return whether a stage is trained first, which `init_from` names."""
     name = root.init_from
     return name is not None and weights.named(name) is None and find_run(Path(root.output_root), name) is None
 

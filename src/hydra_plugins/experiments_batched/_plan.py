@@ -19,7 +19,7 @@ from experiments.files import replacing
 from experiments.runs.fingerprint import WITHOUT_EFFECT
 from experiments.seeds import derive
 from experiments.training import device
-from hydra_plugins.experiments_batched._member import layout
+from hydra_plugins.experiments_batched._member import layout, trains_first
 from hydra_plugins.experiments_batched._trial import Trial
 
 log = logging.getLogger(__name__)
@@ -33,17 +33,17 @@ class Group:
     """Jobs that may be trained together.
 
     Args:
-        roots: their configurations by number.
+        roots: their configurations, by the jobs' names, those of their folders.
         batched: the layout of their stacks, as `device.batched` gives it; empty for one after the other.
         reason: why that is so.
     """
 
-    roots: dict[int, RootConfig] = field(default_factory=dict)
+    roots: dict[str, RootConfig] = field(default_factory=dict)
     batched: str = ""
     reason: str = ""
 
-    def stacks(self) -> Iterator[dict[int, int]]:
-        """Yield the jobs of each stack, their numbers by slot; or all that are trained one after the other."""
+    def stacks(self) -> Iterator[dict[int, str]]:
+        """Yield the jobs of each stack by slot; or all that are trained one after the other."""
         if not self.batched:
             yield dict(enumerate(self.roots))
             return
@@ -51,14 +51,14 @@ class Group:
         rows = [jobs[start : start + sharing] for jobs in self.orders() for start in range(0, len(jobs), sharing)]
         for start in range(0, len(rows), orders):
             placed = enumerate(rows[start : start + orders])
-            yield {place * sharing + slot: number for place, row in placed for slot, number in enumerate(row)}
+            yield {place * sharing + slot: name for place, row in placed for slot, name in enumerate(row)}
 
-    def orders(self) -> list[list[int]]:
-        """Return the numbers of jobs by the order in which they take the rows."""
-        found: dict[int, list[int]] = {}
-        for number, root in self.roots.items():
+    def orders(self) -> list[list[str]]:
+        """Return the jobs by the order in which they take the rows."""
+        found: dict[int, list[str]] = {}
+        for name, root in self.roots.items():
             seed = derive(root.seed, root.seeds.model_dump()).data_order if root.loader.get("shuffle") else 0
-            found.setdefault(seed, []).append(number)
+            found.setdefault(seed, []).append(name)
         return list(found.values())
 
     def lay_out(self, most: int) -> str:
@@ -77,7 +77,7 @@ def _part(whole: int, most: int) -> int:
     return -(-whole // parts)
 
 
-def planned(sweep: Path, roots: Mapping[int, RootConfig], stack: int | str) -> list[Group]:
+def planned(sweep: Path, roots: Mapping[str, RootConfig], stack: int | str) -> list[Group]:
     """Return the groups of jobs, as decided in the sweep's folder or by a trial now.
 
     `stack` is how many models there are in a stack at most; "auto": as many as half of the free memory holds.
@@ -86,14 +86,14 @@ def planned(sweep: Path, roots: Mapping[int, RootConfig], stack: int | str) -> l
     known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     decided: dict[str, Group] = {}
     undecided: dict[str, Group] = {}
-    for number, root in roots.items():
-        kind, batched = signature(root), known.get(str(number))
+    for name, root in roots.items():
+        kind, batched = signature(root), known.get(name)
         if batched is None:
-            undecided.setdefault(kind, Group()).roots[number] = root
+            undecided.setdefault(kind, Group()).roots[name] = root
         else:
-            decided.setdefault(f"{kind} {batched}", Group({}, batched, "as decided before")).roots[number] = root
+            decided.setdefault(f"{kind} {batched}", Group({}, batched, "as decided before")).roots[name] = root
     found = [one for group in undecided.values() for one in decide(group, stack)]
-    known |= {str(number): group.batched for group in found for number in group.roots}
+    known |= {name: group.batched for group in found for name in group.roots}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(known), encoding="utf-8")
     return [*decided.values(), *found]
@@ -113,6 +113,8 @@ def _is_number(value: Any) -> bool:
 def decide(group: Group, stack: int | str) -> list[Group]:
     """Return the group with its layout; several, where the loss takes no numbers of each model's own."""
     first, *others = group.roots.values()
+    if trains_first(first):
+        return [Group(group.roots, reason=f"init_from={first.init_from} trains that stage first")]
     if not others or first.device.batched is not None or stack == 1:
         given = "device.batched is given" if first.device.batched is not None else "hydra.launcher.stack=1"
         return [Group(group.roots, reason=given if others else "no other job has its settings")]
@@ -132,18 +134,17 @@ def decide(group: Group, stack: int | str) -> list[Group]:
 
 def _by_loss(group: Group) -> list[Group]:
     parts: dict[str, Group] = {}
-    for number, root in group.roots.items():
-        parts.setdefault(signature(root, ("optim",)), Group()).roots[number] = root
+    for name, root in group.roots.items():
+        parts.setdefault(signature(root, ("optim",)), Group()).roots[name] = root
     return list(parts.values())
 
 
-def tell(numbers: Sequence[int], group: Group) -> None:
+def tell(names: Sequence[str], group: Group) -> None:
     """Log what is done with jobs."""
-    ordered = sorted(numbers)
-    shown = ", ".join(map(str, ordered))
-    if ordered == [*range(ordered[0], ordered[-1] + 1)] and len(ordered) > 2:
-        shown = f"{ordered[0]} to {ordered[-1]}"
-    how = (
-        "trained together" if group.batched else "trained one after the other" if len(ordered) > 1 else "trained alone"
-    )
-    log.info("%s %s %s: %s", "jobs" if len(ordered) > 1 else "job", shown, how, group.reason)
+    shown = ", ".join(names)
+    if len(names) > 2 and all(name.isdigit() for name in names):
+        numbers = sorted(map(int, names))
+        if numbers == [*range(numbers[0], numbers[-1] + 1)]:
+            shown = f"{numbers[0]} to {numbers[-1]}"
+    how = "trained together" if group.batched else "trained one after the other" if len(names) > 1 else "trained alone"
+    log.info("%s %s %s: %s", "jobs" if len(names) > 1 else "job", shown, how, group.reason)

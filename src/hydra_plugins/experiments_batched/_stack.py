@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.data import nested
 from experiments.data.batches import Batches
 from experiments.data.nested import Nested
 from experiments.data.tensors import viewed
+from experiments.errors import TrainingError
 from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.training.meters import POOLED, POOLED_BYTES, Sums
 from experiments.training.result import Metrics
@@ -102,6 +104,7 @@ class Stack:
         self.trained = [name for name, p in runner.model.named_parameters() if p.requires_grad]
         self.update = update_for(runner.optimizer, {name: self.params[name] for name in self.trained})
         self.rows = _Rows(orders, runner.train, self.device)
+        self.valid = _Rows(size if runner.valid.order.shuffle else 1, runner.valid, self.device, part="valid")
         self.draws = self._transforms_draw(runner)
         self.stopping: Callable[[], bool] = bool
 
@@ -127,7 +130,8 @@ class Stack:
         numbers, start = self._numbers(slots), runner.progress.step
         bad = torch.full((self.size,), -1, device=self.device)
         pool = _Pool(seats)
-        by_step = [one.runner for one in seats if one.runner.scheduler and one.runner.step_scheduler_each == "step"]
+        steered = [seat.runner for seat in seats if seat.runner.scheduler is not None]
+        by_step = [one for one in steered if one.step_scheduler_each == "step"]
         for seat in seats:
             mark_stepped(seat.runner.optimizer)
         self.rows.start(slots[:: self.sharing])
@@ -174,10 +178,9 @@ class Stack:
         for slot, seat in enumerate(slots):
             self._put(slot, seat.weights or {})
         pool, numbers = _Pool(seats), self._numbers(slots)
-        rows = _Rows(self.size if runner.valid.order.shuffle else 1, runner.valid, self.device, part="valid")
-        rows.start(slots[: rows.size])
+        self.valid.start(slots[: self.valid.size])
         for number in range(len(runner.valid)):
-            xb, yb = rows.batch(number)
+            xb, yb = self.valid.batch(number)
             xb = vmap(runner.step.forward.prepared)(xb)
             pred, loss, _ = self.forward(self.params, self.buffers, (xb, yb), numbers)
             pool.add(pred, yb, loss)
@@ -185,7 +188,8 @@ class Stack:
                 return
         pool.close(whole=True)
         for seat in seats:
-            seat.figures = seat.sums.means()
+            with _own_problems(seat):
+                seat.figures = seat.sums.means()
 
     def _filled(self, seats: Sequence[Seat]) -> list[Seat]:
         """Return a seat for each slot: in one that is empty that of a model with the same order, or the first."""
@@ -258,13 +262,20 @@ class Stack:
         if not any(self.transforms):
             return False
         self.rows.start([Seat(runner)] * self.rows.size)
+        xb, yb = self.rows.batch(0)
         with noise_kept():
             before = noise_state(self.device)
+            self._transformed(*nested.apply(lambda leaf: leaf[0], (xb, yb)))
+            after = noise_state(self.device)
+            if not same_noise(before, before | {name: after[name] for name in ("numpy", "python")}):
+                raise TrainingError(
+                    "a transform draws from numpy's or Python's generator, and a stack draws from torch's"
+                )
             try:
-                vmap(self._transformed)(*self.rows.batch(0))
+                vmap(self._transformed)(xb, yb)
             except (RuntimeError, ValueError, TypeError, LookupError):  # of one that draws, vmap's own RuntimeError
                 return True
-            return not same_noise(before, noise_state(self.device))
+            return not same_noise(before, after)
 
 
 class _Rows:
@@ -327,11 +338,22 @@ class _Pool:
             pred, target, loss = torch.cat(preds, 1), torch.cat(targets, 1), torch.stack(losses, 1)
             sizes = [each.shape[1] for each in targets]
             for seat in pools:
-                seat.sums.add_pool(pred[seat.slot], target[seat.slot], loss[seat.slot], sizes)
+                with _own_problems(seat):
+                    seat.sums.add_pool(pred[seat.slot], target[seat.slot], loss[seat.slot], sizes)
         for seat in self.seats:
             for batch in () if seat in pools else self.kept:
-                seat.sums.add(*nested.apply(lambda leaf: leaf[seat.slot], batch))  # noqa: B023  # called here
+                with _own_problems(seat):
+                    seat.sums.add(*nested.apply(lambda leaf: leaf[seat.slot], batch))  # noqa: B023  # called here
         self.kept.clear()
+
+
+@contextlib.contextmanager
+def _own_problems(seat: Seat) -> Iterator[None]:
+    """Have what a training's metrics raise be its own problem, and not that of the others."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # of the user's metric
+        seat.problem = seat.problem or error
 
 
 def _stacked(tensor: Tensor, size: int) -> Tensor:

@@ -73,6 +73,8 @@ class Trial:
                 if math.isfinite(one) and not abs(one - other) <= TOLERANCE * (1 + step) * max(abs(one), 1e-3):
                     return f"in step {step} of a trial the loss is {other:.6g} in a stack, {one:.6g} alone", 0.0
         gain = size * min(each for _, each in alone) / seconds
+        if not math.isfinite(gain):
+            return "an epoch of one step is too short for a trial", 0.0
         if gain < FASTER:
             return f"a stack of {size} is {gain:.2f} times as fast in a trial, less than {FASTER}", gain
         return "", gain
@@ -122,7 +124,8 @@ def _alone(runner: Runner) -> tuple[list[float], float]:
 
 def _seconds(times: Sequence[float]) -> float:
     """Return the seconds of a step, the median: another process may be in the way of some."""
-    each = sorted(after - before for before, after in zip(times[WARM_UP - 1 :], times[WARM_UP:], strict=False))
+    begun = max(0, min(WARM_UP - 1, len(times) - 2))
+    each = sorted(after - before for before, after in zip(times[begun:], times[begun + 1 :], strict=False))
     return each[len(each) // 2] if each else math.inf
 
 

@@ -23,27 +23,29 @@ class OwnUpdates:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self._taken: dict[int, tuple[Params, Any]] = {}
+        self._taken: dict[int, tuple[Params, Params, Any]] = {}
 
     @torch.no_grad()
     def take(self, optimizers: Mapping[int, Any], own: Mapping[int, Params]) -> None:
         """Have the trainings' parameters, by slot, be parts of the stack."""
         for slot, params in own.items():
+            before = {name: params[name].data for name in self.params}
             for name, stacked in self.params.items():
                 params[name].data = stacked[slot].detach()
-        self._taken = {slot: (own[slot], stepping(one)) for slot, one in optimizers.items()}
+            self._taken[slot] = params, before, stepping(optimizers[slot])
 
     @torch.no_grad()
     def give(self) -> None:
         """Have the parameters be the trainings' own again."""
-        for params, _ in self._taken.values():
-            for name in self.params:
-                params[name].grad, params[name].data = None, params[name].detach().clone()
+        for params, before, _ in self._taken.values():
+            for name, own in before.items():
+                params[name].grad, params[name].data = None, own.copy_(params[name].detach())
+        self._taken.clear()
 
     def __call__(self, grads: Params) -> None:
         """Update by stacked gradients, with the learning rates as they are now."""
         parts = {name: grad.unbind() for name, grad in grads.items()}
-        for slot, (params, step) in self._taken.items():
+        for slot, (params, _, step) in self._taken.items():
             for name, each in parts.items():
                 params[name].grad = each[slot]
             step()
