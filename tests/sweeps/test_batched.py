@@ -220,3 +220,89 @@ def test_a_wrong_layout_is_refused(given: str) -> None:
 
     with pytest.raises(ConfigError, match=r"device\.batched"):
         check.configured([f"device.batched={given}"])
+
+
+COUNTING = """
+import random
+from torch import nn
+from experiments import register
+
+class Linear(nn.Module):
+    def __init__(self, data):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(data.features, data.outputs), 0
+
+@register.model("counting", input="flat")
+class Counting(Linear):
+    def forward(self, xb):
+        if self.training:
+            self.calls += 1
+        return self.layer(xb) * (1 + 0.1 * (self.calls // 30))
+
+@register.model("dicing", input="flat")
+class Dicing(Linear):
+    def forward(self, xb):
+        return self.layer(xb) * (random.random() if self.training else 1)
+"""
+
+
+def test_a_model_that_counts_its_calls_does_so_in_a_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python runs in each step: beyond the trial's steps too it is what it is alone."""
+    (tmp_path / "own.py").write_text(COUNTING)
+    monkeypatch.setenv("EXPERIMENTS_COMPONENTS", str(tmp_path / "own.py"))
+    given = (
+        "-m",
+        "dataset=digits",
+        "model=counting",
+        "optim.lr=0.01,0.02",
+        "epochs=2",
+        "figures=false",
+        "tracking=none",
+    )
+    assert command(*given, "hydra/launcher=batched", f"hydra.sweep.dir={tmp_path / 'a'}", before=at_any_gain).code == 0
+    assert command(*given, f"hydra.sweep.dir={tmp_path / 'b'}").code == 0
+    for number in "01":
+        assert losses(tmp_path / "a" / number) == pytest.approx(losses(tmp_path / "b" / number), rel=1e-3)
+
+
+def test_a_model_that_draws_from_python_is_trained_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(COUNTING)
+    monkeypatch.setenv("EXPERIMENTS_COMPONENTS", str(tmp_path / "own.py"))
+    given = ("-m", "hydra/launcher=batched", *PLAIN[:1], *PLAIN[2:], "model=dicing", "seed=0,1")
+    done = command(*given, f"hydra.sweep.dir={tmp_path / 'sweep'}", before=at_any_gain)
+    assert done.code == 0, done
+    assert "of a trial the loss is" in done.out
+
+
+CHANGING = """
+from torch import nn
+from experiments import register
+from experiments.training.callback import Callback
+
+@register.callback("warmer")
+class Warmer(Callback):
+    def on_epoch_end(self, runner, epoch, figures):
+        runner.model.temperature = 1.0 + epoch
+
+@register.model("tempered", input="flat")
+class Tempered(nn.Module):
+    def __init__(self, data):
+        super().__init__()
+        self.layer, self.temperature = nn.Linear(data.features, data.outputs), 1.0
+    def forward(self, xb):
+        return self.layer(xb) / self.temperature
+"""
+
+
+def test_a_model_that_a_callback_changes_is_not_trained_as_if_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(CHANGING)
+    monkeypatch.setenv("EXPERIMENTS_COMPONENTS", str(tmp_path / "own.py"))
+    given = ("-m", "hydra/launcher=batched", "dataset=digits", "optim.lr=0.01", "epochs=4", *PLAIN[4:], "seed=0,1")
+    more = ("model=tempered", "callbacks=warmer", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    done = command(*given, *more, before=at_any_gain)
+    assert done.code == 1
+    assert "its model has other attributes" in raw_journal.summary(tmp_path / "sweep" / "0")["reason"]

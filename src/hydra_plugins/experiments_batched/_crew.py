@@ -5,6 +5,7 @@ So a job's own code is what it is anywhere: it loads, records, saves and calls b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -89,15 +90,19 @@ class Crew:
             KeyboardInterrupt, SystemExit: a signal came; each training has saved its state.
         """
         turns = [_Turn(slot, greenlet(self._placed(slot, job))) for slot, job in jobs.items()]
-        for turn in turns:
-            self._go(turn)
-        while waiting := [turn for turn in turns if turn.seat is not None]:
-            seats = [turn.seat for turn in waiting if turn.seat is not None]
-            evaluated = [seat for seat in seats if seat.weights is not None]
-            self._answer(evaluated or seats)  # those ahead wait until all are about to train
-            for turn in waiting:
-                if turn.seat in (evaluated or seats):
-                    self._go(turn)
+        try:
+            for turn in turns:
+                self._go(turn)
+            while seats := {turn.seat: turn for turn in turns if turn.seat is not None}:
+                evaluated = [seat for seat in seats if seat.weights is not None]
+                answered = evaluated or [*seats]  # those ahead wait until all are about to train
+                self._answer(answered)
+                for seat in answered:
+                    self._go(seats[seat])
+        except BaseException as error:  # a signal between two turns
+            for turn in turns:
+                self._end(turn, error)
+            raise
         if self.first is not None:
             raise self.first
         return [turn.returned or JobReturn(status=JobStatus.UNKNOWN) for turn in turns]
@@ -151,3 +156,12 @@ class Crew:
         finally:
             turn.state = ProcessState()
             ours.restore()
+
+    @staticmethod
+    def _end(turn: _Turn, error: BaseException) -> None:
+        """Have a job that is not done end by an error."""
+        if not turn.run.dead:
+            if turn.state is not None:
+                turn.state.restore()
+            with contextlib.suppress(BaseException):
+                turn.run.throw(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from typing import Any
 
@@ -12,17 +12,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own documentation uses
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from experiments.data import nested
 from experiments.data.nested import Nested
-from experiments.seeds import noise_kept
+from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.training.losses import mean
 from experiments.training.step import Forward
 
 State = Mapping[str, Tensor]
 Mask = tuple[Callable[..., Tensor], Tensor, float]  # a dropout, what it is called with, and its probability
 
+CPU = torch.device("cpu")
+PLAIN = (bool, int, float, str, bytes, type(None))
 DROPOUTS: Sequence[Any] = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
 
@@ -108,6 +111,9 @@ class StackedForward:
         self.forward, self.numbers = forward, numbers
         self.model: nn.Module = forward.model
         self._recorded: dict[Any, list[Mask]] = {}
+        self._graphs: dict[Any, Callable[..., Any]] = {}
+        # Hooks may do anything with what passes.
+        self._pure = not any(part._forward_hooks or part._forward_pre_hooks for part in self.model.modules())
 
     def masks(self, xb: Nested) -> list[Mask]:
         """Return the dropouts that a training call with a batch of one model, after its transforms, draws, in order."""
@@ -144,19 +150,52 @@ class StackedForward:
                 return pred, loss, loss[0] / loss[1]
             return pred, loss, mean(loss)
 
-        batches, models = nested.rows(batch[1]), len(own[0])
-        if batches == models:
-            return _three(vmap(one)(*batch, *own))
-        each = vmap(one, in_dims=(None, None, *[0] * len(own)))
-        if batches == 1:
-            return _three(each(*nested.apply(lambda leaf: leaf[0], batch), *own))
-        parts = vmap(each)(*batch, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
-        return _three(nested.apply(lambda leaf: leaf.flatten(0, 1), parts))
+        def all_of(xb: Nested, yb: Nested, *own: Tensor) -> Any:
+            batches, models = nested.rows(yb), len(own[0])
+            if batches == models:
+                return vmap(one)(xb, yb, *own)
+            each = vmap(one, in_dims=(None, None, *[0] * len(own)))
+            if batches == 1:
+                return each(*nested.apply(lambda leaf: leaf[0], (xb, yb)), *own)
+            parts = vmap(each)(xb, yb, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
+            return nested.apply(lambda leaf: leaf.flatten(0, 1), parts)
+
+        key = self.model.training, *(leaf.shape for leaf in nested.leaves(batch))
+        if self._pure and key not in self._graphs:
+            self._graphs[key] = self._graph(all_of, *batch, *own)
+        pred, loss, mean_loss = (self._graphs[key] if self._pure else all_of)(*batch, *own)
+        return pred, loss, mean_loss
+
+    def _graph(self, call: Callable[..., Any], *given: Nested) -> Callable[..., Any]:
+        """Return the call as a list of torch's operations, which saves vmap's and the model's Python in each step.
+
+        No call is one for a model that does more: that changes its attributes, or draws from Python's or numpy's
+        generators.
+        """
+        before, kept = (attributes(self.model), noise_state(CPU)), copy.deepcopy(self.model)
+        copies = nested.apply(lambda leaf: leaf.detach().clone().requires_grad_(leaf.requires_grad), given)
+        with noise_kept():
+            graph: Callable[..., Any] = make_fx(call)(*copies)
+            self._pure = attributes(self.model) == before[0] and same_noise(noise_state(CPU), before[1])
+        if self._pure:
+            return graph
+        self.model = kept  # as it was before this call
+        return call
 
 
-def _three(found: Any) -> tuple[Nested, Tensor, Tensor]:
-    pred, loss, mean_loss = found
-    return pred, loss, mean_loss
+def attributes(model: nn.Module) -> list[Any]:
+    """Return a model's plain attributes, how long others are, and which parameters are trained."""
+    return [
+        (
+            name,
+            value
+            if isinstance(value, PLAIN)
+            else (type(value), len(value) if isinstance(value, Sized) and not isinstance(value, Tensor) else 0),
+        )
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if name != "training"
+    ] + [(name, p.requires_grad) for name, p in model.named_parameters()]
 
 
 def drawn(masks: Sequence[Mask]) -> Iterator[Tensor]:

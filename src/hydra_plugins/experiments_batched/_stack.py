@@ -25,10 +25,14 @@ from experiments.training.result import Metrics
 from experiments.training.runner import Runner
 from experiments.training.step import are_shares
 from experiments.training.torch_private import mark_stepped
-from hydra_plugins.experiments_batched._forward import StackedForward, drawn
+from hydra_plugins.experiments_batched._forward import StackedForward, attributes, drawn
 from hydra_plugins.experiments_batched._updates import StackedSgd, clip, update_for
 
 Layout = tuple[int, int]  # orders of the rows, models that share each
+OTHER = (
+    "its model has other attributes, or trains other parameters, than the models that it is trained together with, or "
+    "than at first; without hydra/launcher=batched it is trained alone"
+)
 CONVERTED = 2**27  # numbers of a dataset that are kept as floats, 512 MiB
 
 
@@ -107,9 +111,14 @@ class Stack:
         self.valid = _Rows(size if runner.valid.order.shuffle else 1, runner.valid, self.device, part="valid")
         self.draws = self._transforms_draw(runner)
         self.stopping: Callable[[], bool] = bool
+        self.attributes = attributes(runner.model)
 
     def answer(self, seats: Sequence[Seat]) -> None:
         """Do what each seat asks for; what is raised is theirs to raise."""
+        for seat in seats:
+            if attributes(seat.runner.model) != self.attributes:
+                seat.problem = TrainingError(OTHER)
+        seats = [seat for seat in seats if seat.problem is None]
         try:
             for place in sorted({seat.place for seat in seats}):
                 asking = [seat for seat in seats if seat.place == place]
