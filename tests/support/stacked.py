@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.training.checkpoint import Checkpoints
 from tests.support.commands import SMALL, Before, command, nothing
 from tests.support.forked import Ended
 
@@ -34,6 +35,23 @@ def at_any_gain() -> None:
 def killed_at(step: int) -> Before:
     """Has a process kill itself within the so-manieth step of a stack after its trial."""
     return lambda: in_stack(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def killed_in_save(number: int) -> Before:
+    """Has a process kill itself before the so-manieth state of a launched stack's trainings is saved."""
+
+    def before() -> None:
+        real, seen = Checkpoints.save, [0]
+
+        def save(self: Any, *given: Any, **named: Any) -> None:
+            seen[0] += 1
+            if seen[0] == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(self, *given, **named)
+
+        Checkpoints.save = save  # type: ignore[method-assign]  # in a process that ends soon
+
+    return before
 
 
 def in_stack(step: int, action: Callable[[], Any]) -> None:

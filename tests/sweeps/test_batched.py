@@ -13,7 +13,7 @@ from experiments.config import check
 from experiments.runs.find import run_in
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, STEPS, came_to, command, resumed, same_run, status
-from tests.support.stacked import at_any_gain, in_stack, killed_at, swept
+from tests.support.stacked import at_any_gain, in_stack, killed_at, killed_in_save, swept
 from tests.support.training import one_thread  # noqa: F401  # a fixture of every test here
 
 JOBS = ("optim.lr=0.001,0.01", "seed=0,1,2")
@@ -60,6 +60,17 @@ def test_a_killed_sweep_resumes_to_the_same_bits(step: int, whole: Path, tmp_pat
     assert swept(folder, *JOBS, before=killed_at(step)).code == -signal.SIGKILL
     done = resumed(folder, before=at_any_gain)
     assert done.code == 0, done
+    assert all(same_run(folder / number, whole / number) for number in NUMBERS)
+
+
+@pytest.mark.parametrize("saved", [2, len(NUMBERS) + 3, len(NUMBERS) + 4])
+def test_a_sweep_killed_while_its_runs_are_saved_resumes_to_the_same_bits(
+    saved: int, whole: Path, tmp_path: Path
+) -> None:
+    """Some are an epoch ahead of others then, also of those that share their batches."""
+    folder = tmp_path / "sweep"
+    assert swept(folder, *JOBS, before=killed_in_save(saved)).code == -signal.SIGKILL
+    assert resumed(folder, before=at_any_gain).code == 0
     assert all(same_run(folder / number, whole / number) for number in NUMBERS)
 
 

@@ -94,8 +94,8 @@ class Crew:
             for turn in turns:
                 self._go(turn)
             while seats := {turn.seat: turn for turn in turns if turn.seat is not None}:
-                evaluated = [seat for seat in seats if seat.weights is not None]
-                answered = evaluated or [*seats]  # those ahead wait until all are about to train
+                behind = min(seat.place for seat in seats)  # those ahead wait until the others are there
+                answered = [seat for seat in seats if seat.place == behind]
                 self._answer(answered)
                 for seat in answered:
                     self._go(seats[seat])

@@ -76,9 +76,9 @@ class Seat:
         return self.params | dict(self.runner.model.named_buffers())
 
     @property
-    def place(self) -> tuple[bool, int]:
-        """What a stack does for it together with others: evaluate, or train from a step of the epoch on."""
-        return self.weights is not None, 0 if self.weights is not None else self.runner.progress.step
+    def place(self) -> tuple[int, int]:
+        """Where it is: those at one place are done together, since the models of a row have one order of the rows."""
+        return (-1, 0) if self.weights is not None else (self.epoch, self.runner.progress.step)
 
     def numbers(self, names: Sequence[str]) -> list[float]:
         """Return these arguments of its loss."""
