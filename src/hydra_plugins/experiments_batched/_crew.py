@@ -55,13 +55,11 @@ class _Turn:
     """A job in its greenlet.
 
     Args:
-        slot: of its training in the stack.
         seat: what it waits for.
         state: the process as the job left it.
         returned: what it ended with.
     """
 
-    slot: int
     run: greenlet
     seat: Seat | None = None
     state: ProcessState | None = None
@@ -89,7 +87,7 @@ class Crew:
         Raises:
             KeyboardInterrupt, SystemExit: a signal came; each training has saved its state.
         """
-        turns = [_Turn(slot, greenlet(self._placed(slot, job))) for slot, job in jobs.items()]
+        turns = [_Turn(greenlet(self._placed(slot, job))) for slot, job in jobs.items()]
         try:
             for turn in turns:
                 self._go(turn)

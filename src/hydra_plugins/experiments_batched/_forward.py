@@ -104,11 +104,10 @@ class StackedForward:
 
     Args:
         forward: of one of the models.
-        numbers: the loss's arguments that may differ between the models.
     """
 
-    def __init__(self, forward: Forward, numbers: Sequence[str]) -> None:
-        self.forward, self.numbers = forward, numbers
+    def __init__(self, forward: Forward) -> None:
+        self.forward = forward
         self.model: nn.Module = forward.model
         self._recorded: dict[Any, list[Mask]] = {}
         self._graphs: dict[Any, Callable[..., Any]] = {}

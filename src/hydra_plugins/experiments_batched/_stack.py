@@ -101,7 +101,7 @@ class Stack:
         (orders, self.sharing), self.device, self.numbers = layout, runner.device, numbers
         size = self.size = orders * self.sharing
         first = runner.step.forward
-        self.forward = StackedForward(dataclasses.replace(first, model=copy.deepcopy(first.model)), numbers)
+        self.forward = StackedForward(dataclasses.replace(first, model=copy.deepcopy(first.model)))
         self.transforms = list(first.train_transforms), list(first.pair_transforms)
         self.params = {name: _stacked(p, size) for name, p in runner.model.named_parameters()}
         self.buffers = {name: _stacked(buffer, size) for name, buffer in runner.model.named_buffers()}
