@@ -1,11 +1,14 @@
 """Time a sweep of 32 small trainings as one stack, in turn with Hydra's basic launcher and joblib.
 
 4 learning rates and 8 seeds on the whole MNIST, tracked by MLflow: the whole command, from its start to the table, when
-the metrics of all runs have arrived. Beside it the highest resident set of the command's own process.
+the metrics of all runs have arrived. Beside it the highest resident set of the command's own process. Further arguments
+are overrides of each sweep.
 
     python -m benchmarks.batched --source data/mnist/mnist.pkl.gz --pairs 3 --json batched.json
 
-On a card: --device cuda, with 8 processes that share it (slots) in joblib's place.
+On a card, with 8 processes that share it in joblib's place:
+
+    python -m benchmarks.batched --ways batched basic slots device=cuda tracking=none figures=false
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from benchmarks import pairs
 
 EPOCHS = {"logistic": 10, "mlp": 5, "cnn_adaptive": 1}
-SWEPT = ["optim.lr=0.01,0.03,0.1,0.3", "seed=0,1,2,3,4,5,6,7"]
+RATES = "optim.lr=0.01,0.03,0.1,0.3"
 WAYS = {
     "batched": ["hydra/launcher=batched"],
     "basic": ["hydra/launcher=basic"],
@@ -38,18 +42,17 @@ def main() -> None:
     parser.add_argument(
         "--ways", nargs="+", default=["batched", "basic", "joblib"], choices=WAYS, help="which launchers"
     )
-    parser.add_argument("--device", default="cpu", help="of the trainings (default cpu)")
     parser.add_argument("--epochs", type=int, help=f"of each training (default {EPOCHS})")
-    options = parser.parse_args()
-    found: dict[str, Any] = {}
+    parser.add_argument("--seeds", type=int, default=8, help="with each of four learning rates (default 8: 32 jobs)")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of each sweep")
+    options = parser.parse_intermixed_args()
+    found: dict[str, Any] = {"card": torch.cuda.get_device_name()} if "device=cuda" in options.overrides else {}
     for model in options.models:
         epochs = options.epochs or EPOCHS.get(model, 5)
         given = [f"model={model}", "dataset=mnist", f"dataset.source={pairs.source(options)}", f"epochs={epochs}"]
-        rounds = [
-            {way: measured([*WAYS[way], *given, f"device={options.device}"]) for way in options.ways}
-            for _ in range(options.pairs)
-        ]
-        found[model] = {"epochs": epochs, "rounds": rounds}
+        swept = [RATES, f"seed=range({options.seeds})", *options.overrides]
+        rounds = [{way: measured([*WAYS[way], *given, *swept]) for way in options.ways} for _ in range(options.pairs)]
+        found[model] = {"epochs": epochs, "jobs": 4 * options.seeds, "given": options.overrides, "rounds": rounds}
         told(model, epochs, rounds)
     pairs.keep(options.json, found)
 
@@ -57,7 +60,7 @@ def main() -> None:
 def measured(arguments: list[str]) -> dict[str, Any]:
     """Run one sweep in a folder of its own; return its seconds, its memory and what was said of stacks."""
     with tempfile.TemporaryDirectory() as place, (Path(place) / "said.txt").open("w+") as said:
-        command = [sys.executable, "-m", "experiments", "-m", *arguments, *SWEPT]
+        command = [sys.executable, "-m", "experiments", "-m", *arguments]
         began = time.perf_counter()
         started = subprocess.Popen(command, cwd=place, env=pairs.ENVIRONMENT, stdout=said, stderr=said)
         _, status, usage = os.wait4(started.pid, 0)

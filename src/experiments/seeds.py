@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -80,14 +82,13 @@ def restore_noise(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def noise_kept() -> Iterator[None]:
-    """Restore the noise stream at the end, except for an accelerator's."""
-    cpu = torch.device("cpu")
-    state = noise_state(cpu)
+def noise_kept(device: torch.device = CPU) -> Iterator[None]:
+    """Restore the noise stream at the end; an accelerator's where its device is given."""
+    state = noise_state(device)
     try:
         yield
     finally:
-        restore_noise(state, cpu)
+        restore_noise(state, device)
 
 
 @contextlib.contextmanager

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 
 import pytest
+from hydra import initialize_config_module
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
-from hydra.types import HydraContext
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config.hydra_internals import forget_option, load_plugins
+from experiments.config.hydra_internals import ConfigLoader, JobLoader, forget_option, load_plugins
 from tests.support import internals
 from tests.support.places import ROOT
 
 READ_FROM = "1.3.8"
 ADAPTERS = ("config/hydra_internals.py", "config/hydra_basic.py")
 NAMES = (
+    "hydra._internal.config_loader_impl:ConfigLoaderImpl._apply_overrides_to_config",
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_sweep_config",
     "hydra._internal.config_loader_impl:ConfigLoaderImpl.get_search_path",
+    "hydra._internal.config_loader_impl:get_overrides_dirname",
+    "hydra._internal.config_repository:ConfigRepository.group_exists",
     "hydra._internal.core_plugins.basic_launcher:BasicLauncher.launch",
     "hydra._internal.core_plugins.basic_sweeper:BasicSweeper._parse_config",
     "hydra._internal.core_plugins.basic_sweeper:BasicSweeper.split_arguments",
@@ -98,3 +107,56 @@ def test_only_the_adapters_use_what_hydra_does_not_promise() -> None:
         path.read_text("utf-8").replace("hydra.core", "") for path in (plugins / "experiments_slots").rglob("*.py")
     ]
     assert len(texts) == 4 and not any(map(internal.search, texts))
+
+
+JOBS = [
+    [],
+    ["optim.lr=0.5", "seed=3"],
+    ["model=cnn_adaptive", "optim=adam", "optim.lr=0.5"],
+    ["optim.lr=0.5", "model=mlp", "model.width=5", "+model.extra=[1,2]", "++note=a"],
+    ["~optim.momentum", "optim=sgd_momentum"],
+    ["optim={name: sgd, lr: 2}", "optim.lr=3"],
+    ["stage=08_validation", "epochs=2", "loader={batch_size: 9}"],
+    ["hydra.verbose=true", "optim.lr=0.5"],
+    ["transforms=[cutmix,mixup]", "name=${seed}_x", "+tags.note='a, b=c'"],
+]
+
+
+@pytest.fixture
+def loaders() -> Iterator[tuple[ConfigLoader, JobLoader, DictConfig]]:
+    """Hydra's loader, that of a sweep, and the configuration of a sweep."""
+    load_plugins()
+    with initialize_config_module("experiments.conf", version_base="1.3", job_name="experiments"):
+        hydra = GlobalHydra.instance().config_loader()
+        given = ["epochs=1"]
+        master = hydra.load_configuration("config", given, RunMode.MULTIRUN)
+        yield hydra, JobLoader(hydra), master
+
+
+def test_a_job_of_a_sweep_is_configured_as_by_hydra(loaders: tuple[ConfigLoader, JobLoader, DictConfig]) -> None:
+    hydra, ours, master = loaders
+    for job in [*JOBS, *JOBS]:  # composed, and copied
+        found, expected = (one.load_sweep_config(master, ["epochs=1", *job]) for one in (ours, hydra))
+        assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected)
+    assert len(ours.composed) < len(JOBS)
+
+
+@pytest.mark.parametrize("job", [["optim.nothing=1"], ["model=nothing"], ["seed.a=1"], ["~nothing"], ["epochs=${"]])
+def test_a_job_that_hydra_refuses_is_refused_in_its_words(
+    loaders: tuple[ConfigLoader, JobLoader, DictConfig], job: list[str]
+) -> None:
+    hydra, ours, master = loaders
+    told = list[str]()
+    for one in (ours, hydra):
+        with pytest.raises((HydraException, OmegaConfBaseException)) as refused:
+            one.load_sweep_config(master, job)
+        told.append(str(refused.value))
+    assert told[0] == told[1]
+
+
+def test_no_job_changes_another(loaders: tuple[ConfigLoader, JobLoader, DictConfig]) -> None:
+    _, ours, master = loaders
+    first = ours.load_sweep_config(master, ["loader.batch_size=7"])
+    second = ours.load_sweep_config(master, ["seed=1"])
+    first.optim.lr = 9.0
+    assert (second.loader.batch_size, second.optim.lr) == (master.loader.batch_size, master.optim.lr)

@@ -25,6 +25,10 @@ TRAIN, VALID, BATCH = 50, 21, 8
 STEPS = math.ceil(TRAIN / BATCH)
 FORWARD = [field.name for field in fields(Forward)]
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card")
+# The tests of what each device computes.
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:

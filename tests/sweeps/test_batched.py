@@ -11,6 +11,7 @@ import torch
 
 from experiments.config import check
 from experiments.runs.find import run_in
+from hydra_plugins.experiments_batched._plan import in_ranges
 from tests.support import raw_journal
 from tests.support.commands import EPOCHS, STEPS, came_to, command, resumed, same_run, status
 from tests.support.stacked import at_any_gain, in_stack, killed_at, killed_in_save, swept
@@ -317,3 +318,17 @@ def test_a_model_that_a_callback_changes_is_not_trained_as_if_it_did_not(
     done = command(*given, *more, before=at_any_gain)
     assert done.code == 1
     assert "its model has other attributes" in raw_journal.summary(tmp_path / "sweep" / "0")["reason"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["0"], "0"),
+        (["1", "0"], "0, 1"),
+        (["0", "8", "1", "9", "2", "10"], "0 to 2, 8 to 10"),
+        (["3", "1", "7", "8"], "1, 3, 7, 8"),
+        (["lr=1", "lr=2", "lr=3"], "lr=1, lr=2, lr=3"),
+    ],
+)
+def test_the_jobs_of_a_stack_are_told_in_ranges(names: list[str], told: str) -> None:
+    assert in_ranges(names) == told

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, open_dict
 
+from experiments.config.hydra_internals import JobLoader
 from experiments.sweeps import monitor
 from tests.support import raw_journal
 from tests.support.commands import SMALL, command
@@ -21,9 +21,9 @@ COMPOSED = Path("composed.txt")
 
 def counted() -> None:
     """Have each composition of a job leave a line, and give the jobs after the third another learning rate."""
-    original = ConfigLoaderImpl.load_sweep_config
+    original = JobLoader.load_sweep_config
 
-    def load(self: ConfigLoaderImpl, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+    def load(self: JobLoader, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         with COMPOSED.open("a", encoding="utf-8") as file:
             file.write("composed\n")
         cfg = original(self, master_config, sweep_overrides)
@@ -32,7 +32,7 @@ def counted() -> None:
                 cfg.optim.lr = 0.5
         return cfg
 
-    ConfigLoaderImpl.load_sweep_config = load  # type: ignore[method-assign]  # in a process that ends soon
+    JobLoader.load_sweep_config = load  # type: ignore[method-assign]  # in a process that ends soon
 
 
 def told_of() -> None:

@@ -41,6 +41,7 @@ from tests.support.training import (
     STEPS,
     fresh_model,
     make,
+    needs_cuda,
     on_a_device,
     one_thread,  # noqa: F401  # a fixture of every test here
     replace_loss,
@@ -53,7 +54,6 @@ READING = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__",
 # A plain Adam counts its steps on the CPU, and looks.
 CAPTURABLE = {name: optim for name, optim in OPTIMS.items() if name != "adam"}
 FULL = STEPS - 1  # batches of an epoch that are not smaller
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA card, and no CUDA graph")
 
 
 @contextlib.contextmanager
@@ -362,7 +362,7 @@ CARD = [
 @needs_cuda
 @pytest.mark.parametrize("settings", CARD, ids=" ".join)
 def test_on_a_card_a_graphed_training_is_the_training(settings: list[str]) -> None:
-    plain, graph = (on_the_card(*settings, *more).fit(4).history for more in ([], ["device.graph=true"]))
+    plain, graph = (on_the_card("epochs=4", *settings, *more).fit(4).history for more in ([], ["device.graph=true"]))
     for one, other in zip(plain, graph, strict=True):
         assert other["train/loss"] == pytest.approx(one["train/loss"], rel=1e-4)
         assert other["valid/loss"] == pytest.approx(one["valid/loss"], rel=1e-4)
@@ -399,6 +399,7 @@ def test_on_a_card_a_bad_step_in_a_graph_is_told_and_masked() -> None:
 
 
 @needs_cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize("graph", ["false", "true"])
 def test_on_a_card_no_step_waits(graph: str) -> None:
     runner = on_the_card(f"device.graph={graph}", "optim=adam", "scheduler=one_cycle", "max_grad_norm=1.0")

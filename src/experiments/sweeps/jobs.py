@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import check, compose
-from experiments.config.hydra_internals import ConfigLoader, ConfigLoaderImpl, Override
+from experiments.config.hydra_internals import ConfigLoader, JobLoader, Override
 from experiments.errors import ConfigError, Fault
 
 
@@ -37,23 +37,22 @@ Configurations = dict[tuple[str, ...], DictConfig]
 KEPT = 200  # of them at most, each some 150 kB: later jobs of a larger sweep are composed again
 
 
-class Recalling(ConfigLoaderImpl):
-    """Hydra's loader for a launcher that composes the jobs in this process: it returns kept configurations once each.
+class Recalling(JobLoader):
+    """The loader of a sweep and of a launcher that composes the jobs in its process: it returns what was kept, once.
 
-    Composing a job takes Hydra longer than a tiny one takes in all, and what was checked is what runs.
+    What was checked is what runs.
 
     Args:
         loader: Hydra's own.
-        kept: composed already; each is removed when it is returned.
     """
 
-    def __init__(self, loader: ConfigLoader, kept: Configurations) -> None:
-        super().__init__(loader.get_search_path())
-        self.kept = kept
+    def __init__(self, loader: ConfigLoader) -> None:
+        super().__init__(loader)
+        self.kept = Configurations()  # each is removed when it is returned
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle without what is kept, for a job in another process."""
-        return self.__dict__ | {"kept": {}}
+        """Pickle without what is composed, for a job in another process."""
+        return self.__dict__ | {"kept": {}, "composed": {}}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of the job with these overrides."""
@@ -74,9 +73,9 @@ def require_listed(overrides: Sequence[Override]) -> None:
 
 
 def composed(
-    loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]], kept: Configurations | None = None
+    loader: Recalling, master: DictConfig, jobs: Sequence[Sequence[str]], *, keep: bool = False
 ) -> Iterator[ComposedJob]:
-    """Compose and check each job, given by its overrides; keep the first configurations in `kept`.
+    """Compose and check each job, given by its overrides; have the loader `keep` the first configurations.
 
     Raises:
         ConfigError: at the end, with all faults, where one of them could not be run.
@@ -89,8 +88,8 @@ def composed(
             with open_dict(cfg):  # as the launcher will
                 cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
             yield ComposedJob(number, str(cfg.hydra.sweep.subdir), _by_key(overrides), config)
-            if kept is not None and len(kept) < KEPT:
-                kept[tuple(overrides)] = cfg
+            if keep and len(loader.kept) < KEPT:
+                loader.kept[tuple(overrides)] = cfg
         except ConfigError as error:
             faults |= {str(fault): fault for fault in error.faults}
         except (CompactHydraException, OmegaConfBaseException) as error:

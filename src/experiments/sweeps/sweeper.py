@@ -41,6 +41,7 @@ class Sweep:
         self.sweeper, self.config = sweeper, sweeper.config
         self.launcher: Any = sweeper.launcher
         self.context = sweeper.hydra_context
+        self.loader = jobs.Recalling(self.context.config_loader)
         self.jobs = 0  # how many
 
     def run(self, arguments: list[str]) -> Any:
@@ -116,12 +117,12 @@ class Sweep:
     def _begin(self, sweep: Path, arguments: list[str]) -> TrackingConfig:
         """Check the sweep as a whole and keep its plan; return where its runs are tracked."""
         overrides, names, listed = self._parsed(arguments), list[str](), dict[str, dict[str, str]]()
-        varied, kept = _varied(overrides), jobs.Configurations()
+        varied = _varied(overrides)
         composes = isinstance(self.launcher, BasicLauncher) or any(
             hasattr(self.launcher, name) for name in ("submit", "together")
         )
         launcher = self.launcher if self.known and composes else None
-        for job in self._composed(overrides, kept if launcher else None):
+        for job in self._composed(overrides, keep=launcher is not None):
             self._require_job(job.config)
             tracking = job.config.root.tracking
             listed[job.name] = {key: job.given[key] for key in varied if key in job.given}
@@ -135,8 +136,7 @@ class Sweep:
         latest.mark(Path(self.config.output_root), sweep)
         answer.give(partial(sweep_answer.of_sweep, sweep))
         if launcher:
-            loader = jobs.Recalling(self.context.config_loader, kept)
-            launcher.hydra_context = replace(self.context, config_loader=loader)
+            launcher.hydra_context = replace(self.context, config_loader=self.loader)
         return tracking
 
     def _parsed(self, arguments: list[str]) -> list[Override]:
@@ -174,11 +174,9 @@ class Sweep:
         """Return the overrides of each job."""
         return [job for batch in self.sweeper.split_arguments(overrides, None) for job in batch]
 
-    def _composed(
-        self, overrides: list[Override], kept: jobs.Configurations | None = None
-    ) -> Iterator[jobs.ComposedJob]:
+    def _composed(self, overrides: list[Override], *, keep: bool = False) -> Iterator[jobs.ComposedJob]:
         given = self._jobs(overrides)
-        composed = jobs.composed(self.context.config_loader, self.config, given, kept)
+        composed = jobs.composed(self.loader, self.config, given, keep=keep)
         return live.track(composed, f"checking {len(given)} jobs", len(given))
 
 

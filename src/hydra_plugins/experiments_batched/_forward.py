@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from experiments.data import nested
 from experiments.data.nested import Nested
 from experiments.seeds import noise_kept, noise_state, same_noise
+from experiments.training.cuda_graph import WARM_UP, CudaCapture
 from experiments.training.losses import mean
 from experiments.training.step import Forward
 
@@ -111,6 +112,7 @@ class StackedForward:
         self.model: nn.Module = forward.model
         self._recorded: dict[Any, list[Mask]] = {}
         self._graphs: dict[Any, Callable[..., Any]] = {}
+        self._captured: dict[Any, Callable[..., Any] | None] = {}
         # Hooks may do anything with what passes.
         self._pure = not any(part._forward_hooks or part._forward_pre_hooks for part in self.model.modules())
 
@@ -165,6 +167,28 @@ class StackedForward:
         pred, loss, mean_loss = (self._graphs[key] if self._pure else all_of)(*batch, *own)
         return pred, loss, mean_loss
 
+    def gradients(
+        self, trained: Sequence[str], params: State, buffers: State, *given: Nested
+    ) -> tuple[Nested, Tensor, Tensor, Sequence[Tensor | None]]:
+        """Return what a call with a batch, numbers and masks returns, detached, and the gradients of the mean losses.
+
+        On a card the calls with one shape of batches become a CUDA graph, whose gradients the next one overwrites.
+        """
+
+        def work(*given: Nested) -> Any:
+            # New tensors in the same memory, since what autograd keeps of one is of the stream that used it first.
+            own = {name: p.detach().requires_grad_(p.requires_grad) for name, p in params.items()}
+            pred, loss, means = self(own, buffers, *given)
+            grads = torch.autograd.grad(means.sum(), [own[name] for name in trained], allow_unused=True)
+            return *nested.apply(Tensor.detach, (pred, loss, means)), grads
+
+        key = tuple(leaf.shape for leaf in nested.leaves(given[0]))
+        if key in self._captured:
+            return (self._captured[key] or work)(*given)  # type: ignore[no-any-return]
+        taken, capture = work(*given), capture_for(next(iter(params.values())).device)
+        self._captured[key] = captured(work, capture, given, buffers) if self._pure and capture else None
+        return taken  # type: ignore[no-any-return]
+
     def _graph(self, call: Callable[..., Any], *given: Nested) -> Callable[..., Any]:
         """Return the call as a list of torch's operations, which saves vmap's and the model's Python in each step.
 
@@ -180,6 +204,50 @@ class StackedForward:
             return graph
         self.model = kept  # as it was before this call
         return call
+
+
+def capture_for(device: torch.device) -> CudaCapture | None:
+    """Return what captures work on a device; None where there are no graphs."""
+    return CudaCapture(device) if device.type == "cuda" else None
+
+
+def captured(
+    work: Callable[..., Any], capture: CudaCapture, given: Sequence[Nested], buffers: State
+) -> Callable[..., Any] | None:
+    """Return work as a CUDA graph that reads what it is given from its own memory; None if it waits for the card.
+
+    Args:
+        work: what is captured.
+        capture: captures it.
+        given: what it may be called with.
+        buffers: what it changes besides.
+    """
+    read = nested.apply(Tensor.clone, tuple(given))
+    before = [buffer.clone() for buffer in buffers.values()]
+    written: Any = None
+
+    def once() -> None:
+        nonlocal written
+        written = work(*read)
+
+    try:
+        for _ in range(WARM_UP):
+            with capture.aside():
+                work(*read)
+        replay = capture(once)
+    except RuntimeError:
+        return None
+    finally:
+        for buffer, value in zip(buffers.values(), before, strict=True):
+            buffer.copy_(value)
+
+    def replayed(*given: Nested) -> Any:
+        nested.apply(Tensor.copy_, read, tuple(given))
+        replay()
+        pred, loss, *used = written
+        return *nested.apply(Tensor.clone, (pred, loss)), *used  # those are kept while others are taken
+
+    return replayed
 
 
 def attributes(model: nn.Module) -> list[Any]:

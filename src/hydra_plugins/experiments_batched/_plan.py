@@ -141,10 +141,19 @@ def _by_loss(group: Group) -> list[Group]:
 
 def tell(names: Sequence[str], group: Group) -> None:
     """Log what is done with jobs."""
-    shown = ", ".join(names)
-    if len(names) > 2 and all(name.isdigit() for name in names):
-        numbers = sorted(map(int, names))
-        if numbers == [*range(numbers[0], numbers[-1] + 1)]:
-            shown = f"{numbers[0]} to {numbers[-1]}"
     how = "trained together" if group.batched else "trained one after the other" if len(names) > 1 else "trained alone"
-    log.info("%s %s %s: %s", "jobs" if len(names) > 1 else "job", shown, how, group.reason)
+    log.info("%s %s %s: %s", "jobs" if len(names) > 1 else "job", in_ranges(names), how, group.reason)
+
+
+def in_ranges(names: Sequence[str]) -> str:
+    """Return jobs' names in a row; of numbers three or more that follow each other as `0 to 31`."""
+    if not all(name.isdigit() for name in names):
+        return ", ".join(names)
+    ranges = list[list[int]]()
+    for number in sorted(map(int, names)):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    parts = [[f"{one[0]} to {one[-1]}"] if len(one) > 2 else map(str, one) for one in ranges]
+    return ", ".join(word for part in parts for word in part)

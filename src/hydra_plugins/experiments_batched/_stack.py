@@ -148,8 +148,9 @@ class Stack:
             for step in range(start, until := self._until(seats, start)):
                 xb, yb = self.rows.batch(step)
                 xb, mixed, masks = self._drawn(seats, xb, yb)
-                pred, loss, means = self.forward(self.params, self.buffers, (xb, mixed), numbers, masks)
-                bad = self._step(means, bad, step, limit)
+                given = (xb, mixed), numbers, masks
+                pred, loss, means, grads = self.forward.gradients(self.trained, self.params, self.buffers, *given)
+                bad = self._step(means, grads, bad, step, limit)
                 for one in by_step:
                     one.step_scheduler("step")
                 if by_step and isinstance(self.update, StackedSgd):
@@ -164,20 +165,20 @@ class Stack:
         for seat in seats:
             self._leave(seat, until, int(bad[seat.slot]))
 
-    def _step(self, means: Tensor, bad: Tensor, number: int, limit: Tensor | None) -> Tensor:
-        """Go backward and update; return each model's first step whose loss or gradient is not finite, or -1.
+    @torch.no_grad()
+    def _step(
+        self, means: Tensor, grads: Sequence[Tensor | None], bad: Tensor, number: int, limit: Tensor | None
+    ) -> Tensor:
+        """Update by gradients; return each model's first step whose loss or gradient is not finite, or -1.
 
         What that update makes of a model is not used, and the others have no part in it.
         """
-        leaves = [self.params[name] for name in self.trained]
-        grads = torch.autograd.grad(means.sum(), leaves, allow_unused=True)
-        with torch.no_grad():
-            found = {name: grad for name, grad in zip(self.trained, grads, strict=True) if grad is not None}
-            if limit is not None:
-                clip(list(found.values()), limit)
-            total = means.detach() + sum(grad.flatten(1).sum(1) for grad in found.values())
-            self.update(found)
-            return torch.where((bad < 0) & ~total.isfinite(), number, bad)
+        found = {name: grad for name, grad in zip(self.trained, grads, strict=True) if grad is not None}
+        if limit is not None:
+            clip(list(found.values()), limit)
+        total = means + sum(grad.flatten(1).sum(1) for grad in found.values())
+        self.update(found)
+        return torch.where((bad < 0) & ~total.isfinite(), number, bad)
 
     @torch.no_grad()
     def _evaluate(self, seats: Sequence[Seat]) -> None:
@@ -272,7 +273,7 @@ class Stack:
             return False
         self.rows.start([Seat(runner)] * self.rows.size)
         xb, yb = self.rows.batch(0)
-        with noise_kept():
+        with noise_kept(self.device):
             before = noise_state(self.device)
             self._transformed(*nested.apply(lambda leaf: leaf[0], (xb, yb)))
             after = noise_state(self.device)
@@ -329,7 +330,7 @@ class _Pool:
         """Add one batch of all models."""
         sharing = len(loss) // nested.rows(target)
         target = nested.apply(lambda leaf: leaf.repeat_interleave(sharing, 0) if sharing > 1 else leaf, target)
-        self.kept.append((nested.apply(Tensor.detach, pred), target, loss.detach()))
+        self.kept.append((pred, target, loss))
         if not self.limit:
             size = sum(leaf.nbytes for leaf in nested.leaves((pred, target))) // len(loss)
             self.limit = max(1, min(POOLED, -(-POOLED_BYTES // max(1, size))))
