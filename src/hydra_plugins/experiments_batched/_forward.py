@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from functools import cache
 from typing import Any
 
@@ -112,7 +112,6 @@ class StackedForward:
         self.model: nn.Module = forward.model
         self._recorded: dict[Any, list[Mask]] = {}
         self._graphs: dict[Any, Callable[..., Any]] = {}
-        self._captured: dict[Any, Callable[..., Any] | None] = {}
         # Hooks may do anything with what passes.
         self._pure = not any(part._forward_hooks or part._forward_pre_hooks for part in self.model.modules())
 
@@ -132,13 +131,14 @@ class StackedForward:
         batch: tuple[Nested, Nested],
         numbers: State,
         masks: Sequence[Tensor] = (),
-    ) -> tuple[Nested, Tensor, Tensor]:
-        """Return each model's predictions, what its loss returned, and the mean loss; (models, ...).
+        trained: Collection[str] = (),
+    ) -> tuple[Nested, Tensor, Tensor, Sequence[Tensor | None]]:
+        """Return each model's predictions, what its loss returned, and the mean loss; (models, ...); all detached.
 
+        And the gradients of the mean losses by the `trained` parameters. On a card the next call overwrites these.
         There may be fewer batches, (batches, rows, ...), than models: as many models in a row share each.
         """
         state, names = {**params, **buffers}, [*numbers]
-        own = (*state.values(), *numbers.values(), *masks)
 
         # Flat, since vmap takes its time with dictionaries.
         def one(xb: Nested, yb: Nested, *own: Tensor) -> Any:
@@ -161,49 +161,41 @@ class StackedForward:
             parts = vmap(each)(xb, yb, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
             return nested.apply(lambda leaf: leaf.flatten(0, 1), parts)
 
-        key = self.model.training, *(leaf.shape for leaf in nested.leaves(batch))
-        if self._pure and key not in self._graphs:
-            self._graphs[key] = self._graph(all_of, *batch, *own)
-        pred, loss, mean_loss = (self._graphs[key] if self._pure else all_of)(*batch, *own)
-        return pred, loss, mean_loss
-
-    def gradients(
-        self, trained: Sequence[str], params: State, buffers: State, *given: Nested
-    ) -> tuple[Nested, Tensor, Tensor, Sequence[Tensor | None]]:
-        """Return what a call with a batch, numbers and masks returns, detached, and the gradients of the mean losses.
-
-        On a card the calls with one shape of batches become a CUDA graph, whose gradients the next one overwrites.
-        """
-
-        def work(*given: Nested) -> Any:
-            # New tensors in the same memory, since what autograd keeps of one is of the stream that used it first.
-            own = {name: p.detach().requires_grad_(p.requires_grad) for name, p in params.items()}
-            pred, loss, means = self(own, buffers, *given)
-            grads = torch.autograd.grad(means.sum(), [own[name] for name in trained], allow_unused=True)
+        def call(xb: Nested, yb: Nested, *own: Tensor) -> Any:
+            with torch.set_grad_enabled(bool(trained)):
+                pred, loss, means = all_of(xb, yb, *own)
+                leaves = [tensor for name, tensor in zip(state, own, strict=False) if name in trained]
+                grads = torch.autograd.grad(means.sum(), leaves, allow_unused=True) if leaves else ()
             return *nested.apply(Tensor.detach, (pred, loss, means)), grads
 
-        key = tuple(leaf.shape for leaf in nested.leaves(given[0]))
-        if key in self._captured:
-            return (self._captured[key] or work)(*given)  # type: ignore[no-any-return]
-        taken, capture = work(*given), capture_for(next(iter(params.values())).device)
-        self._captured[key] = captured(work, capture, given, buffers) if self._pure and capture else None
-        return taken  # type: ignore[no-any-return]
+        given = (*batch, *state.values(), *numbers.values(), *masks)
+        key = self.model.training, *(leaf.shape for leaf in nested.leaves(batch))
+        if self._pure and key not in self._graphs:
+            self._graphs[key] = self._graph(call, given, [*range(2, 2 + len(state))])
+        with torch.no_grad():
+            found: tuple[Nested, Tensor, Tensor, Sequence[Tensor | None]]
+            found = (self._graphs[key] if self._pure else call)(*given)
+        return found
 
-    def _graph(self, call: Callable[..., Any], *given: Nested) -> Callable[..., Any]:
-        """Return the call as a list of torch's operations, which saves vmap's and the model's Python in each step.
+    def _graph(self, call: Callable[..., Any], given: Sequence[Nested], state: Sequence[int]) -> Callable[..., Any]:
+        """Return the call as a list of torch's operations, backward ones too: a step without autograd, vmap and Python.
 
         No call is one for a model that does more: that changes its attributes, or draws from Python's or numpy's
-        generators.
+        generators. On a card the list is captured; `state` are the arguments that are the same tensors in each call.
         """
         before, kept = (attributes(self.model), noise_state(CPU)), copy.deepcopy(self.model)
-        copies = nested.apply(lambda leaf: leaf.detach().clone().requires_grad_(leaf.requires_grad), given)
+        copies = nested.apply(lambda leaf: leaf.detach().clone().requires_grad_(leaf.requires_grad), tuple(given))
         with noise_kept():
-            graph: Callable[..., Any] = make_fx(call)(*copies)
+            graph = make_fx(call)(*copies)
             self._pure = attributes(self.model) == before[0] and same_noise(noise_state(CPU), before[1])
-        if self._pure:
-            return graph
-        self.model = kept  # as it was before this call
-        return call
+        if not self._pure:
+            self.model = kept  # as it was before this call
+            return call
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        capture = capture_for(nested.leaves(given)[0].device)
+        with torch.no_grad():
+            return graph if capture is None else captured(graph, capture, given, state)
 
 
 def capture_for(device: torch.device) -> CudaCapture | None:
@@ -212,37 +204,39 @@ def capture_for(device: torch.device) -> CudaCapture | None:
 
 
 def captured(
-    work: Callable[..., Any], capture: CudaCapture, given: Sequence[Nested], buffers: State
-) -> Callable[..., Any] | None:
-    """Return work as a CUDA graph that reads what it is given from its own memory; None if it waits for the card.
+    call: Callable[..., Any], capture: CudaCapture, given: Sequence[Nested], state: Sequence[int]
+) -> Callable[..., Any]:
+    """Return a call as a CUDA graph that reads what it is given from its own memory; the call if it waits for the card.
 
     Args:
-        work: what is captured.
+        call: what is captured.
         capture: captures it.
         given: what it may be called with.
-        buffers: what it changes besides.
+        state: which of these are the same tensors in each call.
     """
-    read = nested.apply(Tensor.clone, tuple(given))
-    before = [buffer.clone() for buffer in buffers.values()]
+    read = [value if number in state else nested.apply(Tensor.clone, value) for number, value in enumerate(given)]
+    before = [given[number].clone() for number in state]
     written: Any = None
 
     def once() -> None:
         nonlocal written
-        written = work(*read)
+        written = call(*read)
 
     try:
         for _ in range(WARM_UP):
             with capture.aside():
-                work(*read)
+                call(*read)
         replay = capture(once)
     except RuntimeError:
-        return None
-    finally:
-        for buffer, value in zip(buffers.values(), before, strict=True):
-            buffer.copy_(value)
+        return call
+    finally:  # a batch norm's statistics
+        for number, value in zip(state, before, strict=True):
+            given[number].copy_(value)
 
     def replayed(*given: Nested) -> Any:
-        nested.apply(Tensor.copy_, read, tuple(given))
+        for own, value in zip(read, given, strict=True):
+            if own is not value:
+                nested.apply(Tensor.copy_, own, value)
         replay()
         pred, loss, *used = written
         return *nested.apply(Tensor.clone, (pred, loss)), *used  # those are kept while others are taken

@@ -148,8 +148,8 @@ class Stack:
             for step in range(start, until := self._until(seats, start)):
                 xb, yb = self.rows.batch(step)
                 xb, mixed, masks = self._drawn(seats, xb, yb)
-                given = (xb, mixed), numbers, masks
-                pred, loss, means, grads = self.forward.gradients(self.trained, self.params, self.buffers, *given)
+                given = self.params, self.buffers, (xb, mixed), numbers, masks
+                pred, loss, means, grads = self.forward(*given, trained=self.trained)
                 bad = self._step(means, grads, bad, step, limit)
                 for one in by_step:
                     one.step_scheduler("step")
@@ -192,7 +192,7 @@ class Stack:
         for number in range(len(runner.valid)):
             xb, yb = self.valid.batch(number)
             xb = vmap(runner.step.forward.prepared)(xb)
-            pred, loss, _ = self.forward(self.params, self.buffers, (xb, yb), numbers)
+            pred, loss, *_ = self.forward(self.params, self.buffers, (xb, yb), numbers)
             pool.add(pred, yb, loss)
             if self.stopping():
                 return
