@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
+from experiments.components.losses import cross_entropy
 from experiments.data import nested
 from experiments.data.nested import Nested
 from experiments.seeds import noise_kept, noise_state, same_noise
@@ -27,17 +28,8 @@ Mask = tuple[Callable[..., Tensor], Tensor, float]  # a dropout, what it is call
 
 CPU = torch.device("cpu")
 PLAIN = (bool, int, float, str, bytes, type(None))
+IGNORED = -100  # the label of rows that torch's cross-entropy leaves out
 DROPOUTS: Sequence[Any] = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
-
-
-def _of_labels(args: Any, kwargs: Any) -> tuple[Tensor, Tensor, int] | None:
-    """Return predictions, labels and the ignored label of a plain mean cross-entropy; None for any other."""
-    given = _given(F.cross_entropy, args, kwargs)
-    pred, target = given["input"], given["target"]
-    plain = given["weight"] is None and given["label_smoothing"] == 0 and given["reduction"] == "mean"
-    plain = plain and given["reduce"] is None and given["size_average"] is None
-    labels = pred.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
-    return (pred, target, given["ignore_index"]) if plain and labels else None
 
 
 def _given(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -80,12 +72,6 @@ class Stacking(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in DROPOUTS and (active := _active(func, args, kwargs)):
             return active[0] * next(self.masks)
-        if func is F.cross_entropy and (found := _of_labels(args, kwargs)):
-            # What torch computes; under vmap its own is made of Python for each call.
-            pred, target, ignored = found
-            kept = target != ignored
-            each = torch.log_softmax(pred, 1).gather(1, target.where(kept, 0)[:, None])[:, 0]
-            return -each.where(kept, 0).sum() / kept.sum()
         if func is F.linear and args[0].ndim == 2:
             weight, bias = args[1], args[2] if len(args) > 2 else kwargs.get("bias")
             out = torch.mm(weight, args[0].t())
@@ -112,6 +98,8 @@ class StackedForward:
         self.model: nn.Module = forward.model
         self._recorded: dict[Any, list[Mask]] = {}
         self._graphs: dict[Any, Callable[..., Any]] = {}
+        loss = forward.loss
+        self._cross_entropy = getattr(loss, "func", loss) is cross_entropy and not getattr(loss, "keywords", {})
         # Hooks may do anything with what passes.
         self._pure = not any(part._forward_hooks or part._forward_pre_hooks for part in self.model.modules())
 
@@ -141,29 +129,25 @@ class StackedForward:
         state, names = {**params, **buffers}, [*numbers]
 
         # Flat, since vmap takes its time with dictionaries.
+        def predicted(xb: Nested, *own: Tensor) -> Nested:
+            with Stacking(own[len(state) + len(names) :]):
+                return functional_call(self.model, dict(zip(state, own, strict=False)), (xb,))
+
         def one(xb: Nested, yb: Nested, *own: Tensor) -> Any:
-            first, then = len(state), len(state) + len(names)
-            with Stacking(own[then:]):
-                pred = functional_call(self.model, dict(zip(state, own, strict=False)), (xb,))
-                loss = self.forward.loss(pred, yb, **dict(zip(names, own[first:then], strict=True)))
+            pred = predicted(xb, *own)
+            loss = self.forward.loss(pred, yb, **dict(zip(names, own[len(state) :], strict=False)))
             if isinstance(loss, tuple):
                 loss = torch.stack([loss[0], torch.as_tensor(loss[1], dtype=loss[0].dtype, device=loss[0].device)])
                 return pred, loss, loss[0] / loss[1]
             return pred, loss, mean(loss)
 
-        def all_of(xb: Nested, yb: Nested, *own: Tensor) -> Any:
-            batches, models = nested.rows(yb), len(own[0])
-            if batches == models:
-                return vmap(one)(xb, yb, *own)
-            each = vmap(one, in_dims=(None, None, *[0] * len(own)))
-            if batches == 1:
-                return each(*nested.apply(lambda leaf: leaf[0], (xb, yb)), *own)
-            parts = vmap(each)(xb, yb, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
-            return nested.apply(lambda leaf: leaf.flatten(0, 1), parts)
-
         def call(xb: Nested, yb: Nested, *own: Tensor) -> Any:
             with torch.set_grad_enabled(bool(trained)):
-                pred, loss, means = all_of(xb, yb, *own)
+                if self._cross_entropy:
+                    pred = spread(predicted, (xb,), own)
+                    loss = means = cross_entropies(pred, yb)
+                else:
+                    pred, loss, means = spread(one, (xb, yb), own)
                 leaves = [tensor for name, tensor in zip(state, own, strict=False) if name in trained]
                 grads = torch.autograd.grad(means.sum(), leaves, allow_unused=True) if leaves else ()
             return *nested.apply(Tensor.detach, (pred, loss, means)), grads
@@ -196,6 +180,28 @@ class StackedForward:
         capture = capture_for(nested.leaves(given)[0].device)
         with torch.no_grad():
             return graph if capture is None else captured(graph, capture, given, state)
+
+
+def spread(function: Callable[..., Any], batch: Sequence[Nested], own: Sequence[Tensor]) -> Any:
+    """Return what a function of a batch and of one model's own tensors returns for all models."""
+    batches, models = nested.rows(batch[0]), len(own[0])
+    if batches == models:
+        return vmap(function)(*batch, *own)
+    each = vmap(function, in_dims=(*[None] * len(batch), *[0] * len(own)))
+    if batches == 1:
+        return each(*nested.apply(lambda leaf: leaf[0], tuple(batch)), *own)
+    parts = vmap(each)(*batch, *(tensor.view(batches, -1, *tensor.shape[1:]) for tensor in own))
+    return nested.apply(lambda leaf: leaf.flatten(0, 1), parts)
+
+
+def cross_entropies(pred: Tensor, target: Tensor) -> Tensor:
+    """Return each model's mean cross-entropy, by one call for all: under vmap torch's own is twenty operations."""
+    models = len(pred)
+    target = target.unsqueeze(1).expand(-1, models // len(target), *target.shape[1:]).flatten(0, 2)
+    each = F.cross_entropy(pred.flatten(0, 1), target, reduction="none").view(models, -1)
+    if target.is_floating_point():
+        return each.mean(1)
+    return each.sum(1) / (target != IGNORED).view(models, -1).sum(1)
 
 
 def capture_for(device: torch.device) -> CudaCapture | None:

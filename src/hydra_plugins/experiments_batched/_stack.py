@@ -137,8 +137,7 @@ class Stack:
         limits = [seat.runner.step.update.max_grad_norm for seat in slots]
         limit = torch.tensor([one or torch.inf for one in limits], device=self.device) if any(limits) else None
         numbers, start = self._numbers(slots), runner.progress.step
-        bad = torch.full((self.size,), -1, device=self.device)
-        pool = _Pool(seats)
+        totals, pool = list[Tensor](), _Pool(seats)
         steered = [seat.runner for seat in seats if seat.runner.scheduler is not None]
         by_step = [one for one in steered if one.step_scheduler_each == "step"]
         for seat in seats:
@@ -150,7 +149,7 @@ class Stack:
                 xb, mixed, masks = self._drawn(seats, xb, yb)
                 given = self.params, self.buffers, (xb, mixed), numbers, masks
                 pred, loss, means, grads = self.forward(*given, trained=self.trained)
-                bad = self._step(means, grads, bad, step, limit)
+                totals.append(self._step(means, grads, limit))
                 for one in by_step:
                     one.step_scheduler("step")
                 if by_step and isinstance(self.update, StackedSgd):
@@ -162,23 +161,22 @@ class Stack:
                     break
         pool.close(whole=until == runner.steps)
         self.update.give()
+        bad = torch.stack(totals).isfinite().logical_not().cpu()
         for seat in seats:
-            self._leave(seat, until, int(bad[seat.slot]))
+            self._leave(seat, until, [start + step for step in bad[:, seat.slot].nonzero()[:1, 0].tolist()])
 
     @torch.no_grad()
-    def _step(
-        self, means: Tensor, grads: Sequence[Tensor | None], bad: Tensor, number: int, limit: Tensor | None
-    ) -> Tensor:
-        """Update by gradients; return each model's first step whose loss or gradient is not finite, or -1.
+    def _step(self, means: Tensor, grads: Sequence[Tensor | None], limit: Tensor | None) -> Tensor:
+        """Update by gradients; return a number for each model that is finite if its loss and its gradients are.
 
-        What that update makes of a model is not used, and the others have no part in it.
+        What an update makes of a model after one that is not is not used, and the others have no part in it.
         """
         found = {name: grad for name, grad in zip(self.trained, grads, strict=True) if grad is not None}
         if limit is not None:
             clip(list(found.values()), limit)
-        total = means + sum(grad.flatten(1).sum(1) for grad in found.values())
+        total: Tensor = means + sum(grad.flatten(1).sum(1) for grad in found.values())
         self.update(found)
-        return torch.where((bad < 0) & ~total.isfinite(), number, bad)
+        return total
 
     @torch.no_grad()
     def _evaluate(self, seats: Sequence[Seat]) -> None:
@@ -215,13 +213,13 @@ class Stack:
         for name, stacked in (*self.params.items(), *self.buffers.items()):
             stacked[slot].copy_(state[name])
 
-    def _leave(self, seat: Seat, until: int, bad: int) -> None:
+    def _leave(self, seat: Seat, until: int, bad: Sequence[int]) -> None:
         """Leave a training as if it had taken the steps itself."""
         runner = seat.runner
         for name, own in runner.model.named_buffers():
             own.copy_(self.buffers[name][seat.slot])
-        if bad >= 0:
-            runner.step.update.note_bad(seat.epoch * runner.steps + bad)
+        for step in bad:
+            runner.step.update.note_bad(seat.epoch * runner.steps + step)
         runner.progress.step = until
 
     def _numbers(self, slots: Sequence[Seat]) -> dict[str, Tensor]:
