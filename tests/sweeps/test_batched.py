@@ -91,6 +91,12 @@ def test_steps_between_saved_states_change_nothing(whole: Path, tmp_path: Path) 
     assert all(same_run(tmp_path / "sweep" / number, whole / number) for number in NUMBERS)
 
 
+def test_a_state_is_saved_within_an_epoch_when_its_time_has_come(tmp_path: Path) -> None:
+    swept(tmp_path / "sweep", *JOBS, "checkpoint.every_seconds=1e-9", before=killed_at(STEPS + 3))
+    for number in NUMBERS:
+        assert list((tmp_path / "sweep" / number / "checkpoints").glob(f"last-00001-{2:06}-*"))
+
+
 def test_a_job_that_was_begun_in_a_stack_resumes_alone_to_the_same_bits(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     swept(folder, *JOBS, before=killed_at(STEPS + 2))

@@ -16,7 +16,8 @@ from experiments.runs import preparation
 from experiments.training.runner import Runner
 from hydra_plugins.experiments_batched import _forward
 from hydra_plugins.experiments_batched._member import Member
-from hydra_plugins.experiments_batched._stack import Seat, Stack, set_generators
+from hydra_plugins.experiments_batched._seat import Seat, set_generators
+from hydra_plugins.experiments_batched._stack import Stack
 from tests.support.training import DEVICES, one_thread  # noqa: F401  # one_thread: a fixture of every test here
 from tests.training.test_cuda_graph import Repeating
 

@@ -72,7 +72,8 @@ class JobLoader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of the job with these overrides."""
         parsed = OverridesParser.create().parse_overrides(sweep_overrides)
-        if any(isinstance(one.value(), dict) for one in parsed):  # a group's would be in the order of the others
+        # A group given as a dictionary is merged in the order of the values; other folders have other groups.
+        if any(isinstance(one.value(), dict) for one in parsed) or master_config.hydra.searchpath:
             return super().load_sweep_config(master_config, sweep_overrides)
         values = [one for one in parsed if self._is_value(one)]
         choices = tuple(one.input_line or "" for one in parsed if not self._is_value(one))

@@ -6,12 +6,13 @@ which takes as long as the update of a small model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
 import torch.optim.optimizer as optimizers
+from torch import Tensor
 
 
 def stepping(optimizer: Any) -> Callable[[], object]:
@@ -37,6 +38,15 @@ def clearing(optimizer: Any) -> Callable[[], None]:
                 p.grad = None
 
     return clear
+
+
+def is_hooked(optimizer: Any, params: Iterable[Tensor]) -> bool:
+    """Return whether hooks are called when an optimiser steps, or when a parameter gets its gradient."""
+    own = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    tensors = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return any(getattr(optimizer, name, None) for name in own) or any(
+        getattr(p, name) for p in params for name in tensors
+    )
 
 
 def mark_stepped(optimizer: Any) -> None:

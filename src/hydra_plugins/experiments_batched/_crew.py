@@ -25,7 +25,8 @@ from experiments.seeds import noise_state, restore_noise
 from experiments.training import device, signals
 from experiments.training.signals import StopRequest
 from hydra_plugins.experiments_batched._member import PLACE, Meeting, Member, loss_numbers
-from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack
+from hydra_plugins.experiments_batched._seat import Layout, Seat
+from hydra_plugins.experiments_batched._stack import Stack
 
 CPU = torch.device("cpu")
 Stops = KeyboardInterrupt | SystemExit
@@ -98,8 +99,10 @@ class Crew:
                 for seat in answered:
                     self._go(seats[seat])
         except BaseException as error:  # a signal between two turns
+            ours = ProcessState()
             for turn in turns:
                 self._end(turn, error)
+            ours.restore()
             raise
         if self.first is not None:
             raise self.first
@@ -122,16 +125,24 @@ class Crew:
         return run
 
     def _answer(self, seats: Sequence[Seat]) -> None:
-        assert self.stack is not None
         device.set_up(self.root.device, deterministic=self.root.deterministic)  # what has ended restored its own
         try:
             if self.stop.reason is None:
                 with signals.between_steps(self.stop):
-                    self.stack.answer(seats)
+                    self._take(seats)
         except (KeyboardInterrupt, SystemExit) as error:
             self.stop.reason = error
         for seat in seats:
             seat.runner.stop_request.reason = seat.runner.stop_request.reason or self.stop.reason
+
+    def _take(self, seats: Sequence[Seat]) -> None:
+        assert self.stack is not None
+        try:
+            self.stack.answer(seats)
+        except (KeyboardInterrupt, SystemExit) as error:  # a second signal, within a step: there is no state to save
+            for seat in seats:
+                seat.problem = error
+            raise
 
     def _go(self, turn: _Turn) -> None:
         """Have a job continue until it waits again or has ended."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -13,7 +11,6 @@ import torch.nn.functional as F  # noqa: N812  # the name that PyTorch's own doc
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
 
 from experiments.components.losses import cross_entropy
 from experiments.data import nested
@@ -22,68 +19,13 @@ from experiments.seeds import noise_kept, noise_state, same_noise
 from experiments.training.cuda_graph import WARM_UP, CudaCapture
 from experiments.training.losses import mean
 from experiments.training.step import Forward
+from hydra_plugins.experiments_batched._dropout import Mask, Recorded, Stacking
 
 State = Mapping[str, Tensor]
-Mask = tuple[Callable[..., Tensor], Tensor, float]  # a dropout, what it is called with, and its probability
 
 CPU = torch.device("cpu")
 PLAIN = (bool, int, float, str, bytes, type(None))
 IGNORED = -100  # the label of rows that torch's cross-entropy leaves out
-DROPOUTS: Sequence[Any] = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
-
-
-def _given(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return a call's arguments by name, with the defaults of those that are not given."""
-    parameters = _parameters(func)
-    return {**parameters, **dict(zip(parameters, args, strict=False)), **kwargs}
-
-
-@cache
-def _parameters(func: Any) -> dict[str, Any]:
-    return {name: one.default for name, one in inspect.signature(func).parameters.items()}
-
-
-class Recorded(TorchFunctionMode):
-    """Records which dropouts a model's call draws."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.masks: list[Mask] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note a dropout, and call the function."""
-        if func in DROPOUTS and (found := _active(func, args, kwargs or {})):
-            self.masks.append((func, *found))
-        return func(*args, **(kwargs or {}))
-
-
-class Stacking(TorchFunctionMode):
-    """Within `vmap`: dropout multiplies by the masks that each model has drawn, and a linear layer is W x, not x W.
-
-    A batched product with the smaller matrix, the layer's few outputs, on the right takes twice as long on a CPU.
-    """
-
-    def __init__(self, masks: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.masks = iter(masks)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function, or what takes its place."""
-        kwargs = kwargs or {}
-        if func in DROPOUTS and (active := _active(func, args, kwargs)):
-            return active[0] * next(self.masks)
-        if func is F.linear and args[0].ndim == 2:
-            weight, bias = args[1], args[2] if len(args) > 2 else kwargs.get("bias")
-            out = torch.mm(weight, args[0].t())
-            return (out if bias is None else out + bias[:, None]).t()
-        return func(*args, **kwargs)
-
-
-def _active(func: Any, args: Any, kwargs: Any) -> tuple[Tensor, float] | None:
-    """Return the input and the probability of a dropout that draws; None for one that does not."""
-    given = _given(func, args, kwargs)
-    x, p, training = (given[name] for name in ("input", "p", "training"))
-    return (x, p) if training and p > 0 else None
 
 
 class StackedForward:
@@ -130,8 +72,13 @@ class StackedForward:
 
         # Flat, since vmap takes its time with dictionaries.
         def predicted(xb: Nested, *own: Tensor) -> Nested:
+            given = dict(zip(state, own, strict=False))
             with Stacking(own[len(state) + len(names) :]):
-                return functional_call(self.model, dict(zip(state, own, strict=False)), (xb,))
+                pred = functional_call(self.model, given, (xb,))
+            for name, buffer in zip(state, own, strict=False):
+                if name in buffers and given[name] is not buffer:  # `self.mean = ...` in the model
+                    buffer.copy_(given[name].detach())
+            return pred
 
         def one(xb: Nested, yb: Nested, *own: Tensor) -> Any:
             pred = predicted(xb, *own)
@@ -263,9 +210,3 @@ def attributes(model: nn.Module) -> list[Any]:
         for name, value in vars(module).items()
         if name != "training"
     ] + [(name, p.requires_grad) for name, p in model.named_parameters()]
-
-
-def drawn(masks: Sequence[Mask]) -> Iterator[Tensor]:
-    """Draw from torch's generators what the dropouts of one call draw, as factors."""
-    for func, ones, p in masks:
-        yield func(ones, p, training=True)

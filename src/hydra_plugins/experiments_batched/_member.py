@@ -24,7 +24,8 @@ from experiments.training.meters import Sums
 from experiments.training.result import Metrics
 from experiments.training.runner import Runner
 from experiments.training.step import EagerStep
-from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack, set_generators
+from hydra_plugins.experiments_batched._seat import Layout, Seat, set_generators
+from hydra_plugins.experiments_batched._stack import Stack
 
 KEY = "device.batched"
 
@@ -62,6 +63,7 @@ class Member(Runner):
         """Return the loss and the metrics over the validation rows; a callback's evaluation is this training's own."""
         if batches is not None or not stoppable:
             return super().evaluate(epoch, batches)
+        self.model.eval()
         with hooks.evaluation(self):
             taken = {name: value.detach().clone() for name, value in self.seat.tensors.items()}
         self._meet(epoch, self._sums(by_rows=self.mean_over == "samples"), taken)

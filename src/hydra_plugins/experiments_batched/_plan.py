@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments import live
 from experiments.config.root import RootConfig, flatten
-from experiments.errors import UserError, first_line
+from experiments.errors import first_line
 from experiments.files import replacing
 from experiments.runs.fingerprint import WITHOUT_EFFECT
 from experiments.seeds import derive
@@ -57,7 +57,8 @@ class Group:
         """Return the jobs by the order in which they take the rows."""
         found: dict[int, list[str]] = {}
         for name, root in self.roots.items():
-            seed = derive(root.seed, root.seeds.model_dump()).data_order if root.loader.get("shuffle") else 0
+            in_order = root.loader.get("shuffle") is False and not root.loader.get("draw")
+            seed = 0 if in_order else derive(root.seed, root.seeds.model_dump()).data_order
             found.setdefault(seed, []).append(name)
         return list(found.values())
 
@@ -102,12 +103,15 @@ def planned(sweep: Path, roots: Mapping[str, RootConfig], stack: int | str) -> l
 def signature(root: RootConfig, free: Sequence[str] = ("optim", "loss")) -> str:
     """Return what jobs have to share: all that determines a result but seeds, and numbers of the `free` components."""
     settings = flatten(root.model_dump(exclude=WITHOUT_EFFECT | {"seed", "seeds"}))
-    kept = {key: value for key, value in settings.items() if not (key.split(".")[0] in free and _is_number(value))}
+    kept = {key: value for key, value in settings.items() if not (key.split(".")[0] in free and is_free(key, value))}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
-def _is_number(value: Any) -> bool:
-    return all(map(_is_number, value)) if isinstance(value, list | tuple) else type(value) in (int, float)
+def is_free(key: str, value: Any) -> bool:
+    """Return whether a setting may differ: a number of the optimiser; of a loss one that a tensor may stand for."""
+    if key.startswith("loss."):
+        return type(value) is float
+    return all(is_free(key, one) for one in value) if isinstance(value, list | tuple) else type(value) in (int, float)
 
 
 def decide(group: Group, stack: int | str) -> list[Group]:
@@ -120,15 +124,16 @@ def decide(group: Group, stack: int | str) -> list[Group]:
         return [Group(group.roots, reason=given if others else "no other job has its settings")]
     try:
         with device.settings_kept(), live.phase(f"trying {len(group.roots)} jobs together"):
-            trial = Trial(first, others[-1])
+            other = [root for root in others if (root.seed, root.seeds) != (first.seed, first.seeds)]
+            trial = Trial(first, (other or others)[-1])
             if trial.reason:
                 return [Group(group.roots, reason=trial.reason)]
             if not trial.numbers and len(parts := _by_loss(group)) > 1:
                 return [one for part in parts for one in decide(part, stack)]
             batched = group.lay_out(stack if isinstance(stack, int) else min(MOST, trial.fitting()))
             reason, gain = trial.verdict(layout(batched))
-    except UserError as error:  # the job itself will say it
-        return [Group(group.roots, reason=first_line(str(error)))]
+    except Exception as error:  # noqa: BLE001  # of the user's code, or of torch; the job itself will say it
+        return [Group(group.roots, reason=first_line(str(error)) or type(error).__name__)]
     return [Group(group.roots, "" if reason else batched, reason or f"{gain:.1f} times as fast in a trial")]
 
 

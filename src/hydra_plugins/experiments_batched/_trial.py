@@ -18,10 +18,11 @@ from experiments.data import nested
 from experiments.errors import TrainingError, first_line
 from experiments.runs import preparation
 from experiments.training import losses
-from experiments.training.meters import POOLED, POOLED_BYTES
+from experiments.training.meters import POOLED, POOLED_BYTES, Sums
 from experiments.training.runner import Runner
 from hydra_plugins.experiments_batched._member import Member, fault, loss_numbers
-from hydra_plugins.experiments_batched._stack import Layout, Seat, Stack
+from hydra_plugins.experiments_batched._seat import Layout, Seat
+from hydra_plugins.experiments_batched._stack import Stack
 
 STEPS, WARM_UP = 20, 3  # the first are not timed
 FASTER = 1.3  # how many times as fast a stack has to be
@@ -65,13 +66,16 @@ class Trial:
             return "the memory holds one model", 0.0
         alone = [_alone(one.runner(None)) for one in self.prepared]
         try:
-            together, seconds = self._together(layout)
+            together, evaluated, seconds = self._together(layout)
         except Exception as error:  # noqa: BLE001  # of the user's model, of torch
             return f"torch.func.vmap cannot stack them: {first_line(str(error))[:200]}", 0.0
         for (own, _), found in zip(alone, together, strict=True):
             for step, (one, other) in enumerate(zip(own, found, strict=False)):
                 if math.isfinite(one) and not abs(one - other) <= TOLERANCE * (1 + step) * max(abs(one), 1e-3):
                     return f"in step {step} of a trial the loss is {other:.6g} in a stack, {one:.6g} alone", 0.0
+        for one, other in evaluated:
+            if math.isfinite(one) and not abs(one - other) <= TOLERANCE * max(abs(one), 1e-3):
+                return f"in an evaluation the loss is {other:.6g} in a stack, {one:.6g} alone", 0.0
         gain = size * min(each for _, each in alone) / seconds
         if not math.isfinite(gain):
             return "an epoch of one step is too short for a trial", 0.0
@@ -79,7 +83,8 @@ class Trial:
             return f"a stack of {size} is {gain:.2f} times as fast in a trial, less than {FASTER}", gain
         return "", gain
 
-    def _together(self, layout: Layout) -> tuple[list[list[float]], float]:
+    def _together(self, layout: Layout) -> tuple[list[list[float]], list[tuple[float, float]], float]:
+        """Return both jobs' losses of the steps, of an evaluation alone and in the stack, and a step's seconds."""
         both = []
         for one in self.prepared:
             both.append(Member.of(one.runner(None)))
@@ -100,7 +105,12 @@ class Trial:
         for member in both:
             member.seat.slot = seats.index(member.seat)
         stack.train([seat if seat.slot == slot else _twin(seat, slot) for slot, seat in enumerate(seats)])
-        return [_losses(member) for member in both], _seconds(times)
+        taken, seconds = [_losses(member.progress.sums) for member in both], _seconds(times)
+        for member in both:
+            member.seat.ask(0, Sums({}), member.seat.tensors)
+        stack.stopping = lambda: True  # after a batch
+        stack.evaluate([member.seat for member in both])
+        return taken, [(_evaluated(member), _losses(member.seat.sums)[0]) for member in both], seconds
 
 
 def _twin(seat: Seat, slot: int) -> Seat:
@@ -119,7 +129,15 @@ def _alone(runner: Runner) -> tuple[list[float], float]:
         for _, target, pred, loss in islice(runner.train_steps(0), STEPS):
             runner.progress.sums.add(pred, target, loss)
             times.append(_now(runner.device))
-    return _losses(runner), _seconds(times)
+    return _losses(runner.progress.sums), _seconds(times)
+
+
+def _evaluated(runner: Runner) -> float:
+    """Return the mean loss of the first batch of validation rows."""
+    runner.model.eval()
+    with runner.step.forward.evaluating():
+        xb, yb = next(iter(runner.valid.epoch(0)))
+        return float(losses.mean(runner.step.evaluate(runner.moved(xb), runner.moved(yb))[2]))
 
 
 def _seconds(times: Sequence[float]) -> float:
@@ -129,9 +147,9 @@ def _seconds(times: Sequence[float]) -> float:
     return each[len(each) // 2] if each else math.inf
 
 
-def _losses(runner: Runner) -> list[float]:
-    """Return the mean loss of each step of the epoch so far."""
-    state = runner.progress.sums.state_dict()
+def _losses(sums: Sums) -> list[float]:
+    """Return the mean loss of each batch so far."""
+    state = sums.state_dict()
     each = [one for pool in state["losses"] for one in pool] + [loss for _, _, loss in state["pending"]]
     return [float(losses.mean(tuple(one)) if one.ndim else one) for one in each]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -68,20 +68,19 @@ class StackedSgd:
         self._groups = {
             name: {slot: _group_of(own[slot][name], one) for slot, one in optimizers.items()} for name in self.params
         }
+        self.set_numbers()
         for name, p in self.params.items():
-            found = {key: self._each(name, key) for key in ("momentum", "weight_decay", "nesterov")}
-            self._numbers[name] = {key: value for key, value in found.items() if value.any()}
             if "momentum" in self._numbers[name]:
                 self._momentum[name] = torch.zeros_like(p)
                 for slot, one in optimizers.items():
                     if (kept := one.state[own[slot][name]].get("momentum_buffer")) is not None:
                         self._momentum[name][slot].copy_(kept)
-        self.set_rates()
 
-    def set_rates(self) -> None:
-        """Take the learning rates as they are now."""
+    def set_numbers(self) -> None:
+        """Take the settings as they are now, which a scheduler may change."""
         for name in self.params:
-            self._numbers[name]["lr"] = self._each(name, "lr")
+            found = {key: self._each(name, key) for key in ("lr", "momentum", "weight_decay", "nesterov")}
+            self._numbers[name] = {key: value for key, value in found.items() if key == "lr" or value.any()}
 
     @torch.no_grad()
     def give(self) -> None:
@@ -94,11 +93,11 @@ class StackedSgd:
                     self._optimizers[slot].state[params[name]]["momentum_buffer"] = kept
 
     def __call__(self, grads: Params) -> None:
-        """Update by stacked gradients, which are overwritten, with the learning rates that were set."""
+        """Update by stacked gradients, with the settings that were taken."""
         for name, grad in grads.items():
             p, numbers = self.params[name], self._numbers[name]
             if "weight_decay" in numbers:
-                grad.addcmul_(p, numbers["weight_decay"])
+                grad = torch.addcmul(grad, p, numbers["weight_decay"])
             if "momentum" in numbers:
                 kept = self._momentum[name].mul_(numbers["momentum"]).add_(grad)
                 ahead = numbers.get("nesterov")
@@ -119,12 +118,11 @@ def update_for(optimizer: Any, params: Params) -> OwnUpdates | StackedSgd:
     return StackedSgd(params) if plain and not unusual else OwnUpdates(params)
 
 
-def clip(grads: Sequence[Tensor], limit: Tensor) -> None:
-    """Scale each model's gradients to a joint norm of at most its `limit`, (models,), as clip_grad_norm_ does."""
-    norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
+def clipped(grads: Params, limit: Tensor) -> Params:
+    """Return each model's gradients with a joint norm of at most its `limit`, (models,), as by clip_grad_norm_."""
+    norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads.values()]).norm(dim=0)
     scale = (limit / (norms + 1e-6)).clamp(max=1.0)
-    for grad in grads:
-        grad.mul_(scale.view(-1, *[1] * (grad.ndim - 1)))
+    return {name: grad * scale.view(-1, *[1] * (grad.ndim - 1)) for name, grad in grads.items()}
 
 
 def _group_of(p: Tensor, optimizer: Any) -> Mapping[str, Any]:
