@@ -81,7 +81,20 @@ def test_a_stopped_sweep_saves_each_run_and_resumes_to_the_same_bits(number: int
     done = swept(folder, *JOBS, before=lambda: in_stack(STEPS + 2, lambda: signal.raise_signal(number)))
     assert done.code == (130 if number == signal.SIGINT else 143), done
     assert {status(folder / number) for number in NUMBERS} == {"KILLED"}
-    assert all((folder / number / "checkpoints").glob(f"last-00001-{2:06}-*") for number in NUMBERS)
+    assert all([*(folder / number / "checkpoints").glob(f"last-00001-{2:06}-*")] for number in NUMBERS)
+    assert resumed(folder, before=at_any_gain).code == 0
+    assert all(same_run(folder / number, whole / number) for number in NUMBERS)
+
+
+def test_a_second_signal_ends_a_stack_within_its_step_and_saves_nothing(whole: Path, tmp_path: Path) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    folder = tmp_path / "sweep"
+    assert swept(folder, *JOBS, before=lambda: in_stack(STEPS + 2, twice)).code == 130
+    assert {status(folder / number) for number in NUMBERS} == {"KILLED"}
+    assert {state.name[:17] for state in folder.glob("*/checkpoints/last-*")} == {"last-00001-000000"}
     assert resumed(folder, before=at_any_gain).code == 0
     assert all(same_run(folder / number, whole / number) for number in NUMBERS)
 
