@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from experiments import ranks
 from experiments.config.schema import STRICT
 from experiments.errors import Fault
+
+LAYOUT = re.compile(r"[1-9]\d{0,3}(x[1-9]\d{0,3})?")
+
+
+def _layout(value: Any) -> Any:
+    if value is None or (type(value) in (int, str) and LAYOUT.fullmatch(str(value))):
+        return value
+    raise PydanticCustomError("layout", "it should be a number of models, or orders of rows x models on each: 8x4")
 
 
 class DeviceConfig(BaseModel):
@@ -25,9 +35,7 @@ class DeviceConfig(BaseModel):
     compile: bool = False
     graph: bool = False
     channels_last: bool | None = None
-    batched: Annotated[int, Ge(1), Le(4096)] | Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x[1-9]\d{0,3}$")] | None = (
-        None
-    )
+    batched: Annotated[int | str | None, BeforeValidator(_layout)] = None
 
 
 def faults(config: DeviceConfig) -> list[Fault]:
