@@ -79,10 +79,10 @@ class Seat:
 
 @contextlib.contextmanager
 def own_problems(seat: Seat) -> Iterator[None]:
-    """Have what a training's metrics raise be its own problem, and not that of the others."""
+    """Have what a training's metrics or scheduler raise be its own problem, and not that of the others."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # of the user's metric
+    except Exception as error:  # noqa: BLE001  # of the user's code
         seat.problem = seat.problem or error
 
 
